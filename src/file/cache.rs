@@ -132,6 +132,20 @@ impl PageCache {
             }
         }
     }
+    /// Returns true if a page has a reference beside those of the cache and of its mappings
+    /// (`memfd_folio_has_extra_refs`).
+    pub(super) fn has_held_page(&self) -> bool {
+        let mem = &self.host.mem;
+        let mut from = 0;
+        while let Some((index, frame)) = self.next(from, u64::MAX) {
+            // One reference is the cache's, one this call's.
+            if mem.refcount(frame.pfn()) > mem.mapcount(frame.pfn()) + 2 {
+                return true;
+            }
+            from = index + 1;
+        }
+        false
+    }
     /// Returns true if page `index` is neither in the cache nor in swap.
     pub(super) fn is_hole(&self, index: u64) -> bool {
         self.slots.lock().get(index).is_none()

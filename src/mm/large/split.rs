@@ -76,9 +76,12 @@ impl Mm {
         let mut found = 0;
         window.for_each_leaf_in(part, |txn| {
             let range = txn.range();
-            let leaf = txn.leaf();
-            for at in range.iter().filter(|&at| is_part(mem, leaf, at, head)) {
-                found += u64::from(!zero_unused(mem, leaf, at));
+            for at in range {
+                let (leaf, flusher) = txn.parts();
+                if is_part(mem, leaf, at, head) {
+                    let flush = || flusher.into_flushed(true, at.into());
+                    found += u64::from(!zero_unused(mem, leaf, at, flush));
+                }
             }
         });
         window.close();

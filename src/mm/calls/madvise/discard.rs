@@ -133,7 +133,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         window
             .leaves_in(part, |txn| {
                 if !shared_huge(txn.mem(), txn.leaf()) {
-                    txn.for_each(|slot| {
+                    txn.each_entry(|slot| {
                         if !is_part_of(&whole, slot.raw()) {
                             free_lazily(slot);
                         }

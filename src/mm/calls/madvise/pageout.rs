@@ -49,9 +49,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
 
 /// Returns the pages of `range` in its first leaf. Ranges without tables cost nothing.
 fn first_leaf(mm: &Mm, cx: &mut FaultCx<'_>, range: VpnRange) -> Option<VpnRange> {
-    let pinned = cx.pin();
-    let pin = mm.table.pin(pinned.guard());
-    mm.table.leaves(range, pin, |part, _| Err(part)).err()
+    let view = mm.table.view(cx);
+    view.leaves(range, |part, _| Err(part)).err()
 }
 
 /// Takes the frames of a leaf off their lists that are this process's `own`: it may not give up
