@@ -89,9 +89,9 @@ pub(crate) fn unmap_object_folio(
 /// The fate of a huge page or folio that is unmapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Becomes {
-    /// Split into single pages.
+    /// The page is split into single pages.
     Small,
-    /// Whole, as it was.
+    /// The page stays whole.
     Unmapped,
 }
 
