@@ -5,7 +5,10 @@ use super::{
     lock::MmapLock,
     machine::{ForkMember, Machine, Space},
     page_table::{LockedLeaf, PageTable},
-    vma::layout::{Layout, Limits},
+    vma::{
+        layout::{Layout, Limits},
+        userfault,
+    },
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -13,6 +16,7 @@ use crate::{
     error::BeyondTask,
     notifier::Notifiers,
     rmap::RmapTarget,
+    sync::Mutex,
 };
 use std::sync::{Arc, Weak};
 
@@ -33,6 +37,8 @@ pub struct Mm {
     pub(super) me: Weak<Self>,
     /// The chain of drivers: one pointer, null until an external MMU is registered.
     pub(super) notifiers: Notifiers,
+    /// The userfaultfds whose answers threads wait for, once for each thread.
+    pub(super) awaited: Mutex<Vec<Arc<userfault::Context>>>,
 }
 
 impl Mm {
@@ -68,6 +74,7 @@ impl Mm {
             fork_member: ForkMember::new(me.clone()),
             me: me.clone(),
             notifiers: Notifiers::new(),
+            awaited: Mutex::default(),
         });
         let space: Arc<dyn Space> = mm.clone();
         machine.spaces.add(Arc::downgrade(&space));

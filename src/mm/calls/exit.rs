@@ -44,6 +44,7 @@ impl Mm {
         for context in layout.vmas.iter().filter_map(|vma| vma.userfault.as_ref()) {
             context.wake(VpnRange::ALL);
         }
+        self.wake_all_faults();
         let pinned = g.cx.pin();
         let pin = self.table.pin(pinned.guard());
         self.tear_down(layout, pin);
