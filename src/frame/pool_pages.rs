@@ -174,7 +174,13 @@ impl PhysMem {
     /// Returns true if the frame is part of a huge page of a pool (`folio_test_hugetlb`). The caller
     /// keeps the page in use.
     pub(crate) fn is_of_pool(&self, pfn: Pfn) -> bool {
-        let of = |size: HugeSize| self.pools.of(size).lock().used.contains_key(&size.head(pfn).0);
+        let of = |size: HugeSize| {
+            self.pools
+                .of(size)
+                .lock()
+                .used
+                .contains_key(&size.head(pfn).0)
+        };
         self.pools.used.load(Ordering::Relaxed) > 0
             && self.flags(pfn).contains(FrameFlags::LARGE)
             && HugeSize::ALL.into_iter().any(of)

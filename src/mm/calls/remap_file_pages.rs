@@ -184,7 +184,9 @@ impl InvalidationWindow<'_, Sleepable> {
         }
         for at in range.iter() {
             let entry = RawPte::file(pgoff + (at.0 - range.start().0));
-            self.lock_ptes(at, |txn| txn.entry(at).map(|slot| drop(slot.replace(entry))));
+            self.lock_ptes(at, |txn| {
+                txn.entry(at).map(|slot| drop(slot.replace(entry)))
+            });
         }
         Ok(())
     }
