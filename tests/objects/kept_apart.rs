@@ -100,6 +100,7 @@ fn a_seal_against_writes_waits_for_the_last_pin() {
         Ok(()),
         "mappings do not count"
     );
+    drop(file);
     w.end();
 }
 
