@@ -126,6 +126,11 @@ pub(super) struct HugePools {
 }
 
 impl HugePools {
+    /// Returns the number of frames in the pools, free or in use.
+    pub(super) fn frames(&self) -> u64 {
+        let frames = |size: HugeSize| self.of(size).lock().total() * size.pages();
+        HugeSize::ALL.into_iter().map(frames).sum()
+    }
     pub(super) fn of(&self, size: HugeSize) -> &Mutex<Pool> {
         &self.of_size[size as usize]
     }

@@ -41,6 +41,7 @@ impl Mm {
         for context in layout.vmas.iter().filter_map(|vma| vma.userfault.as_ref()) {
             context.wake(VpnRange::ALL);
         }
+        self.wake_all_faults();
         let view = self.table.view(&mut g.cx);
         self.tear_down(layout, view.pin());
         drop(view);

@@ -10,7 +10,7 @@
 
 use super::scope::{FaultScope, WindowWork};
 use crate::mm::{
-    entry::{flags::VmFlags, merged::is_merged, pte::RawPte},
+    entry::{flags::VmFlags, pte::RawPte},
     page_table::LockedLeaf,
     vma::Vma,
 };
@@ -210,7 +210,7 @@ fn decide<'m>(
 /// copied.
 fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
     let flags = mem.flags(pfn);
-    if !flags.contains(FrameFlags::ANON) || is_merged(mem, pfn) {
+    if !flags.contains(FrameFlags::ANON) || mem.is_merged(pfn) {
         return false;
     }
     if flags.contains(FrameFlags::ANON_EXCLUSIVE) {

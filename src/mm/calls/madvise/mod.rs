@@ -109,12 +109,14 @@ impl Mm {
         range: VpnRange,
         access: Access,
     ) -> Result<(), MadviseError> {
-        self.in_turns(cx, range, |held, rest| held.populate_range(rest, access))
-            .map_err(|e| match e {
+        self.in_turns(cx, range, |held, rest, reached| {
+            let done = held.populate_range(rest, access, reached);
+            done.map_err(|e| match e {
                 PopulateError::Hole(at) => MadviseError::Hole(at),
                 PopulateError::Denied(at) => MadviseError::PopulateDenied(at),
                 PopulateError::Fault(e) => MadviseError::Populate(e),
             })
+        })
     }
 }
 
