@@ -41,7 +41,7 @@ impl Mm {
         let closing = self.notifiers.release_all(&mut g.cx, &mut despite);
         let empty = Layout::new(self.machine(), g.layout.space.clone());
         let layout = std::mem::replace(&mut *g.layout, empty);
-        for context in layout.vmas.iter().filter_map(|vma| vma.userfault.as_ref()) {
+        for context in layout.vmas.iter().filter_map(|vma| vma.userfault()) {
             context.wake(VpnRange::ALL);
         }
         let pinned = g.cx.pin();

@@ -10,7 +10,7 @@ use crate::mm::{
     },
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
-    vma::{Vma, layout::Promise},
+    vma::{Vma, extras::Extras, layout::Promise},
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
@@ -199,7 +199,7 @@ impl MmapWriteGuard<'_> {
             flags,
             file: source.file,
             copied_from: None,
-            device: source.device,
+            extras: Extras::of_device(source.device),
         };
         let shared_anonymous = new.file.is_none() && flags.contains(VmFlags::SHARED);
         let merged = (!shared_anonymous).then(|| self.merge_new(&new)).flatten();
@@ -240,7 +240,7 @@ impl MmapWriteGuard<'_> {
         };
         let start = new.range.start();
         let mut vma = Vma::new(new.range, new.pgoff, new.flags, file);
-        vma.device = new.device;
+        vma.extras = new.extras;
         self.layout.insert(vma);
         Ok(start)
     }

@@ -114,7 +114,7 @@ impl MmapWriteGuard<'_> {
             last = vma.range();
             let pages = vma.pages().min(range.end().0 - vma.start().0);
             sum.pages += pages;
-            sum.registered |= vma.userfault.is_some();
+            sum.registered |= vma.userfault().is_some();
             if vma.flags.contains(VmFlags::ACCOUNT) {
                 sum.accounted += pages;
             }

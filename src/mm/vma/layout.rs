@@ -268,12 +268,12 @@ impl Layout {
         // Walks must know it before the first private page is mapped.
         vma.note_written();
         // Another fault may have been first; its link serves as well.
-        Ok(vma.anon.get_or_init(|| link).node())
+        Ok(vma.anon.get_or_init(|| Box::new(link)).node())
     }
     /// The anonymous family of a neighbour that `vma` may join, the next VMA's before the previous
     /// one's (`find_mergeable_anon_vma`).
     fn neighbour_anon(&self, vma: &Vma) -> Option<&AnonLink> {
-        let single = |v: &'_ Vma| v.anon.get().is_some_and(AnonLink::is_singular);
+        let single = |v: &'_ Vma| v.anon_link().is_some_and(AnonLink::is_singular);
         let next = self
             .vmas
             .get(vma.end())
@@ -283,7 +283,7 @@ impl Layout {
                 .before(vma.start())
                 .filter(|prev| prev.anon_compatible(vma) && single(prev))
         });
-        neighbour.and_then(|v| v.anon.get())
+        neighbour.and_then(Vma::anon_link)
     }
     /// Extends each range by the VMAs that it overlaps or touches: all that an operation on it can
     /// split or merge.

@@ -43,7 +43,7 @@ impl<'g> MmapWriteGuard<'g> {
             flags,
             file: vma.file.clone(),
             copied_from: Some(vma.start()),
-            device: vma.device.clone(),
+            extras: vma.extras.clone(),
         };
         if self.merge_new(&new).is_none() {
             return Err(MremapError::NoRoom(remap.new << PAGE_SHIFT));
@@ -101,7 +101,7 @@ impl<'g> MmapWriteGuard<'g> {
             return Err(VmaError::MapCount { count }.into());
         }
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
-        let (context, flags) = (vma.userfault.clone(), vma.flags);
+        let (context, flags) = (vma.userfault().cloned(), vma.flags);
         if vma.flags.contains(VmFlags::MERGEABLE)
             && let Some(part) = VpnRange::new(remap.addr, remap.addr.plus(remap.old))
         {
@@ -160,7 +160,7 @@ impl<'g> MmapWriteGuard<'g> {
             flags: vma.flags,
             file: vma.file.clone(),
             copied_from: Some(vma.start()),
-            device: vma.device.clone(),
+            extras: vma.extras.clone(),
         };
         if let Some(start) = self.merge_new(&new) {
             return Ok(start);
@@ -263,7 +263,7 @@ impl Copied<'_, '_> {
     fn drops_marks(&self) -> bool {
         let vma = self.guard.layout.vmas.get(self.remap.addr);
         let vma = vma.expect("still mapped");
-        vma.userfault.is_some() && vma.userfault_told(UffdFeatures::EVENT_REMAP).is_none()
+        vma.userfault().is_some() && vma.userfault_told(UffdFeatures::EVENT_REMAP).is_none()
     }
     /// Gives the reservation of moved huge pages to the copy. Pages of the source that did not move
     /// stay promised, but to no mapping, as on Linux (`clear_vma_resv_huge_pages`).

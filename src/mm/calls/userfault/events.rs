@@ -44,7 +44,7 @@ impl ForkEvents {
             }
         };
         copy.flags |= vma.flags & VmFlags::UFFD;
-        copy.userfault = Some(context);
+        copy.extras.change(|rare| rare.userfault = Some(context));
     }
     /// Tells the parents' handlers (`dup_userfaultfd_complete`).
     pub(in crate::mm) fn send(mut self) {

@@ -113,7 +113,7 @@ impl Mm {
         let context = {
             let g = self.lock_shared_over(cx, None);
             let vma = g.layout.vmas.get(at);
-            vma.and_then(|vma| vma.userfault.clone())
+            vma.and_then(|vma| vma.userfault().cloned())
         };
         if let Some(context) = context {
             context.wait_for_answer(at);
