@@ -33,7 +33,7 @@ mod target;
 mod tree;
 mod walk;
 
-pub(crate) use anon::{AnonLink, AnonVma};
+pub(crate) use anon::{AnonLink, AnonTrees, AnonVma};
 pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
 pub(crate) use large::{split_object_huge, unmap_object_huge};
 pub use mapping::Mapping;

@@ -189,9 +189,13 @@ impl MmapWriteGuard<'_> {
         // may panic.
         let promised = if accounted { range.pages() } else { 0 };
         let promise = Promise::made(self.mm.machine(), promised);
-        let told = self.watchers(range, &old);
-        self.complete_unmap(range, !accounted, AfterYield::KeepsEditing);
-        told.send();
+        if old.pages > 0 {
+            let told = self.watchers(range, &old);
+            self.complete_unmap(range, !accounted, AfterYield::KeepsEditing);
+            if let Some(told) = told {
+                told.send();
+            }
+        }
         flags = self.layout.with_merge_all(flags);
         let new = NewRange {
             range,

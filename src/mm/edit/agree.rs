@@ -158,7 +158,8 @@ impl<'a> Traits<'a> {
             (ours.label() != theirs.label()).then_some(MergeBarrier::Name),
             (ours.policy() != theirs.policy()).then_some(MergeBarrier::Policy),
             next.stays.then_some(MergeBarrier::Counted),
-            (!same_userfault(ours.userfault(), theirs.userfault())).then_some(MergeBarrier::Userfault),
+            (!same_userfault(ours.userfault(), theirs.userfault()))
+                .then_some(MergeBarrier::Userfault),
         ];
         reasons.into_iter().flatten().collect()
     }

@@ -92,10 +92,10 @@ impl MmapWriteGuard<'_> {
             let flags = VmFlags::from_bits_retain(*flags);
             touches && flags - VmFlags::STICKY == new.flags - VmFlags::STICKY
         };
-        let left = vmas.range_before(new.range.start()).filter(alike);
-        let left = candidate.left(left.and_then(|(range, _)| vmas.get(range.start())));
-        let right = vmas.find_range(new.range.end()).filter(alike);
-        let right = candidate.right(right.and_then(|(range, _)| vmas.get(range.start())), left);
+        let vma = |(range, _): (VpnRange, u64)| vmas.get(range.start());
+        let [left, right] = vmas.around(new.range).map(|near| near.filter(alike));
+        let left = candidate.left(left.and_then(vma));
+        let right = candidate.right(right.and_then(vma), left);
         let (left, right) = (left.map(Vma::range), right.map(Vma::range));
         let merges = left.is_some() || right.is_some();
         let copied = candidate.anon.filter(|_| merges);

@@ -255,10 +255,15 @@ impl Layout {
         self.anon_of(vma).map(|_| ())
     }
     /// The anonymous family that new private pages of `vma` belong to, made if there is none.
+    #[inline]
     pub(in crate::mm) fn anon_of<'v>(&self, vma: &'v Vma) -> Result<&'v Arc<AnonVma>, NoMemory> {
-        if let Some(link) = vma.anon.get() {
-            return Ok(link.node());
+        match vma.anon_node() {
+            Some(node) => Ok(node),
+            None => self.new_anon_of(vma),
         }
+    }
+    #[cold]
+    fn new_anon_of<'v>(&self, vma: &'v Vma) -> Result<&'v Arc<AnonVma>, NoMemory> {
         self.inject(AllocKind::AnonVma, NoMemory::AnonVma)?;
         let mut link = match self.neighbour_anon(vma) {
             Some(neighbour) => AnonLink::joining(Arc::clone(neighbour.node())),

@@ -27,11 +27,11 @@ use super::entry::flags::VmFlags;
 use crate::{
     addr::{Vpn, VpnRange},
     file::{File, MemoryObject, VmaReserve, same_file},
-    rmap::{AnonLink, AnonVma, FileLink, Frozen, Mapping, RmapTarget, VmaPlacement},
+    rmap::{AnonLink, AnonTrees, AnonVma, FileLink, Frozen, Mapping, RmapTarget, VmaPlacement},
     sync::OnceLock,
 };
-use smallvec::SmallVec;
 use extras::Extras;
+use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 use tree::Span;
 
@@ -63,6 +63,10 @@ pub(super) struct Vma {
     /// [`is_stolen`](Self::is_stolen).
     stolen: bool,
 }
+
+/// Model checkers have other locks.
+#[cfg(not(any(loom, shuttle)))]
+const _: () = assert!(size_of::<Vma>() <= 88, "a VMA is small");
 
 impl Vma {
     /// Creates a VMA that is in no layout and no reverse map yet.
@@ -209,7 +213,7 @@ impl Vma {
     pub(super) fn walks(&self) -> Walks {
         Walks {
             object: self.file.as_ref().map(|f| Arc::clone(f.mapping())),
-            anon: self.anon_link().cloned(),
+            anon: self.anon_link().map(AnonLink::trees),
         }
     }
     /// Returns true if only its own processes reach the pages (`vma_is_secretmem`). Such a VMA
@@ -245,7 +249,7 @@ impl Vma {
 /// The reverse maps that lead to a VMA; valid also after the VMA is gone.
 pub(super) struct Walks {
     object: Option<Arc<Mapping>>,
-    anon: Option<AnonLink>,
+    anon: Option<AnonTrees>,
 }
 
 impl Walks {
@@ -253,7 +257,7 @@ impl Walks {
     /// dropped.
     pub(super) fn freeze(&self) -> SmallVec<[Frozen<'_>; 4]> {
         let object = self.object.iter().map(|mapping| mapping.freeze());
-        let anon = self.anon.as_ref().map(AnonLink::freeze);
+        let anon = self.anon.as_ref().map(AnonTrees::freeze);
         object.chain(anon.into_iter().flatten()).collect()
     }
 }

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 impl Vma {
     fn userfault_has(&self, feature: UffdFeatures) -> bool {
-        self.userfault()
-            .is_some_and(|context| context.has(feature))
+        self.userfault().is_some_and(|context| context.has(feature))
     }
     /// Returns true if writes to protected pages are caught (`userfaultfd_wp`).
     pub(in crate::mm) fn is_uffd_wp(&self) -> bool {
