@@ -125,7 +125,7 @@ impl FaultScope<'_> {
                 return Ok(at);
             }
             at = at.plus(1);
-            if private_writable && vma.file.is_none() && vma.userfault.is_none() {
+            if private_writable && vma.file.is_none() && vma.userfault().is_none() {
                 at = self.fill_leaf(vma, (at, part.end()), reached)?;
             }
         }

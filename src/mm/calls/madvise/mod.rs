@@ -232,7 +232,7 @@ impl MmapWriteGuard<'_> {
     ) -> Result<Vpn, MadviseError> {
         let vma = self.vma(start);
         // A device is a file, though its memory is anonymous.
-        let nameless = vma.is_anonymous() && vma.device.is_none();
+        let nameless = vma.is_anonymous() && vma.device().is_none();
         let new = advised_flags(vma.flags, nameless, advice);
         let new = new.ok_or(MadviseError::Unsuitable(start.addr()))?;
         if new == vma.flags {

@@ -115,7 +115,7 @@ impl Mm {
         let context = {
             let g = self.lock_shared_over(cx, None);
             let vma = g.layout.vmas.get(at);
-            let context = vma.and_then(|vma| vma.userfault.clone());
+            let context = vma.and_then(|vma| vma.userfault().cloned());
             // Before the lock is free: an exit after this one finds it.
             self.awaited.lock().extend(context.clone());
             context
