@@ -7,13 +7,14 @@
 use super::merge_same_pages::MergeInto;
 use crate::mm::{entry::flags::VmFlags, machine::Machine, space::Mm};
 use crate::{
-    addr::{PAGE_SIZE, Vpn, VpnRange},
+    addr::{PAGE_SIZE, Pfn, Vpn, VpnRange},
     ctx::CallCx,
-    frame::Frame,
+    frame::{Frame, OwnerId, PhysMem},
 };
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -59,7 +60,8 @@ impl Machine {
         for (mm, at) in pages {
             if let Some(page) = unmerged(cx, mm, at) {
                 let sum = checksum(&page);
-                pass.page(cx, (mm, at), page, sum);
+                let place = Place { mm, at, turn: 0 };
+                pass.page(cx, place, page, sum);
             }
         }
         pass.replaced
@@ -82,12 +84,56 @@ fn checksum(page: &Frame<'_>) -> u64 {
     hasher.finish()
 }
 
+/// A page of an address space, with the turn of that.
+#[derive(Clone, Copy)]
+struct Place<'m> {
+    mm: &'m Mm,
+    at: Vpn,
+    turn: u64,
+}
+
+/// The merged page that each page was at the last scan (`struct ksm_rmap_item` in the stable tree),
+/// by the turn of its address space.
+#[derive(Debug, Default)]
+struct Items {
+    of: BTreeMap<(u64, Vpn), OwnerId>,
+    counts: HashMap<OwnerId, usize>,
+}
+
+impl Items {
+    fn insert(&mut self, key: (u64, Vpn), id: OwnerId) {
+        self.remove(key);
+        self.of.insert(key, id);
+        *self.counts.entry(id).or_default() += 1;
+    }
+    fn remove(&mut self, key: (u64, Vpn)) {
+        if let Some(id) = self.of.remove(&key)
+            && let Some(count) = self.counts.get_mut(&id)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&id);
+            }
+        }
+    }
+    /// Removes the items between two keys, that a scan has passed over.
+    fn pass_over(&mut self, between: (Bound<(u64, Vpn)>, Bound<(u64, Vpn)>)) {
+        let passed: Vec<_> = self.of.range(between).map(|(&key, _)| key).collect();
+        for key in passed {
+            self.remove(key);
+        }
+    }
+}
+
 /// One pass: the pages with which others can be merged, by their checksum.
 struct MergePass<'m> {
     /// Merged pages, which cannot change.
     stable: HashMap<u64, Vec<Frame<'m>>>,
     /// Places of pages without a twin so far, which may have changed since.
-    unstable: HashMap<u64, Vec<(&'m Mm, Vpn)>>,
+    unstable: HashMap<u64, Vec<Place<'m>>>,
+    /// The items of the scanner: a page is merged into a merged page only if that has one
+    /// (`is_page_sharing_candidate`). `None`: it is in any case.
+    items: Option<Items>,
     /// The pass touches only VMAs with these flags.
     of: VmFlags,
     replaced: usize,
@@ -112,47 +158,85 @@ impl<'m> MergePass<'m> {
         Self {
             stable,
             unstable: HashMap::new(),
+            items: None,
             of,
             replaced: 0,
         }
     }
     /// Merges the next page, which is not merged yet, if a page of equal bytes is known; else
     /// remembers it (`cmp_and_merge_page`).
-    fn page(&mut self, cx: &mut CallCx<'_>, (mm, at): (&'m Mm, Vpn), page: Frame<'m>, sum: u64) {
+    fn page(&mut self, cx: &mut CallCx<'_>, place: Place<'m>, page: Frame<'m>, sum: u64) {
+        let Place { mm, at, .. } = place;
         let mem = mm.machine().mem();
         let pfn = page.pfn();
         let mut known = self.stable.get(&sum).into_iter().flatten();
-        if let Some(kept) = known.find(|kept| mem.equal(kept.pfn(), pfn)) {
+        let takes = |kept: Pfn| mem.equal(kept, pfn) && self.takes(mem, kept);
+        if let Some(kept) = known.find(|kept| takes(kept.pfn())) {
             let merged = mm.merge_one(cx, at, page, (MergeInto::Kept(kept), self.of));
-            self.replaced += usize::from(merged.is_some());
+            let kept = kept.pfn();
+            if merged.is_some() {
+                self.note(place, kept);
+                self.replaced += 1;
+            }
             return;
         }
         let seen = self.unstable.entry(sum).or_default();
-        let twin = seen.iter().enumerate().find_map(|(nth, &(mm, at))| {
-            let twin = unmerged(cx, mm, at)?;
+        let twin = seen.iter().enumerate().find_map(|(nth, seen)| {
+            let twin = unmerged(cx, seen.mm, seen.at)?;
             mem.equal(twin.pfn(), pfn).then_some((nth, twin))
         });
         let Some((nth, twin)) = twin else {
-            seen.push((mm, at));
+            seen.push(place);
             return;
         };
         if twin.pfn() == pfn {
             return; // A fork shares the page: both are one.
         }
-        let (other, there) = seen[nth];
+        let other = seen[nth];
         let Some(kept) = mm.merge_one(cx, at, page, (MergeInto::Itself, self.of)) else {
             return;
         };
         seen.swap_remove(nth);
-        match other.merge_one(cx, there, twin, (MergeInto::Kept(&kept), self.of)) {
+        let how = (MergeInto::Kept(&kept), self.of);
+        match other.mm.merge_one(cx, other.at, twin, how) {
             Some(_) => {
                 mm.note_merged_itself(cx, at, &kept);
                 self.replaced += 1;
+                self.note(place, kept.pfn());
+                self.note(other, kept.pfn());
                 self.stable.entry(sum).or_default().push(kept);
             }
             // A merged page with one mapping saves nothing: its process gets a page of its own
             // again.
             None => mm.unmerge(cx, VpnRange::single(at)),
+        }
+    }
+    /// Returns true if pages may be merged into this merged page.
+    fn takes(&self, mem: &PhysMem, kept: Pfn) -> bool {
+        let has_item = |items: &Items| {
+            let owner = mem.owner(kept);
+            owner.is_some_and(|owner| items.counts.contains_key(&owner.id))
+        };
+        self.items.as_ref().is_none_or(has_item)
+    }
+    /// Notes that the page at a place is this merged page.
+    fn note(&mut self, Place { mm, at, turn }: Place<'m>, kept: Pfn) {
+        let owner = mm.machine().mem().owner(kept);
+        if let (Some(items), Some(owner)) = (&mut self.items, owner) {
+            items.insert((turn, at), owner.id);
+        }
+    }
+    /// Notes that the scanner comes to a page, `last` being the one before: items between them have
+    /// lost their pages, and one of a page that is not merged leaves its merged page
+    /// (`scan_get_next_rmap_item`, `remove_rmap_item_from_tree`).
+    fn come_to(&mut self, last: Bound<(u64, Vpn)>, place: Place<'m>, page: Pfn) {
+        let key = (place.turn, place.at);
+        if let Some(items) = &mut self.items {
+            items.pass_over((last, Bound::Excluded(key)));
+            items.remove(key);
+        }
+        if is_merged(place.mm.machine().mem(), page) {
+            self.note(place, page);
         }
     }
 }
@@ -165,6 +249,7 @@ pub struct Merger {
     /// The checksum of each page at the last scan that found it unmerged, by the turn of its
     /// address space.
     sums: BTreeMap<(u64, Vpn), u64>,
+    items: Items,
 }
 
 impl Merger {
@@ -173,6 +258,7 @@ impl Merger {
         Self {
             machine: Arc::clone(machine),
             sums: BTreeMap::new(),
+            items: Items::default(),
         }
     }
     /// Returns the address spaces with mergeable memory, in the order in which they first had some
@@ -187,32 +273,36 @@ impl Merger {
     /// a page if its bytes are those of the last scan. Returns the number of mappings that got
     /// another frame.
     pub fn scan(&mut self, cx: &mut CallCx<'_>, spaces: &[&Mm]) -> usize {
-        let mut pages = Vec::new();
-        let mut of_turn = Vec::new();
+        let mut places = Vec::new();
         for (turn, mm) in self.turns(cx, spaces) {
-            for at in mm.mergeable_pages(cx) {
-                pages.push((mm, at));
-                of_turn.push(turn);
-            }
+            let pages = mm.mergeable_pages(cx).into_iter();
+            places.extend(pages.map(|at| Place { mm, at, turn }));
         }
+        let pages: Vec<_> = places.iter().map(|place| (place.mm, place.at)).collect();
         let mut pass = MergePass::over(cx, &pages, VmFlags::MERGEABLE);
-        let mut sums = BTreeMap::new();
-        for ((mm, at), turn) in pages.into_iter().zip(of_turn) {
-            let before = self.sums.get(&(turn, at)).copied();
-            let Some(page) = mm.private_frame(cx, at) else {
+        pass.items = Some(std::mem::take(&mut self.items));
+        let (mut sums, mut last) = (BTreeMap::new(), Bound::Unbounded);
+        for place in places {
+            let key = (place.turn, place.at);
+            let before = self.sums.get(&key).copied();
+            let Some(page) = place.mm.private_frame(cx, place.at) else {
                 continue; // Was a part of a huge page that held only zeros.
             };
-            if mm.machine().mem().is_merged(page.pfn()) {
-                sums.extend(before.map(|sum| ((turn, at), sum)));
+            pass.come_to(last, place, page.pfn());
+            last = Bound::Excluded(key);
+            if place.mm.machine().mem().is_merged(page.pfn()) {
+                sums.extend(before.map(|sum| (key, sum)));
                 continue;
             }
             let sum = checksum(&page);
-            sums.insert((turn, at), sum);
+            sums.insert(key, sum);
             if before == Some(sum) {
-                pass.page(cx, (mm, at), page, sum);
+                pass.page(cx, place, page, sum);
             }
         }
         self.sums = sums;
+        self.items = pass.items.take().unwrap_or_default();
+        self.items.pass_over((last, Bound::Unbounded));
         pass.replaced
     }
     /// Gives every process pages of its own again, and forgets all checksums
@@ -225,5 +315,6 @@ impl Merger {
             mm.leave_merging(cx);
         }
         self.sums.clear();
+        self.items = Items::default();
     }
 }
