@@ -54,6 +54,15 @@ impl Reference {
                     ..
                 }
         );
+        // `mprotect_fixup`: rights that do not change split nothing.
+        let pages = &self.processes[&actor];
+        let kept = |at| match *op {
+            Op::Mprotect { prot, .. } => pages.get(&at).is_some_and(|page| page.prot == prot),
+            _ => false,
+        };
+        if splits && range.clone().all(kept) {
+            return None;
+        }
         if splits && self.cuts(actor, range.start) {
             return Some(must(&errno("EINVAL"), came));
         }
