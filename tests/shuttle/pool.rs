@@ -14,8 +14,8 @@ const POOL: u64 = 2;
 /// A world with a huge page has many steps.
 const FEW: [How; 2] = [How::Random(60), How::Pct(60)];
 
-/// A fault maps no page beyond the end, whichever of the two comes first, and the pool gets its page
-/// back.
+/// A fault maps no page beyond the end, whichever of the two comes first, and the pool gets its
+/// page back.
 fn fault_and_truncate(kind: MapFlags) {
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {

@@ -1,5 +1,5 @@
-//! Entries that are no plain pages: write protection by userfaultfd, faults that wait, huge pages of
-//! a pool.
+//! Entries that are no plain pages: write protection by userfaultfd, faults that wait, huge pages
+//! of a pool.
 
 use super::piece::{Piece, flawed};
 

@@ -4,7 +4,6 @@ use super::{
     held::Holds,
     outcome::must,
     page::{Bytes, Freed, Kind, Object, PAGE, Page, Pages, refusal, split},
-    pool::has_pool,
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -67,6 +66,7 @@ impl Reference {
         let direct =
             |(name, of): (&String, &(_, _))| (of.1 == OpenMode::Direct).then(|| name.clone());
         let arena = header.arena();
+        let pool = header.huge_pages().iter().any(|&pages| pages > 0);
         Self {
             objects,
             files,
@@ -77,9 +77,9 @@ impl Reference {
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
             lost,
-            pool: has_pool(header),
+            pool,
             // The model does not know which pages come in along with a page.
-            resident: !has_pool(header) && !header.files.values().any(|f| f.kind.comes_together()),
+            resident: !pool && !header.files.values().any(|f| f.kind.comes_together()),
             copied: false,
             written: BTreeSet::new(),
         }

@@ -7,17 +7,12 @@ use super::{
 };
 use crate::{
     mm::{Advice, MapFlags, Prot},
-    replay::{FileKind, Header, Op},
+    replay::{FileKind, Op},
 };
 use std::ops::Range;
 
 /// Pages of a huge page.
 pub(super) const HUGE: u64 = 512;
-
-/// Returns true if a script has a pool.
-pub(super) fn has_pool(header: &Header) -> bool {
-    header.huge_pages().iter().any(|&pages| pages > 0)
-}
 
 impl Page {
     /// Returns true for a huge page of a pool, for which the advice has no meaning.
@@ -41,8 +36,8 @@ impl Reference {
         let page = self.processes[&process].get(&at);
         !at.is_multiple_of(HUGE) && page.is_some_and(|page| page.huge)
     }
-    /// Follows a call on a range that begins inside of a huge page, which is refused, or ends inside
-    /// of one, from which on the model is lost; `None` for any other.
+    /// Follows a call on a range that begins inside of a huge page, which is refused, or ends
+    /// inside of one, from which on the model is lost; `None` for any other.
     pub(super) fn on_part(
         &mut self,
         actor: u32,
@@ -59,6 +54,15 @@ impl Reference {
                     ..
                 }
         );
+        // `mprotect_fixup`: rights that do not change split nothing.
+        let pages = &self.processes[&actor];
+        let kept = |at| match *op {
+            Op::Mprotect { prot, .. } => pages.get(&at).is_some_and(|page| page.prot == prot),
+            _ => false,
+        };
+        if splits && range.clone().all(kept) {
+            return None;
+        }
         if splits && self.cuts(actor, range.start) {
             return Some(must(&errno("EINVAL"), came));
         }
@@ -68,8 +72,8 @@ impl Reference {
         }
         None
     }
-    /// Returns true if a mapping has huge pages of a pool, by its flags or its file; a file grows to
-    /// the end of a mapping that may write.
+    /// Returns true if a mapping has huge pages of a pool, by its flags or its file; a file grows
+    /// to the end of a mapping that may write.
     pub(super) fn is_of_pool(&mut self, op: &Op, object: Option<(usize, u64)>) -> bool {
         let Op::Mmap {
             len, prot, flags, ..

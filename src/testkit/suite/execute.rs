@@ -19,8 +19,8 @@ use std::{
     sync::Arc,
 };
 
-/// Returns the machine of a case, with the pool of its script. Reclaim opens atomic windows first if
-/// those are to be refused.
+/// Returns the machine of a case, with the pool of its script. Reclaim opens atomic windows first
+/// if those are to be refused.
 fn machine(fault: Option<(Fault, u64)>, header: &Header) -> Arc<Machine> {
     let config = MachineConfig {
         huge_pages: HugePoolConfig {

@@ -1,5 +1,5 @@
-//! The profile of huge pages of a pool: private, shared, and of a file; forked, protected, moved and
-//! given back as whole pages. A call on a part of one is refused.
+//! The profile of huge pages of a pool: private, shared, and of a file; forked, protected, moved
+//! and given back as whole pages. A call on a part of one is refused.
 
 use super::{
     arena::{On, RW, any, at, remap, weighed},
