@@ -171,8 +171,8 @@ impl PhysMem {
             }
         }
     }
-    /// Returns true if the frame is part of a huge page of a pool (`folio_test_hugetlb`). The caller
-    /// keeps the page in use.
+    /// Returns true if the frame is part of a huge page of a pool (`folio_test_hugetlb`). The
+    /// caller keeps the page in use.
     pub(crate) fn is_of_pool(&self, pfn: Pfn) -> bool {
         let of = |size: HugeSize| {
             self.pools
