@@ -19,7 +19,7 @@ use crate::{
     ctx::{CallCx, FolioCx},
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Frame, FrameFlags, FrameLock},
-    rmap::{Mapping, PageKeeper},
+    rmap::{Folio, Mapping, PageKeeper},
     sync::{Mutex, MutexGuard, OnceLock, RwLock},
 };
 use std::{
@@ -218,6 +218,23 @@ impl PageCache {
 }
 
 impl PageKeeper for PageCache {
+    fn folio(&self, index: u64) -> Option<Folio> {
+        let slots = self.slots.lock();
+        let pages = slots.folios.around(index);
+        if pages.end - pages.start < 2 {
+            return None;
+        }
+        let frame = |index| match slots.get(index) {
+            Some(PageSlot::Frame(pfn)) => Some(pfn),
+            Some(PageSlot::Unread(_) | PageSlot::Swap(_)) | None => None,
+        };
+        let frames: Vec<Pfn> = pages.clone().map(frame).collect::<Option<_>>()?;
+        let is_huge = self.host.mem.flags(frames[0]).contains(FrameFlags::LARGE);
+        (!is_huge).then_some(Folio {
+            first: pages.start,
+            frames,
+        })
+    }
     fn forget_folio(&self, index: u64) {
         self.slots.lock().folios.forget(index);
     }
@@ -238,14 +255,13 @@ impl PageKeeper for PageCache {
             Backing::Store => {
                 slots.remove(index);
             }
+            // The page was never written and reads as zero again after a fault: it needs no swap.
+            Backing::Swap if !mem.flags(pfn).contains(FrameFlags::DIRTY) && mem.reads_zero(pfn) => {
+                slots.remove(index);
+            }
             Backing::Swap => match mem.swap_store(pfn) {
                 Some(slot) => {
                     slots.insert(index, PageSlot::Swap(slot));
-                }
-                // The page was never written and reads as zero again after a fault: it needs no
-                // swap.
-                None if !mem.flags(pfn).contains(FrameFlags::DIRTY) && mem.reads_zero(pfn) => {
-                    slots.remove(index);
                 }
                 None => return false,
             },

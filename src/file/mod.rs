@@ -9,7 +9,7 @@
 //! | [`Shmem`] | in memory alone, and in swap (`memfd`, shared anonymous memory) |
 //! | [`DiskFile`] | a page cache in front of a [`Store`], dirty pages, writeback |
 //! | [`SecretMem`] | in memory alone, for the processes that map them |
-//! | [`Device`] | none: `/dev/zero`, and files that cannot be mapped |
+//! | [`DeviceFile`] | none: `/dev/zero`, and files that cannot be mapped |
 //! | [`XipFile`] | in place: no cache, holes show one shared page |
 //! | [`HugetlbFile`] | huge pages from a pool that is set aside |
 //! | yours | as you like: [`PageCache`] keeps them |
@@ -34,7 +34,7 @@
 //! | `store` | the blocks behind a cache |
 //! | `shmem` | [`Shmem`] |
 //! | `secret` | [`SecretMem`] |
-//! | `device` | [`Device`] |
+//! | `device` | [`DeviceFile`] |
 //! | `xip` | [`XipFile`] |
 //! | `disk` | [`DiskFile`] |
 //! | `disk_read` | … reading its pages |
@@ -45,6 +45,7 @@
 //! | `open_direct` | files that are open for such transfers |
 //! | `edges` | … blocks that are zeroed in part |
 //! | `hugetlb` | [`HugetlbFile`] |
+//! | `hugetlb_remove` | … pages that leave it |
 //! | `huge_reserve` | … the reservation of a private mapping of it |
 //! | `short_write` | … writes whose bytes must be faulted in first |
 
@@ -65,6 +66,7 @@ mod host;
 mod huge_policy;
 mod huge_reserve;
 mod hugetlb;
+mod hugetlb_remove;
 mod io;
 mod mode;
 mod object;
@@ -85,7 +87,7 @@ mod xip;
 pub use advice::{FileAdvice, SyncRangeFlags};
 pub use cache::{Backing, PageCache};
 pub use cutting::Cutting;
-pub use device::Device;
+pub use device::DeviceFile;
 pub use disk::DiskFile;
 pub use filling::Filling;
 pub use host::Host;

@@ -264,7 +264,7 @@ impl MemoryObject for Shmem {
         }
         let changing = self.changing.lock();
         self.seals.check_punch()?;
-        let mut cutting = self.cache.cutting(&mut cx);
+        let mut cutting = self.cache.cutting(&mut cx).with_end(self.pages());
         cutting.bring_edges(from..end)?;
         cutting.punch(from, end);
         drop(cutting);

@@ -3,6 +3,8 @@
 //! A pool has *free* pages and pages in use. Some of the free ones are *reserved*: they were
 //! promised to a mapping when it was made. Pages beyond the size that the administrator set are
 //! *surplus*: they came for a reservation or a fault, and leave the pool when they are given back.
+//! The last frame of a page that is retired brings the page back
+//! (`docs/adr/0028-huge-pages-of-a-pool.md`).
 
 use super::resv_map::ResvMap;
 use crate::{
@@ -44,6 +46,28 @@ impl HugeSize {
 }
 
 /// The initial state of a pool. `Default` is no pool.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{HugePoolConfig, HugeSize, Machine, MachineConfig, Mm, mm::MmapArgs};
+/// use emmu::file::{File, FileMode, HugetlbFile};
+///
+/// let huge_pages = HugePoolConfig { pages: 2, ..Default::default() };
+/// let machine = Machine::new(MachineConfig { huge_pages, ..Default::default() });
+/// let mut thread = machine.enter()?;
+/// let mut cx = thread.cx();
+/// let mm = Mm::new(&machine);
+///
+/// let object = HugetlbFile::memfd(machine.host(), "example", 4 << 20, HugeSize::Mib2)?;
+/// let file = File::open(object, FileMode::ReadWrite);
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 << 20).file(&file, 0))?; // reserves both pages
+/// mm.store(&mut cx, at, 7)?; // takes one of them
+/// let pool = machine.mem().huge_pool(HugeSize::Mib2);
+/// assert_eq!((pool.free, pool.reserved), (1, 1));
+/// mm.exit(&mut cx);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HugePoolConfig {
     /// The number of pages (`vm.nr_hugepages`).

@@ -266,6 +266,19 @@ impl PoolPage {
         self.kept = true;
         self.head
     }
+    /// Leaves the page to the mapping that `map` makes. As soon as it is made, another thread may
+    /// unmap it, so the reservation is used up before.
+    ///
+    /// # Errors
+    ///
+    /// That of `map`; the page goes back to the pool, without its reservation.
+    pub(crate) fn keep_mapped<E>(self, map: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let (mem, frames) = (Arc::clone(&self.mem), self.size.frames());
+        let head = self.keep();
+        map().inspect_err(|_| {
+            (0..frames).for_each(|i| drop(mem.adopt(head.nth(i))));
+        })
+    }
     /// Leaves the page to entries that have references of their own.
     pub(crate) fn leave(self) {
         let (mem, frames) = (Arc::clone(&self.mem), self.size.frames());

@@ -1,9 +1,16 @@
 //! The models of external MMUs in this process.
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod device_numbers;
 #[cfg(feature = "replay")]
 mod devices;
 mod gru;
+#[cfg(feature = "vm-memory")]
+mod guest_memory;
+mod host_mmu;
 mod kvm;
 mod pfn_cache;
+mod pinned;
 mod xpmem;

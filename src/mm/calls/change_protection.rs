@@ -139,14 +139,13 @@ impl Mm {
         if new.needs_tables() {
             self.make_leaves(cx, part)?;
         }
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
+        let view = self.table.view(cx);
         let mut blocks = SmallVec::new();
         let mut at = part.start();
         while at < part.end() {
             let next = at.align_down(PGD_PAGES).plus(PGD_PAGES).min(part.end());
             let block = VpnRange::new(at, next).expect("next lies above at");
-            let first = self.table.first_pmd(block, pin);
+            let first = view.first_pmd(block);
             blocks.extend(first.and_then(|first| VpnRange::new(first, next)));
             at = next;
         }
@@ -158,11 +157,10 @@ impl Mm {
         cx: &mut Cx<'_, R, Sleepable>,
         range: VpnRange,
     ) -> Result<(), NoMemory> {
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
+        let view = self.table.view(cx);
         let mut at = range.start();
         while at < range.end() {
-            self.table.make_leaf(at, pin)?;
+            view.make_leaf(at)?;
             at = at.align_down(PMD_PAGES).plus(PMD_PAGES);
         }
         Ok(())

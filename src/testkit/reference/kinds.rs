@@ -4,6 +4,7 @@ use super::{
     Reference,
     outcome::{Came, RWX, Step, errno, must, refusing},
     page::{PAGE, pages},
+    pool::HUGE,
 };
 use crate::{
     mm::MapFlags,
@@ -19,9 +20,6 @@ const KNOWN: MapFlags = MapFlags::FIXED
     .union(MapFlags::POPULATE)
     .union(MapFlags::NORESERVE)
     .union(MapFlags::LOCKED);
-/// Pages in the smallest huge page.
-const HUGE: u64 = 512;
-
 /// The kind of pages of a mapping.
 #[derive(Clone, Copy)]
 pub(super) struct Pages {
@@ -29,7 +27,7 @@ pub(super) struct Pages {
     pub(super) droppable: bool,
 }
 
-pub(super) enum Asked {
+pub(super) enum MmapRequest {
     /// The call must be refused, and nothing changes.
     Never,
     /// Pool pages, of so many small pages each.
@@ -39,14 +37,15 @@ pub(super) enum Asked {
     Unknown,
 }
 
-/// Returns the request of an `mmap`.
-pub(super) fn asked(op: &Op) -> Asked {
+/// Returns the request of an `mmap`, in a script with a pool of huge pages or without one.
+pub(super) fn asked(op: &Op, pool: bool) -> MmapRequest {
     let Op::Mmap {
+        addr,
+        len,
         prot,
         flags,
         ref file,
         off,
-        ..
     } = *op
     else {
         unreachable!("the caller matched")
@@ -68,27 +67,39 @@ pub(super) fn asked(op: &Op) -> Asked {
         validated || (kind == MapFlags::SHARED && has(MapFlags::GROWSDOWN))
     };
     if !a_type || contradicts || !off.is_multiple_of(PAGE) {
-        return Asked::Never;
+        return MmapRequest::Never;
     }
     if huge {
         // Without a reservation the mapping succeeds, and only its faults find no page.
+        let whole = |n: u64| n.is_multiple_of(HUGE * PAGE);
+        let plain = MapFlags::FIXED | MapFlags::HUGETLB | MapFlags::PRIVATE | MapFlags::SHARED;
+        if pool {
+            let known = plain.contains(flags) && has(MapFlags::FIXED) && RWX.contains(prot);
+            return match known && whole(addr) && whole(len) && len > 0 {
+                true => MmapRequest::Pages(Pages {
+                    shared: kind == MapFlags::SHARED,
+                    droppable: false,
+                }),
+                false => MmapRequest::Unknown,
+            };
+        }
         let is_later = |size| has(MapFlags::NORESERVE) && (off / PAGE).is_multiple_of(size);
         return match (flags.bits() >> 26) & 0x3f {
-            0 | 21 if is_later(HUGE) => Asked::Unknown,
-            30 if is_later(HUGE * HUGE) => Asked::Unknown,
-            0 | 21 => Asked::Huge(HUGE),
-            30 => Asked::Huge(HUGE * HUGE),
-            _ => Asked::Never,
+            0 | 21 if is_later(HUGE) => MmapRequest::Unknown,
+            30 if is_later(HUGE * HUGE) => MmapRequest::Unknown,
+            0 | 21 => MmapRequest::Huge(HUGE),
+            30 => MmapRequest::Huge(HUGE * HUGE),
+            _ => MmapRequest::Never,
         };
     }
     if !(KNOWN | TYPE).contains(flags) || !RWX.contains(prot) {
-        return Asked::Unknown;
+        return MmapRequest::Unknown;
     }
     if validated && has(MapFlags::FIXED_NOREPLACE) {
         // A flag outside of the known ones.
-        return Asked::Never;
+        return MmapRequest::Never;
     }
-    Asked::Pages(Pages {
+    MmapRequest::Pages(Pages {
         shared: kind == MapFlags::SHARED || validated,
         droppable,
     })
