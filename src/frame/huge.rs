@@ -75,8 +75,8 @@ impl PhysMem {
         }
     }
     /// Returns a frame of each huge page of private memory of which a part was given back, in
-    /// ascending order (`folio_test_partially_mapped`). Pages of a pool are left out: the rest of one
-    /// that is pinned waits for the end of the pins.
+    /// ascending order (`folio_test_partially_mapped`). Pages of a pool are left out: the rest of
+    /// one that is pinned waits for the end of the pins.
     pub(crate) fn partly_given_back(&self) -> Vec<Pfn> {
         let large = FrameFlags::LARGE | FrameFlags::ANON;
         let is_part = |&pfn: &Pfn| self.refcount(pfn) > 0 && self.flags(pfn).contains(large);

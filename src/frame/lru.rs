@@ -56,8 +56,8 @@ impl PhysMem {
             self.lru_add(pfn);
         }
     }
-    /// Returns true if the frame is one that same-page merging shares (`folio_test_ksm`): it belongs
-    /// to no one family of mappings, and its owner is a reverse map of its own.
+    /// Returns true if the frame is one that same-page merging shares (`folio_test_ksm`): it
+    /// belongs to no one family of mappings, and its owner is a reverse map of its own.
     pub(crate) fn is_merged(&self, pfn: Pfn) -> bool {
         let is_merged = |owner: Owner| owner.index == MERGED_INDEX;
         self.flags(pfn).contains(FrameFlags::ANON) && self.owner(pfn).is_some_and(is_merged)

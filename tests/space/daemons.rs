@@ -411,32 +411,6 @@ fn a_fault_at_the_limit_of_memory_reclaims_first() {
     w.end();
 }
 
-/// Pages that are made present ahead of use go out again behind it: it goes on, and does not begin
-/// anew.
-#[test]
-fn a_range_larger_than_the_limit_of_memory_is_made_present_once() {
-    for advised in [true, false] {
-        let mut w = swapping(4096, 1024);
-        let machine = Arc::clone(&w.machine);
-        let cx = &mut w.thread.cx();
-        assert_eq!(machine.set_memory_limit(cx, Some(100)), Ok(()));
-        match advised {
-            true => {
-                w.map(0, 600, RW);
-                w.advise(0, 600, Advice::PopulateWrite).unwrap();
-            }
-            false => w.map_with(0, 600, RW, MapFlags::POPULATE),
-        }
-        let swapped = machine.mem().swap().used();
-        assert!(swapped >= 500, "{swapped}");
-        // Pages that another process reads are faults like others.
-        let mut bytes = vec![1; 600 * 4096];
-        let read = w.mm.read_remote(&mut w.thread.cx(), at(0), &mut bytes);
-        assert_eq!(read, Ok(bytes.len()));
-        w.end();
-    }
-}
-
 #[test]
 fn a_limit_that_nothing_can_be_reclaimed_for_is_refused_or_ends_the_fault() {
     let mut w = World::new();

@@ -214,7 +214,8 @@ impl FaultScope<'_> {
         })
     }
     /// Faults in every page of `range` (`faultin_page_range`). Stops at the first hole, missing
-    /// right or fault, whose page is `reached`; or where a window is deferred, and returns that page.
+    /// right or fault, whose page is `reached`; or where a window is deferred, and returns that
+    /// page.
     pub(in crate::mm) fn populate_range(
         &mut self,
         range: VpnRange,

@@ -106,8 +106,8 @@ impl Mm {
         Userfault(Context::new(self.as_any()))
     }
     /// Waits until no access to the page of byte `addr` waits for an answer of userfaultfd, or the
-    /// address space ends; returns at once if the page is not registered. The access can be repeated
-    /// then.
+    /// address space ends; returns at once if the page is not registered. The access can be
+    /// repeated then.
     ///
     /// The token proves that the caller holds no lock: an answer may take any.
     pub fn wait_for_answer(&self, cx: &mut CallCx<'_>, addr: u64) {
