@@ -235,7 +235,7 @@ impl<'m> MergePass<'m> {
             items.pass_over((last, Bound::Excluded(key)));
             items.remove(key);
         }
-        if is_merged(place.mm.machine().mem(), page) {
+        if place.mm.machine().mem().is_merged(page) {
             self.note(place, page);
         }
     }

@@ -1,5 +1,5 @@
 //@ error: E0277
-//@ contains: the trait bound `Device: emmu::driver::SecondaryTlb` is not satisfied
+//@ contains: the trait bound `Device: SecondaryTlb` is not satisfied
 #![allow(unused)]
 use emmu::driver::*;
 use std::sync::Arc;
