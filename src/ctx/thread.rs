@@ -5,7 +5,7 @@
 //!
 //! How: each thread has one *current root*. Its token is out, or was lent ([`Cx::lend`]): then it
 //! is borrowed, so no code can use it, and its rank says that the thread holds no lock. Only a
-//! token that was lent, or is not out at all, is handed out.
+//! token that was lent, or that is not out, is handed out.
 
 use super::{CallCx, Cx, Epoch, Sleepable, rank};
 use crate::sync;
