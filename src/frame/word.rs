@@ -5,7 +5,7 @@ use crate::sync::Ordering;
 use std::fmt::Debug;
 
 mod sealed {
-    pub trait Sealed {
+    pub trait WordValue {
         /// The number of bytes.
         const SIZE: usize;
         /// Returns the value in the low bytes of a word.
@@ -14,15 +14,15 @@ mod sealed {
         fn into_low(self) -> u64;
     }
 }
-use sealed::Sealed;
+use sealed::WordValue;
 
 /// A value that is loaded and stored whole: `u8`, `u16`, `u32`, `u64`. In memory it is
 /// little-endian.
-pub trait Word: Sealed + Copy + Debug + Eq + Send + Sync + 'static {}
+pub trait Word: WordValue + Copy + Debug + Eq + Send + Sync + 'static {}
 
 macro_rules! words {
     ($($word:ty)*) => { $(
-        impl Sealed for $word {
+        impl WordValue for $word {
             const SIZE: usize = size_of::<$word>();
             #[allow(clippy::cast_possible_truncation, reason = "the low bytes are meant")]
             fn from_low(word: u64) -> Self {

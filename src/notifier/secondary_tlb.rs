@@ -195,9 +195,9 @@ impl SecondaryTlbs {
         let list = self.0.get()?;
         (list.count.load(Ordering::SeqCst) > 0).then_some(list)
     }
-    /// Returns true if a device is registered.
-    pub(crate) fn is_any(&self) -> bool {
-        self.listed().is_some()
+    /// Returns true if no device is registered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.listed().is_none()
     }
     /// Ends every registration, before the tables go.
     pub(crate) fn release_all<R: Below<rank::Callback>, C: Context>(&self, cx: &mut Cx<'_, R, C>) {

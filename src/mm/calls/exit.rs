@@ -110,7 +110,7 @@ impl Drop for Mm {
     /// If a driver does in `release`, unless the thread unwinds.
     fn drop(&mut self) {
         let epoch = self.machine.epoch();
-        if !self.notifiers.is_empty(epoch) || self.tlbs.is_any() {
+        if !self.notifiers.is_empty(epoch) || !self.tlbs.is_empty() {
             let mut despite = Despite::default();
             let _ended = despite.call(|| epoch.with_token_of_a_drop(|cx| self.exit(cx)));
             despite.resume();
