@@ -1,7 +1,7 @@
 //! Errors of userfaultfd, of `PAGEMAP_SCAN` and of `clear_refs`.
 
 use super::{
-    common::{NoMemory, VmaError},
+    common::{ByteRange, NoMemory, VmaError},
     errno::Errno,
     object::ObjectError,
 };
@@ -19,13 +19,8 @@ pub enum UserfaultError {
     #[error("mode {0:#x}")]
     Mode(u64),
     /// The range is not page aligned, empty, or beyond the address space.
-    #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
-    Range {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: u64,
-    },
+    #[error("{0} is not a range of pages")]
+    Range(ByteRange),
     /// The address space is gone.
     #[error("the address space has ended")]
     Ended,
@@ -82,7 +77,7 @@ impl UserfaultError {
         match self {
             Self::Handshake
             | Self::Mode(_)
-            | Self::Range { .. }
+            | Self::Range(_)
             | Self::Unsuitable(_)
             | Self::NothingMapped(_) => Errno::EINVAL,
             Self::Ended => Errno::ESRCH,

@@ -8,8 +8,8 @@
 //! The pages of a private mapping do not belong to the file, except those that it only reads.
 
 use super::{
-    Host, MAX_SIZE, MemoryObject, PageRequest, VmaReserve, io::read_by_page, object::check_size,
-    sealed, size_change::SizeChange,
+    FallocateMode, Host, MAX_SIZE, MemoryObject, PageRequest, VmaReserve, io::read_by_page,
+    object::check_size, sealed, size_change::SizeChange,
 };
 use crate::{
     addr::{PAGE_SIZE, Pfn, chunks},
@@ -25,6 +25,28 @@ use std::{any::Any, borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::A
 const NAMELESS: &str = "/anon_hugepage (deleted)";
 
 /// A file of huge pages.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{HugePoolConfig, HugeSize, Machine, MachineConfig, Mm, mm::MmapArgs};
+/// use emmu::file::{File, FileMode, HugetlbFile};
+///
+/// let huge_pages = HugePoolConfig { pages: 2, ..Default::default() };
+/// let machine = Machine::new(MachineConfig { huge_pages, ..Default::default() });
+/// let mut thread = machine.enter()?;
+/// let mut cx = thread.cx();
+/// let mm = Mm::new(&machine);
+///
+/// let object = HugetlbFile::memfd(machine.host(), "example", 4 << 20, HugeSize::Mib2)?;
+/// let file = File::open(object, FileMode::ReadWrite);
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 << 20).file(&file, 0))?; // reserves both pages
+/// mm.store(&mut cx, at, 7)?; // takes one of them
+/// let pool = machine.mem().huge_pool(HugeSize::Mib2);
+/// assert_eq!((pool.free, pool.reserved), (1, 1));
+/// mm.exit(&mut cx);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct HugetlbFile {
     name: Box<str>,
     host: Host,
@@ -152,16 +174,27 @@ impl HugetlbFile {
         let pages = self.pages.lock();
         f(pages.get(&index).copied())
     }
-    /// Makes page `index` if the file has none. The caller keeps other faults out.
+    /// Makes page `index` if the file has none and does not end before it. The caller keeps other
+    /// faults out.
     ///
     /// # Errors
     ///
     /// [`ObjectError::Beyond`], [`ObjectError::NoHugePage`].
     pub(crate) fn make(&self, index: u64) -> Result<(), ObjectError> {
-        if self.with_page(index, |page| page.is_some()) {
+        if !self.has(index) {
+            self.check_inside(index)?;
+        }
+        self.allocate(index)
+    }
+    /// Returns true if the file has page `index`.
+    fn has(&self, index: u64) -> bool {
+        self.with_page(index, |page| page.is_some())
+    }
+    /// Makes page `index` if the file has none. The caller keeps other faults out.
+    fn allocate(&self, index: u64) -> Result<(), ObjectError> {
+        if self.has(index) {
             return Ok(());
         }
-        self.check_inside(index)?;
         let page = self.take(Claim::File(Arc::clone(&self.reserved), index))?;
         let first = self.mapping.owner(index * self.huge.pages());
         page.own(FrameFlags::DIRTY, first);
@@ -294,6 +327,34 @@ impl MemoryObject for HugetlbFile {
         despite.call(|| self.host.settle_exports(&mut cx));
         drop(changing);
         despite.resume();
+        Ok(())
+    }
+    /// Allocates pages, or punches a hole (`hugetlbfs_fallocate`). Pages in the range come from the
+    /// pool whole; the size may end inside of a page then. If the pool is empty half-way, the pages
+    /// before stay in the file, and the size as it was.
+    fn fallocate(
+        &self,
+        cx: CallCx<'_>,
+        mode: FallocateMode,
+        from: u64,
+        len: u64,
+    ) -> Result<(), ObjectError> {
+        let kept = mode.contains(FallocateMode::KEEP_SIZE);
+        match mode - FallocateMode::KEEP_SIZE {
+            FallocateMode::PUNCH_HOLE => return self.punch_hole(cx, from, len),
+            mode if !mode.is_empty() => return Err(ObjectError::Unsupported),
+            _ => {}
+        }
+        let end = from + len;
+        check_size(end)?;
+        let _changing = self.changing.lock();
+        for index in from / self.bytes()..end.div_ceil(self.bytes()) {
+            let _serial = self.serialize();
+            self.allocate(index)?;
+        }
+        if !kept {
+            self.size.fetch_max(end, Ordering::AcqRel);
+        }
         Ok(())
     }
     /// Punches a hole (`hugetlbfs_punch_hole`): whole pages are unmapped and leave the file,

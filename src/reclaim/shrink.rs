@@ -205,7 +205,7 @@ impl<'r> Reclaim<'r> {
         if self.mem().is_kept_by_pin(locked.pfn()) {
             return Fate::Kept;
         }
-        if flags.contains(FrameFlags::LARGE)
+        if self.is_whole(locked, flags)
             && let Some(fate) = self.split_first(cx, locked, flags, blocking)
         {
             return fate;
@@ -363,7 +363,7 @@ impl<'r> Reclaim<'r> {
         if evicted { Fate::Freed } else { Fate::Active }
     }
     /// Returns the owner of the page, and the page's index there.
-    fn owner_of(&self, locked: &FrameLock<'_>) -> Option<(Arc<dyn FrameOwner>, u64)> {
+    pub(super) fn owner_of(&self, locked: &FrameLock<'_>) -> Option<(Arc<dyn FrameOwner>, u64)> {
         let owner = locked.owner()?;
         Some((self.host.registry.find(owner.id)?, owner.index))
     }

@@ -40,6 +40,7 @@ const KINDS: &[&str] = &[
     "huge",
     "hugetlb_args",
     "hugetlb_calls",
+    "hugetlb_fallocate",
     "hugetlb_files",
     "hugetlb_gib",
     "hugetlb_mlock",

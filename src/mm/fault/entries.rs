@@ -19,14 +19,14 @@ use crate::{
 
 /// An entry as a fault sees it without its lock.
 #[derive(Clone, Copy)]
-pub(super) struct Seen {
+pub(super) struct SeenEntry {
     pub(super) pte: RawPte,
     pub(super) has_leaf: bool,
     /// The entry is present and part of a huge page.
     pub(super) is_huge: bool,
 }
 
-impl Seen {
+impl SeenEntry {
     const NOTHING: Self = Self {
         pte: RawPte::NONE,
         has_leaf: false,
@@ -51,22 +51,21 @@ impl FaultScope<'_> {
         Ok(self.look_at_leaf(at)?.pte)
     }
     /// Reads the entry as [`look`](Self::look) does, and what is known of its leaf.
-    pub(super) fn look_at_leaf(&mut self, at: Vpn) -> Result<Seen, NoMemory> {
+    pub(super) fn look_at_leaf(&mut self, at: Vpn) -> Result<SeenEntry, NoMemory> {
         let mm = self.lease.mm;
-        let pinned = self.lease.cx.pin();
-        let pin = mm.table.pin(pinned.guard());
-        if let Some(leaf) = mm.table.leaf(at, pin) {
-            return Ok(Seen::of(leaf, at));
+        let view = mm.table.view(&mut self.lease.cx);
+        if let Some(leaf) = view.leaf(at) {
+            return Ok(SeenEntry::of(leaf, at));
         }
-        mm.table.make_pmd(at, pin)?;
-        let leaf = mm.table.leaf(at, pin);
-        Ok(leaf.map_or(Seen::NOTHING, |leaf| Seen::of(leaf, at)))
+        mm.table.make_pmd(at, view.pin())?;
+        let leaf = view.leaf(at);
+        Ok(leaf.map_or(SeenEntry::NOTHING, |leaf| SeenEntry::of(leaf, at)))
     }
     /// Returns true if `at` has a leaf.
     pub(super) fn has_leaf(&mut self, at: Vpn) -> bool {
         let mm = self.lease.mm;
-        let pinned = self.lease.cx.pin();
-        mm.table.leaf(at, mm.table.pin(pinned.guard())).is_some()
+        let view = mm.table.view(&mut self.lease.cx);
+        view.leaf(at).is_some()
     }
     /// Makes the leaf of `at` and runs `f` under its lock.
     pub(in crate::mm) fn with_leaf<T>(
@@ -108,8 +107,8 @@ pub(in crate::mm) fn with_leaf<T>(
     f: impl FnOnce(&LockedLeaf<'_>) -> T,
 ) -> Result<T, NoMemory> {
     loop {
-        let pinned = cx.pin();
-        let leaf = mm.table.make_leaf(at, mm.table.pin(pinned.guard()))?;
+        let view = mm.table.view(cx);
+        let leaf = view.make_leaf(at)?;
         // A large MADV_DONTNEED took the leaf out meanwhile: walk again.
         if let Some(locked) = leaf.try_lock()? {
             return Ok(f(&locked));

@@ -31,7 +31,7 @@ bitflags! {
     }
 }
 
-/// The number of a segment. No number comes again.
+/// The number of a segment. A machine gives no number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShmId(pub u32);
 
