@@ -19,14 +19,14 @@ use crate::{
 
 /// An entry as a fault sees it without its lock.
 #[derive(Clone, Copy)]
-pub(super) struct Seen {
+pub(super) struct SeenEntry {
     pub(super) pte: RawPte,
     pub(super) has_leaf: bool,
     /// The entry is present and part of a huge page.
     pub(super) is_huge: bool,
 }
 
-impl Seen {
+impl SeenEntry {
     const NOTHING: Self = Self {
         pte: RawPte::NONE,
         has_leaf: false,
@@ -51,15 +51,15 @@ impl FaultScope<'_> {
         Ok(self.look_at_leaf(at)?.pte)
     }
     /// Reads the entry as [`look`](Self::look) does, and what is known of its leaf.
-    pub(super) fn look_at_leaf(&mut self, at: Vpn) -> Result<Seen, NoMemory> {
+    pub(super) fn look_at_leaf(&mut self, at: Vpn) -> Result<SeenEntry, NoMemory> {
         let mm = self.lease.mm;
         let view = mm.table.view(&mut self.lease.cx);
         if let Some(leaf) = view.leaf(at) {
-            return Ok(Seen::of(leaf, at));
+            return Ok(SeenEntry::of(leaf, at));
         }
         mm.table.make_pmd(at, view.pin())?;
         let leaf = view.leaf(at);
-        Ok(leaf.map_or(Seen::NOTHING, |leaf| Seen::of(leaf, at)))
+        Ok(leaf.map_or(SeenEntry::NOTHING, |leaf| SeenEntry::of(leaf, at)))
     }
     /// Returns true if `at` has a leaf.
     pub(super) fn has_leaf(&mut self, at: Vpn) -> bool {

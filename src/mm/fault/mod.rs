@@ -84,7 +84,7 @@ use crate::{
     error::{FaultError, ObjectError},
     notifier::Access,
 };
-use entries::Seen;
+use entries::SeenEntry;
 use scope::FaultScope;
 
 /// The user of the page that a fault makes present.
@@ -268,7 +268,7 @@ impl FaultScope<'_> {
         if let Some(file) = vma.hugetlb() {
             return self.fault_hugetlb(vma, file, at, access);
         }
-        let Seen {
+        let SeenEntry {
             pte: seen,
             has_leaf,
             is_huge,

@@ -1,7 +1,7 @@
 //! The way from the root down to a leaf, which the finger remembers.
 
 use super::{
-    path::{Path, PathStep, Place},
+    path::{LeafPlace, Path, PathStep},
     vma_tree::VmaTree,
 };
 use crate::addr::Vpn;
@@ -41,15 +41,15 @@ impl<V> VmaTree<V> {
 impl<V> VmaTree<V> {
     /// Points the finger at the first range that ends after `start`. If there is no such range, at
     /// the place after the last one. The tree must not be empty.
-    pub(super) fn place(&mut self, start: Vpn) -> Place {
+    pub(super) fn place(&mut self, start: Vpn) -> LeafPlace {
         self.point_at(start.0);
         let leaf = self.finger.leaf();
         let at = self.leaf(leaf).ending_by(start.0);
-        Place { leaf, at }
+        LeafPlace { leaf, at }
     }
 
     /// The end of the range below `place`, or 0.
-    pub(super) fn floor(&self, place: Place) -> u64 {
+    pub(super) fn floor(&self, place: LeafPlace) -> u64 {
         match place.at {
             0 => self.finger.path.floor,
             at => self.leaf(place.leaf).end(at - 1),
@@ -87,7 +87,7 @@ impl<V> VmaTree<V> {
     }
 
     /// Points the finger at the range that starts at `start`; panics if there is none.
-    pub(super) fn place_of(&mut self, start: Vpn) -> Place {
+    pub(super) fn place_of(&mut self, start: Vpn) -> LeafPlace {
         assert!(
             !self.is_empty(),
             "no range starts at {start:?}: there is none at all"

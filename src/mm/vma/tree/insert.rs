@@ -7,7 +7,7 @@
 use super::{
     climb::merged,
     node::Entry,
-    path::{Holes, Place},
+    path::{Holes, LeafPlace},
     vma_tree::{Span, VmaTree},
 };
 
@@ -28,7 +28,7 @@ impl<V: Span> VmaTree<V> {
             self.make_room(start.0);
             place = self.place(start);
         }
-        let Place { leaf, at } = place;
+        let LeafPlace { leaf, at } = place;
         let leaf = self.leaves.get_mut(leaf);
         assert!(
             at == leaf.len() || end.0 <= leaf.start(at),

@@ -37,7 +37,7 @@ pub(super) struct Path {
 
 /// An entry of the leaf to which the finger points, or the place behind the last.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct LeafPlace {
     pub(super) leaf: u32,
     /// Index of the entry in the leaf.
     pub(super) at: usize,

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{
     node::NONE,
-    path::{Holes, Place},
+    path::{Holes, LeafPlace},
     vma_tree::VmaTree,
 };
 
@@ -30,15 +30,15 @@ impl<V> VmaTree<V> {
         self.remove_at(place)
     }
 
-    pub(super) fn remove_at(&mut self, place: Place) -> V {
+    pub(super) fn remove_at(&mut self, place: LeafPlace) -> V {
         let value = self.values.take(self.leaf(place.leaf).kid(place.at));
         self.cut(place, 1);
         value
     }
 
     /// Takes `count` entries out of the finger's leaf, whose values were taken already.
-    fn cut(&mut self, place: Place, count: usize) {
-        let Place { leaf: node, at } = place;
+    fn cut(&mut self, place: LeafPlace, count: usize) {
+        let LeafPlace { leaf: node, at } = place;
         self.len -= count;
         if self.is_empty() {
             self.clear(node);
@@ -92,7 +92,7 @@ impl<V> VmaTree<V> {
         };
         while !self.is_empty() {
             let place = self.place(pages.start());
-            let Place { leaf: node, at } = place;
+            let LeafPlace { leaf: node, at } = place;
             let leaf = self.leaf(node);
             let stop = leaf.starting_below(end);
             if out.values.is_empty() {

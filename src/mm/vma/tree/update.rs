@@ -4,7 +4,7 @@ use crate::addr::Vpn;
 
 use super::{
     node::Entry,
-    path::{Holes, Place},
+    path::{Holes, LeafPlace},
     vma_tree::{Span, VmaTree},
 };
 
@@ -21,7 +21,7 @@ impl<V: Span> VmaTree<V> {
     /// If no range starts at `start`, or if the altered range is empty or overlaps another.
     pub(crate) fn update<T>(&mut self, start: Vpn, change: impl FnOnce(&mut V) -> T) -> T {
         let place = self.place_of(start);
-        let Place { leaf: node, at } = place;
+        let LeafPlace { leaf: node, at } = place;
         let old = self.leaf(node).entry(at);
         let value = self.values.get_mut(old.kid);
         let result = change(value);
