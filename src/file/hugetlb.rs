@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     addr::{PAGE_SIZE, Pfn, chunks},
-    ctx::{Below, CallCx, Cx, FaultCx, Rank, Sleepable, rank},
+    ctx::{CallCx, FaultCx},
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Claim, Frame, FrameFlags, HugeSize, PoolPage, ResvMap},
     rmap::{EvenCows, Mapping},
@@ -25,36 +25,14 @@ use std::{any::Any, borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::A
 const NAMELESS: &str = "/anon_hugepage (deleted)";
 
 /// A file of huge pages.
-///
-/// # Examples
-///
-/// ```
-/// use emmu::{HugePoolConfig, HugeSize, Machine, MachineConfig, Mm, mm::MmapArgs};
-/// use emmu::file::{File, FileMode, HugetlbFile};
-///
-/// let huge_pages = HugePoolConfig { pages: 2, ..Default::default() };
-/// let machine = Machine::new(MachineConfig { huge_pages, ..Default::default() });
-/// let mut thread = machine.enter()?;
-/// let mut cx = thread.cx();
-/// let mm = Mm::new(&machine);
-///
-/// let object = HugetlbFile::memfd(machine.host(), "example", 4 << 20, HugeSize::Mib2)?;
-/// let file = File::open(object, FileMode::ReadWrite);
-/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 << 20).file(&file, 0))?; // reserves both pages
-/// mm.store(&mut cx, at, 7)?; // takes one of them
-/// let pool = machine.mem().huge_pool(HugeSize::Mib2);
-/// assert_eq!((pool.free, pool.reserved), (1, 1));
-/// mm.exit(&mut cx);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 pub struct HugetlbFile {
     name: Box<str>,
-    host: Host,
-    huge: HugeSize,
-    mapping: Arc<Mapping>,
+    pub(super) host: Host,
+    pub(super) huge: HugeSize,
+    pub(super) mapping: Arc<Mapping>,
     size: AtomicU64,
     /// The first frames of the pages, by index in huge pages.
-    pages: Mutex<BTreeMap<u64, Pfn>>,
+    pub(super) pages: Mutex<BTreeMap<u64, Pfn>>,
     /// The pages with a reservation, used or not.
     reserved: Arc<ResvMap>,
     /// Serializes faults, so that none finds the pool empty because another has taken the same
@@ -181,24 +159,29 @@ impl HugetlbFile {
     ///
     /// [`ObjectError::Beyond`], [`ObjectError::NoHugePage`].
     pub(crate) fn make(&self, index: u64) -> Result<(), ObjectError> {
-        if !self.has(index) {
-            self.check_inside(index)?;
-        }
-        self.allocate(index)
+        self.allocate(index, || self.check_inside(index))
     }
     /// Returns true if the file has page `index`.
     fn has(&self, index: u64) -> bool {
         self.with_page(index, |page| page.is_some())
     }
-    /// Makes page `index` if the file has none. The caller keeps other faults out.
-    fn allocate(&self, index: u64) -> Result<(), ObjectError> {
+    /// Makes page `index` if the file has none and `check` allows it, before and after a page was
+    /// taken: the file may be cut meanwhile. The caller keeps other faults out.
+    fn allocate(
+        &self,
+        index: u64,
+        check: impl Fn() -> Result<(), ObjectError>,
+    ) -> Result<(), ObjectError> {
         if self.has(index) {
             return Ok(());
         }
+        check()?;
         let page = self.take(Claim::File(Arc::clone(&self.reserved), index))?;
         let first = self.mapping.owner(index * self.huge.pages());
+        let mut pages = self.pages.lock();
+        check()?;
         page.own(FrameFlags::DIRTY, first);
-        self.pages.lock().insert(index, page.keep());
+        pages.insert(index, page.keep());
         Ok(())
     }
     /// Checks that page `index` lies before the end.
@@ -213,55 +196,8 @@ impl HugetlbFile {
         let page = self.host.mem.take_huge(self.huge, claim);
         page.ok_or(ObjectError::NoHugePage)
     }
-
-    /// Takes the pages of `[from, to)` out of the file; those that a fault has mapped meanwhile are
-    /// unmapped first (`remove_inode_hugepages`). Returns their indices. If a driver keeps a window
-    /// from opening, the page is still mapped and stays.
-    fn remove<R: Rank + Below<rank::Rmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        range: Range<u64>,
-        despite: &mut Despite,
-    ) -> Vec<u64> {
-        let mut gone = Vec::new();
-        let next = |at| {
-            self.pages
-                .lock()
-                .range(at..range.end)
-                .next()
-                .map(|(&i, _)| i)
-        };
-        let mut at = range.start;
-        while let Some(index) = next(at) {
-            at = index + 1;
-            let mut removed = self.remove_unmapped(index);
-            if !removed {
-                let first = index * self.huge.pages();
-                let end = first + self.huge.pages();
-                despite.call(|| self.mapping.unmap(cx, first, end, EvenCows::Yes));
-                removed = self.remove_unmapped(index);
-            }
-            if removed {
-                gone.push(index);
-            }
-        }
-        gone
-    }
-    /// Takes page `index` out of the file unless it is mapped. Returns true if it did.
-    fn remove_unmapped(&self, index: u64) -> bool {
-        let mut pages = self.pages.lock();
-        let unmapped = pages.get(&index).copied();
-        let unmapped = unmapped.filter(|&head| self.host.mem.mapcount(head) == 0);
-        let Some(head) = unmapped else {
-            return false;
-        };
-        pages.remove(&index);
-        drop(pages);
-        self.give_up(head);
-        true
-    }
     /// Drops the file's reference on a page that it no longer has.
-    fn give_up(&self, head: Pfn) {
+    pub(super) fn give_up(&self, head: Pfn) {
         let mem = &self.host.mem;
         for i in 0..self.huge.pages() {
             let pfn = self.part(head, i);
@@ -315,15 +251,21 @@ impl MemoryObject for HugetlbFile {
         self.check_whole(size)?;
         let changing = self.changing.lock();
         let resized = SizeChange::set(&self.size, size);
+        // A fault that saw the old size has mapped its page now.
+        drop(self.pages.lock());
         self.mapping
             .unmap(&mut cx, size / PAGE_SIZE, u64::MAX, EvenCows::Yes);
         resized.done();
         let mut despite = Despite::default();
         let from = size / self.bytes();
         let gone = self.remove(&mut cx, from..u64::MAX, &mut despite);
-        let reserved = self.reserved.remove(from..u64::MAX);
-        let unused = reserved.saturating_sub(gone.len() as u64);
-        self.host.mem.unreserve_huge(self.huge, unused);
+        {
+            // A fault that has taken a page by now has given it back, or to the file.
+            let _serial = self.serialize();
+            let reserved = self.reserved.remove(from..u64::MAX);
+            let unused = reserved.saturating_sub(gone.len() as u64);
+            self.host.mem.unreserve_huge(self.huge, unused);
+        }
         despite.call(|| self.host.settle_exports(&mut cx));
         drop(changing);
         despite.resume();
@@ -350,7 +292,7 @@ impl MemoryObject for HugetlbFile {
         let _changing = self.changing.lock();
         for index in from / self.bytes()..end.div_ceil(self.bytes()) {
             let _serial = self.serialize();
-            self.allocate(index)?;
+            self.allocate(index, || Ok(()))?;
         }
         if !kept {
             self.size.fetch_max(end, Ordering::AcqRel);

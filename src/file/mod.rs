@@ -45,6 +45,7 @@
 //! | `open_direct` | files that are open for such transfers |
 //! | `edges` | … blocks that are zeroed in part |
 //! | `hugetlb` | [`HugetlbFile`] |
+//! | `hugetlb_remove` | … pages that leave it |
 //! | `huge_reserve` | … the reservation of a private mapping of it |
 //! | `short_write` | … writes whose bytes must be faulted in first |
 
@@ -65,6 +66,7 @@ mod host;
 mod huge_policy;
 mod huge_reserve;
 mod hugetlb;
+mod hugetlb_remove;
 mod io;
 mod mode;
 mod object;

@@ -54,9 +54,9 @@
 //! | --- | --- |
 //! | `window` | an open window: it calls the drivers, and notifies them of its end |
 //! | `gates` | several gates of one registration, by 2-MiB block |
-//! | `permit` | pending frame and permit: how a translation is established |
-//! | `range_permit` | pending pages and permit of a range |
+//! | `range_permit` | pending frames and permits of the pages of a range |
 //! | `range_ticket` | the ticket of a range, which is looked up in pieces |
+//! | `permit` | pending frame and permit: how a translation is established |
 //! | `ticket` | the ticket that a look-up begins with, and the gates that it is drawn from |
 //! | `notifiers` | the drivers as an address space has them: register, age, end |
 //! | `chain` | the registered drivers, and the end of a registration |
@@ -76,7 +76,7 @@
 //! | `driver` | the trait that drivers implement, the demand, and the proof |
 //! | `flusher` | the flush that a change of the page table owes, and the proof of it |
 //! | `tlb_gate` | the TLB of a device that walks the page table, and the lock that a flush takes |
-//! | `secondary_tlb` | such devices: their trait, their list, their registration |
+//! | `secondary_tlb` | devices that walk the page table: the trait, their list, registration |
 //! | `store` | the trait of a driver's store, and two stores |
 //! | `removed`, `shadow_entry` | entries that leave a store; one entry |
 //! | `observer` | the interface of an oracle |

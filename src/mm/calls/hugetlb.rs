@@ -57,7 +57,7 @@ impl MmapWriteGuard<'_> {
         };
         let flags = flags | VmFlags::HUGETLB | VmFlags::DONTEXPAND;
         let mut vma = Vma::new(range, pgoff, flags, Some(file));
-        vma.reserve = reserve;
+        vma.reserve = reserve.map(Box::new);
         self.layout.insert(vma);
         self.layout.account(flags, range.pages());
         if flags.contains(VmFlags::LOCKED) {

@@ -3,7 +3,6 @@
 use super::Userfault;
 use crate::mm::{
     calls::change_protection::Protection,
-    edit::merge::Wanted,
     entry::{
         flags::VmFlags,
         uffd_flags::{RegisterMode, UffdFeatures},
@@ -63,12 +62,10 @@ impl Userfault {
             if vma.is_registered_with(&self.0) && vma.flags.contains(flags) {
                 return Ok(start);
             }
-            let wanted = g.wanted(start);
-            let wanted = Wanted {
-                flags: (wanted.flags - VmFlags::UFFD) | flags,
-                userfault: Some(Arc::clone(&self.0)),
-                ..wanted
-            };
+            let mut wanted = g.wanted(start);
+            wanted.flags = (wanted.flags - VmFlags::UFFD) | flags;
+            let context = Arc::clone(&self.0);
+            wanted.extras.change(|rare| rare.userfault = Some(context));
             Ok(g.modify_as(start, part, wanted)?)
         })
     }
@@ -80,7 +77,7 @@ impl Userfault {
         if !vma.flags.contains(VmFlags::MAYWRITE) {
             return Err(UserfaultError::Denied(at));
         }
-        match vma.userfault {
+        match vma.userfault() {
             Some(_) if !vma.is_registered_with(&self.0) => Err(UserfaultError::Taken(at)),
             _ => Ok(()),
         }
@@ -103,7 +100,7 @@ impl Userfault {
         g.claim_range(range);
         let mut found = false;
         for vma in g.layout.vmas.range(range) {
-            let other = vma.userfault.is_some() && !vma.is_registered_with(&self.0);
+            let other = vma.userfault().is_some() && !vma.is_registered_with(&self.0);
             if other || !vma.may_be_registered(vma.flags, asynchronous) {
                 return Err(UserfaultError::Unsuitable(vma.start().addr()));
             }
@@ -114,7 +111,7 @@ impl Userfault {
         }
         g.each_vma_in(range, |g, start, part| {
             let vma = g.vma(start);
-            if vma.userfault.is_none() {
+            if vma.userfault().is_none() {
                 return Ok(start);
             }
             if vma.flags.contains(VmFlags::UFFD_MISSING) {
@@ -162,12 +159,9 @@ impl MmapWriteGuard<'_> {
                 lease.change_protection(part, lifted, &mut false)
             })?;
         }
-        let wanted = self.wanted(start);
-        let wanted = Wanted {
-            flags: wanted.flags - VmFlags::UFFD,
-            userfault: None,
-            ..wanted
-        };
+        let mut wanted = self.wanted(start);
+        wanted.flags -= VmFlags::UFFD;
+        wanted.extras.change(|rare| rare.userfault = None);
         Ok(self.modify_as(start, part, wanted)?)
     }
 }
@@ -175,7 +169,7 @@ impl MmapWriteGuard<'_> {
 impl Vma {
     /// Returns true if the VMA is registered with this userfaultfd.
     pub(super) fn is_registered_with(&self, context: &Arc<Context>) -> bool {
-        same_userfault(self.userfault.as_ref(), Some(context))
+        same_userfault(self.userfault(), Some(context))
     }
     /// Returns true if the VMA may be registered in the ways of `flags` (`vma_can_userfault`):
     /// private anonymous and shared memory; memory of other objects only for write protection that
