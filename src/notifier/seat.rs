@@ -92,7 +92,9 @@ impl Seat {
     /// Checks that the look-up which followed the snapshot still holds for `range`. The caller
     /// holds the driver's lock.
     pub(super) fn check(&self, range: VpnRange, snapshot: Snapshot<'_>) -> Result<(), Retry> {
-        self.check_alive()?;
+        if !self.phase.is_alive() {
+            return Err(Retry::Detached);
+        }
         match snapshot.kind {
             SnapshotKind::Board(drawn) => drawn.verdict(range).check(),
             SnapshotKind::Subscription(sub, since) => sub.check(since, snapshot.early),
@@ -100,17 +102,13 @@ impl Seat {
     }
     /// Checks as [`check`](Self::check) does, and keeps the snapshot for another check.
     pub(super) fn look(&self, range: VpnRange, snapshot: &Snapshot<'_>) -> Result<(), Retry> {
-        self.check_alive()?;
+        if !self.phase.is_alive() {
+            return Err(Retry::Detached);
+        }
         match &snapshot.kind {
             SnapshotKind::Board(drawn) => drawn.look(range).check(),
             SnapshotKind::Subscription(sub, since) => sub.check(*since, snapshot.early),
         }
-    }
-    fn check_alive(&self) -> Result<(), Retry> {
-        if !self.phase.is_alive() {
-            return Err(Retry::Detached);
-        }
-        Ok(())
     }
     /// Sleeps until no window overlaps `range`; for a driver of a range, until none overlaps any
     /// page of that.
