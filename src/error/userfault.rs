@@ -26,6 +26,9 @@ pub enum UserfaultError {
         /// The length of the call, in bytes.
         len: u64,
     },
+    /// The range from this address on begins or ends inside of a huge page of a pool.
+    #[error("the range from {0:#x} on cuts a huge page")]
+    InsideHugePage(u64),
     /// The address space is gone.
     #[error("the address space has ended")]
     Ended,
@@ -83,6 +86,7 @@ impl UserfaultError {
             Self::Handshake
             | Self::Mode(_)
             | Self::Range { .. }
+            | Self::InsideHugePage(_)
             | Self::Unsuitable(_)
             | Self::NothingMapped(_) => Errno::EINVAL,
             Self::Ended => Errno::ESRCH,

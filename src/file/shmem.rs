@@ -6,6 +6,7 @@ use super::{
     cutting::Zeroed,
     huge_policy::PageNeed,
     io::{pages_of, read_by_page, within_page},
+    locked::Counted,
     object::{check_size, check_write},
     sealed,
     seals::SealState,
@@ -27,7 +28,7 @@ pub(crate) const ANONYMOUS: &str = "/dev/zero (deleted)";
 /// A piece of shared memory: all mappings share its pages.
 pub struct Shmem {
     name: Box<str>,
-    cache: Arc<PageCache>,
+    pub(super) cache: Arc<PageCache>,
     size: AtomicU64,
     /// Serializes writes, truncation and hole punching (`inode_lock`).
     changing: Mutex<()>,
@@ -36,6 +37,8 @@ pub struct Shmem {
     seals: SealState,
     /// The mappings are attachments of a segment, which counts them.
     is_segment: bool,
+    /// Set while the object is locked in memory.
+    pub(super) locked: Mutex<Option<Counted>>,
     /// The number of committed pages that the object gives back when it is dropped; 0 if none were
     /// committed for it.
     charged: u64,
@@ -87,6 +90,7 @@ impl Shmem {
             policy: HugePolicy::Never,
             seals: SealState::new(false),
             is_segment: false,
+            locked: Mutex::default(),
             charged: 0,
         })
     }

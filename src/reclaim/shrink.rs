@@ -194,7 +194,7 @@ impl<'r> Reclaim<'r> {
         (references, blocking): (References, Blocking),
     ) -> Fate {
         let flags = self.mem().flags(locked.pfn());
-        if flags.contains(FrameFlags::UNEVICTABLE) {
+        if flags.contains(FrameFlags::UNEVICTABLE) || self.keep_unevictable(locked) {
             return Fate::Kept;
         }
         if references == References::Check
@@ -363,7 +363,7 @@ impl<'r> Reclaim<'r> {
         if evicted { Fate::Freed } else { Fate::Active }
     }
     /// Returns the owner of the page, and the page's index there.
-    fn owner_of(&self, locked: &FrameLock<'_>) -> Option<(Arc<dyn FrameOwner>, u64)> {
+    pub(super) fn owner_of(&self, locked: &FrameLock<'_>) -> Option<(Arc<dyn FrameOwner>, u64)> {
         let owner = locked.owner()?;
         Some((self.host.registry.find(owner.id)?, owner.index))
     }

@@ -12,12 +12,14 @@
 //! | this one | [`Userfault`]: handshake, messages |
 //! | `register` | registration, its end, closing |
 //! | `fill` | answers that bring pages: `UFFDIO_COPY`, `ZEROPAGE`, `CONTINUE`, `POISON` |
+//! | `fill_huge` | … those of huge pages of a pool |
 //! | `protect` | `UFFDIO_WRITEPROTECT` |
 //! | `move_pages`, `move_page` | `UFFDIO_MOVE` |
 //! | `events` | events: fork, move, drop and end of mappings |
 
 pub(in crate::mm) mod events;
 mod fill;
+mod fill_huge;
 mod move_page;
 mod move_pages;
 mod protect;
@@ -110,13 +112,13 @@ impl Mm {
     /// The token proves that the caller holds no lock: an answer may take any.
     pub fn wait_for_answer(&self, cx: &mut CallCx<'_>, addr: u64) {
         let at = Vpn::containing(addr);
-        let context = {
+        let waiting = {
             let g = self.lock_shared_over(cx, None);
             let vma = g.layout.vmas.get(at);
-            vma.and_then(|vma| vma.userfault.clone())
+            vma.and_then(|vma| Some((vma.userfault.clone()?, vma.huge_page_of(at))))
         };
-        if let Some(context) = context {
-            context.wait_for_answer(at);
+        if let Some((context, page)) = waiting {
+            context.wait_for_answer(page);
         }
     }
 }
