@@ -7,12 +7,16 @@
 //!
 //! A token is derived by *mutably borrowing* its parent. So while a guard lives, calls that its
 //! lock forbids do not compile. There is one derivation, `descend`, and its two bounds are the
-//! whole rule set; the raw constructor is private to this file
-//! (docs/adr/0001-the-token-carries-the-epoch-handle.md, docs/adr/0002-leaf-locks-and-closures.md).
+//! whole rule set; the raw constructor is private to this file and to `thread`, which makes the
+//! outermost token of a thread (docs/adr/0001-the-token-carries-the-epoch-handle.md, docs/adr/0002-leaf-locks-and-closures.md).
 
 use crate::sync;
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
-use std::{cell::Cell, fmt, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
+
+mod thread;
+
+pub use thread::{AlreadyEntered, Thread, TokenInUse};
 
 mod sealed {
     pub trait Sealed {}
@@ -260,53 +264,5 @@ impl<R: Rank> Pinned<'_, R> {
 impl<R: Rank> fmt::Debug for Pinned<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pinned").finish_non_exhaustive()
-    }
-}
-
-#[cfg(not(loom))]
-sync::thread_local!(static ENTERED: Cell<bool> = const { Cell::new(false) });
-// The macro of loom accepts no constants.
-#[cfg(loom)]
-sync::thread_local!(static ENTERED: Cell<bool> = Cell::new(false));
-
-/// A thread that has entered a machine: the root of all its tokens. It is not `Send`.
-#[derive(Debug)]
-pub struct Thread {
-    /// Dropped first: the participant must not be dropped after the collector that it is part of.
-    local: LocalHandle,
-    _collector: Epoch,
-}
-
-/// The current thread already holds a [`Thread`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this thread already entered a machine")]
-pub struct AlreadyEntered;
-
-impl Thread {
-    /// Registers the current thread.
-    ///
-    /// # Errors
-    ///
-    /// [`AlreadyEntered`] while another `Thread` of this thread lives: two roots would be two lock
-    /// orders.
-    pub fn enter(epoch: &Epoch) -> Result<Self, AlreadyEntered> {
-        if ENTERED.with(|e| e.replace(true)) {
-            Err(AlreadyEntered)
-        } else {
-            Ok(Self {
-                local: epoch.register(),
-                _collector: epoch.clone(),
-            })
-        }
-    }
-    /// Returns the outermost token.
-    pub const fn cx(&mut self) -> Cx<'_, rank::Idle, Sleepable> {
-        Cx::forge(&self.local)
-    }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        ENTERED.with(|e| e.set(false));
     }
 }

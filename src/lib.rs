@@ -72,7 +72,7 @@
 //! | --- | --- |
 //! | map, fault, fork, copy, discard memory | [`Mm`], [`mm`] |
 //! | write a driver | [`driver`], [`notifier`] |
-//! | read the shipped models of KVM, GRU and XPmem | [`extmmu`] |
+//! | read the shipped models of KVM, GRU, XPmem and iommufd | [`extmmu`] |
 //! | back memory by an object of your own | [`file::MemoryObject`] |
 //! | check a driver | `testkit`, with that feature |
 //! | watch coherence at run time | [`oracle::Oracle`] |
@@ -117,6 +117,7 @@
 //! | `mm/page_table/node.rs` | table pages and the pointers between them |
 //! | `mm/lock/mod.rs`, `sync/sharded_rwlock.rs` | locks that readers on different processors take without a common line |
 //! | `notifier/epoch_list.rs`, `notifier/grace.rs`, `notifier/once_arc.rs` | the chain of drivers |
+//! | `frame/atomic_bytes.rs` | words of memory that other code accesses at the same time |
 //! | `frame/shared.rs` (feature `remote`) | memory that other processes map |
 //! | `host/executor.rs` (feature `host`) | the process that is recorded |
 //! | `sync/checked.rs` (under a model checker) | one call of the checker |

@@ -13,9 +13,9 @@
 
 use clap::Parser;
 use emmu::replay::{
-    Devices, Inputs, Limits, MmuKind, Moment, Presented, ReplayError, Replayed, Report, Script,
-    Summary, Timeline,
-    program::{self, Outcome, Program},
+    Devices, Inputs, MmuKind, Moment, Presented, ReplayError, ReplayLimits, Replayed, Report,
+    Script, Summary, Timeline,
+    program::{self, Program, ProgramOutcome},
     replay_within, shipped, trace,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -66,28 +66,28 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Bytes of all inputs together, decompressed.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().input)]
+    #[arg(long, value_name = "N", default_value_t = ReplayLimits::default().input)]
     max_input: u64,
     /// Bytes of the files of a script together.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().files)]
+    #[arg(long, value_name = "N", default_value_t = ReplayLimits::default().files)]
     max_files: u64,
     /// Pages of memory that a script or program may have at a time.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().pages)]
+    #[arg(long, value_name = "N", default_value_t = ReplayLimits::default().pages)]
     max_pages: u32,
     /// Page-table pages that it may have at a time: 512 addresses each, mapped or guarded.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().tables)]
+    #[arg(long, value_name = "N", default_value_t = ReplayLimits::default().tables)]
     max_tables: u64,
     /// Pages that one step may bring in, guard or lock.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().step)]
+    #[arg(long, value_name = "N", default_value_t = ReplayLimits::default().step)]
     max_step: u64,
     /// Processes that it may have at a time.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().processes)]
+    #[arg(long, value_name = "N", default_value_t = ReplayLimits::default().processes)]
     max_processes: usize,
     /// Mappings of all processes at a time, when one of them forks.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().mappings)]
+    #[arg(long, value_name = "N", default_value_t = ReplayLimits::default().mappings)]
     max_mappings: usize,
     /// Open descriptors of all processes at a time, when one of them forks.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().descriptors)]
+    #[arg(long, value_name = "N", default_value_t = ReplayLimits::default().descriptors)]
     max_descriptors: usize,
     /// Scripts (.jsonl, .jsonl.gz), folders of them, or recordings of programs (folders with
     /// calls.strace); without any, the scripts that come with the library.
@@ -96,8 +96,8 @@ struct Args {
 }
 
 impl Args {
-    fn limits(&self) -> Limits {
-        Limits {
+    fn limits(&self) -> ReplayLimits {
+        ReplayLimits {
             input: self.max_input,
             files: self.max_files,
             pages: self.max_pages,
@@ -161,7 +161,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
 
 /// A recorded program that was followed to its end.
 struct Followed {
-    outcome: Outcome,
+    outcome: ProgramOutcome,
     took: Duration,
     presented: Presented,
 }

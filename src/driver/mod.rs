@@ -11,13 +11,18 @@
 //!    every window. A driver whose gate sleeps implements [`ExternalMmu`], and refuses the windows
 //!    of atomic contexts.
 //! 3. **The miss.** [`Gate::translate`] looks a page up, waits for the windows in its way, and
-//!    calls back with the gate held and a [`Permit`].
+//!    calls back with the gate held and a [`Permit`]. [`Gate::translate_range`] does it for many
+//!    pages under one [`RangePermit`].
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `references` | [`References`]: entries with or without a reference on their frames |
 //! | `spinning` | [`SpinningMmu`]: one callback for a driver whose gate spins |
 //! | `translate` | [`Gate::translate`], [`Gates::translate`]: the whole loop of a miss |
+//! | `translate_range` | [`Gate::translate_range`]: the same for many pages at once |
+//!
+//! A device that walks the page table of the process itself, as an IOMMU with shared tables does,
+//! is no driver of this kind: it is a [`SecondaryTlb`] with a [`TlbGate`].
 //!
 //! # A driver
 //!
@@ -96,18 +101,20 @@
 mod references;
 mod spinning;
 mod translate;
+mod translate_range;
 
 pub use crate::{
     addr::{PAGE_SIZE, Pfn, Vpn, VpnRange},
     ctx::{Atomic, AtomicCallbackCx, CallCx, CallbackCx, Context, Cx, EnterFrom, Sleepable, rank},
-    error::FaultError,
+    error::{FaultError, RangeFault},
     frame::{FrameView, FrameViewMut},
     mm::Mm,
     notifier::{
-        Access, Ack, AgeKind, Cached, Event, ExternalMmu, FirstPass, Gate, GateGuard, Gates,
-        Invalidated, Invalidation, NoStore, OrderedStore, Pending, Permit, Rearrange, Registration,
-        RemovedEntries, Retry, Seat, SecondPass, ShadowEntry, ShadowStore, Ticket, Translation,
-        WouldBlock,
+        Access, Ack, AgeKind, Cached, Event, ExternalMmu, FaultRequest, FirstPass, Gate, GateGuard,
+        Gates, Invalidated, Invalidation, NoStore, OrderedStore, Pending, Permit, RangePending,
+        RangePermit, RangeRetry, RangeTicket, Rearrange, Registration, RemovedEntries, Retry, Seat,
+        SecondPass, SecondaryTlb, ShadowEntry, ShadowStore, Slot, Ticket, TlbGate, TlbRegistration,
+        TlbSeat, Translation, WouldBlock,
     },
 };
 pub use references::References;

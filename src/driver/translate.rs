@@ -17,7 +17,7 @@
 use crate::{
     addr::Vpn,
     ctx::{CallCx, Context, EnterFrom, Sleepable},
-    error::{Errno, FaultError},
+    error::{Errno, FaultError, RangeFault},
     mm::Mm,
     notifier::{Access, Admits, Gate, Gates, Permit, PermitOf, Retry, ShadowStore, Ticket},
     sync::thread,
@@ -31,6 +31,9 @@ pub enum TranslateError {
     /// The address space refuses the access, as it refuses a load or store of the process.
     #[error(transparent)]
     Fault(#[from] FaultError),
+    /// The address space refuses the first page of a range.
+    #[error(transparent)]
+    Range(#[from] RangeFault),
     /// The driver has left its chain.
     #[error("page {at:?} is not translated: the driver is no longer registered")]
     Detached {
@@ -44,6 +47,7 @@ impl TranslateError {
     pub const fn errno(self) -> Errno {
         match self {
             Self::Fault(why) => why.errno(),
+            Self::Range(why) => why.errno(),
             Self::Detached { .. } => Errno::ENODEV,
         }
     }

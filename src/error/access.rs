@@ -1,10 +1,11 @@
 //! Errors of accesses to memory.
 
 use super::{
-    common::NoMemory,
+    common::{ByteRange, NoMemory},
     errno::{Errno, Signal},
     object::ObjectError,
 };
+use crate::addr::Vpn;
 use thiserror::Error;
 
 /// The error of an access to memory that could not be completed.
@@ -51,6 +52,10 @@ pub enum FaultError {
     /// The page was poisoned by userfaultfd: SIGBUS.
     #[error("{0:#x} is poisoned")]
     Poisoned(u64),
+    /// An atomic access of a word that does not lie at a multiple of its size: SIGBUS, as on a kernel
+    /// that forbids split locks (`handle_user_split_lock`).
+    #[error("the word at {0:#x} is not aligned")]
+    Misaligned(u64),
     /// Memory is used up, where Linux would call its OOM killer.
     #[error("out of memory for {0}")]
     NoMemory(#[from] NoMemory),
@@ -72,7 +77,8 @@ impl FaultError {
             | Self::Released(_)
             | Self::Object { .. }
             | Self::Unhandled(_)
-            | Self::Poisoned(_) => Some(Signal::Bus),
+            | Self::Poisoned(_)
+            | Self::Misaligned(_) => Some(Signal::Bus),
             Self::Userfault(_)
             | Self::NoMemory(_)
             | Self::WrongAddressSpace
@@ -86,13 +92,40 @@ impl FaultError {
             Self::NoMemory(_) => Errno::ENOMEM,
             // No errno of Linux, where the call would wait: it must be repeated.
             Self::Userfault(_) => Errno::EAGAIN,
-            Self::WrongAddressSpace | Self::Unsubscribed(_) => Errno::EINVAL,
+            // As of a futex (`get_futex_key`).
+            Self::Misaligned(_) | Self::WrongAddressSpace | Self::Unsubscribed(_) => Errno::EINVAL,
             _ => Errno::EFAULT,
         }
     }
 }
 
-/// The error of a copy between two address spaces of which not one byte could be copied.
+/// The error of one page of a range that a driver looks up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("page {at:?} of the range: {why}")]
+pub struct RangeFault {
+    /// The page; the pages below it were looked up.
+    pub at: Vpn,
+    /// The error.
+    pub why: FaultError,
+    /// Set if the page may be read, and the request was to write.
+    pub read_only: bool,
+}
+
+impl RangeFault {
+    /// Returns Linux's errno (`hmm_range_fault`): `EPERM` for a write to memory that may only be
+    /// read.
+    pub const fn errno(self) -> Errno {
+        match self.why {
+            _ if self.read_only => Errno::EPERM,
+            FaultError::WrongAddressSpace
+            | FaultError::Unsubscribed(_)
+            | FaultError::Userfault(_) => self.why.errno(),
+            _ => Errno::EFAULT,
+        }
+    }
+}
+
+/// The error of a copy between two address spaces that copied no byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CopyError {
@@ -113,7 +146,7 @@ impl CopyError {
     }
 }
 
-/// The error of a transfer between a file and memory of which not one byte could be moved.
+/// The error of a transfer between a file and memory that moved no byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TransferError {
@@ -140,13 +173,8 @@ impl TransferError {
 #[non_exhaustive]
 pub enum PinError {
     /// The range leaves the address space.
-    #[error("[{addr:#x}, +{len:#x}) leaves the address space")]
-    Range {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: usize,
-    },
+    #[error("{0} leaves the address space")]
+    Range(ByteRange),
     /// A page could not be had. [`FaultError::Denied`]: the mapping lacks the right, or its file
     /// must know of each write and cannot under a long-term pin.
     #[error(transparent)]
@@ -157,13 +185,13 @@ impl PinError {
     /// Returns Linux's errno (`pin_user_pages`).
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Range { .. } => Errno::EFAULT,
+            Self::Range(_) => Errno::EFAULT,
             Self::Fault(e) => e.errno(),
         }
     }
 }
 
-/// The error of an access to another process's memory of which not one byte could be done.
+/// The error of an access to another process's memory that reached no byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("in the other process, {0}")]
 pub struct RemoteAccessError(pub FaultError);

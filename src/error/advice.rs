@@ -2,7 +2,7 @@
 
 use super::{
     access::FaultError,
-    common::{LimitError, NoMemory, VmaError},
+    common::{ByteRange, LimitError, NoMemory, VmaError},
     errno::Errno,
     object::ObjectError,
 };
@@ -14,13 +14,8 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum MadviseError {
     /// The address is not page aligned, or the range wraps.
-    #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
-    Range {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: u64,
-    },
+    #[error("{0} is not a range of pages")]
+    Range(ByteRange),
     /// The advice does not fit this VMA (locked, shared, not anonymous, …).
     #[error("the mapping at {0:#x} does not take this advice")]
     Unsuitable(u64),
@@ -34,13 +29,8 @@ pub enum MadviseError {
     #[error("a range of {0:#x} bytes is too long")]
     TooLong(u64),
     /// A range ends above all addresses of a process (`process_madvise`).
-    #[error("[{addr:#x}, +{len:#x}) ends above the memory of a process")]
-    BeyondTask {
-        /// The address of the range, in bytes.
-        addr: u64,
-        /// The length of the range, in bytes.
-        len: u64,
-    },
+    #[error("{0} ends above the memory of a process")]
+    BeyondTask(ByteRange),
     /// The object behind the mapping may not be changed through it (`MADV_REMOVE`).
     #[error("the mapping at {0:#x} may not change its object")]
     Denied(u64),
@@ -79,13 +69,13 @@ impl MadviseError {
     /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Range { .. }
+            Self::Range(_)
             | Self::Unsuitable(_)
             | Self::PopulateDenied(_)
             | Self::OfAnother(_)
             | Self::TooManyRanges(_)
             | Self::TooLong(_) => Errno::EINVAL,
-            Self::BeyondTask { .. } => Errno::EFAULT,
+            Self::BeyondTask(_) => Errno::EFAULT,
             Self::Denied(_) => Errno::EACCES,
             Self::NotAnonymous(_) => Errno::EBADF,
             Self::Object { why, .. } => why.errno(),
@@ -108,13 +98,8 @@ pub enum MlockError {
     #[error("flags {0:#x}")]
     Flags(u32),
     /// The range wraps.
-    #[error("[{addr:#x}, +{len:#x}) wraps")]
-    Wraps {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: u64,
-    },
+    #[error("{0} wraps")]
+    Wraps(ByteRange),
     /// The caller has no right to lock memory.
     #[error("no right to lock memory")]
     Denied,
@@ -137,7 +122,7 @@ impl MlockError {
     /// there.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Flags(_) | Self::Wraps { .. } => Errno::EINVAL,
+            Self::Flags(_) | Self::Wraps(_) => Errno::EINVAL,
             Self::Denied => Errno::EPERM,
             Self::Limit(_) | Self::Hole(_) => Errno::ENOMEM,
             Self::Populate(FaultError::NoMemory(_)) => Errno::EAGAIN,
@@ -155,13 +140,8 @@ pub enum MincoreError {
     #[error("address {0:#x} is not page aligned")]
     Unaligned(u64),
     /// The range leaves user space.
-    #[error("[{addr:#x}, +{len:#x}) leaves user space")]
-    TooHigh {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: u64,
-    },
+    #[error("{0} leaves user space")]
+    TooHigh(ByteRange),
     /// The range has a hole.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
@@ -172,7 +152,7 @@ impl MincoreError {
     pub const fn errno(self) -> Errno {
         match self {
             Self::Unaligned(_) => Errno::EINVAL,
-            Self::TooHigh { .. } | Self::Hole(_) => Errno::ENOMEM,
+            Self::TooHigh(_) | Self::Hole(_) => Errno::ENOMEM,
         }
     }
 }
@@ -188,13 +168,8 @@ pub enum MsyncError {
     #[error("address {0:#x} is not page aligned")]
     Unaligned(u64),
     /// The range wraps.
-    #[error("[{addr:#x}, +{len:#x}) wraps")]
-    Wraps {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: u64,
-    },
+    #[error("{0} wraps")]
+    Wraps(ByteRange),
     /// The range has a hole.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
@@ -216,7 +191,7 @@ impl MsyncError {
     pub const fn errno(self) -> Errno {
         match self {
             Self::Flags(_) | Self::Unaligned(_) => Errno::EINVAL,
-            Self::Wraps { .. } | Self::Hole(_) => Errno::ENOMEM,
+            Self::Wraps(_) | Self::Hole(_) => Errno::ENOMEM,
             Self::Locked(_) => Errno::EBUSY,
             Self::Object { why, .. } => why.errno(),
         }
@@ -228,13 +203,8 @@ impl MsyncError {
 #[non_exhaustive]
 pub enum MsealError {
     /// The address is not page aligned, or the range wraps.
-    #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
-    Range {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: u64,
-    },
+    #[error("{0} is not a range of pages")]
+    Range(ByteRange),
     /// The range has a hole.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
@@ -247,7 +217,7 @@ impl MsealError {
     /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Range { .. } => Errno::EINVAL,
+            Self::Range(_) => Errno::EINVAL,
             Self::Hole(_) => Errno::ENOMEM,
             Self::Vma(e) => e.errno(),
         }

@@ -1,7 +1,7 @@
 //! Errors of the calls that change mappings.
 
 use super::{
-    common::{LimitError, VmaError},
+    common::{ByteRange, LimitError, VmaError},
     errno::Errno,
 };
 use thiserror::Error;
@@ -11,13 +11,8 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum MunmapError {
     /// The range is not page aligned, empty, or beyond `TASK_SIZE`.
-    #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
-    Range {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: u64,
-    },
+    #[error("{0} is not a range of pages")]
+    Range(ByteRange),
     /// The list of VMAs could not be changed.
     #[error(transparent)]
     Vma(#[from] VmaError),
@@ -27,7 +22,7 @@ impl MunmapError {
     /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Range { .. } => Errno::EINVAL,
+            Self::Range(_) => Errno::EINVAL,
             Self::Vma(e) => e.errno(),
         }
     }
@@ -44,13 +39,8 @@ pub enum MprotectError {
     #[error("address {0:#x} is not page aligned")]
     Unaligned(u64),
     /// Address plus length wraps.
-    #[error("[{addr:#x}, +{len:#x}) wraps")]
-    Wraps {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: u64,
-    },
+    #[error("{0} wraps")]
+    Wraps(ByteRange),
     /// The range has a hole.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
@@ -78,7 +68,7 @@ impl MprotectError {
             Self::Prot(_) | Self::Unaligned(_) | Self::NotGrowing(_) | Self::Key(_) => {
                 Errno::EINVAL
             }
-            Self::Wraps { .. } | Self::Hole(_) | Self::Limit(_) => Errno::ENOMEM,
+            Self::Wraps(_) | Self::Hole(_) | Self::Limit(_) => Errno::ENOMEM,
             Self::Denied(_) => Errno::EACCES,
             Self::Vma(e) => e.errno(),
         }
@@ -99,13 +89,8 @@ pub enum MremapError {
     #[error("new length {0:#x}")]
     NewLength(u64),
     /// The new range does not fit below `TASK_SIZE`.
-    #[error("new range [{addr:#x}, +{len:#x}) does not fit below TASK_SIZE")]
-    TooHigh {
-        /// The new address, in bytes.
-        addr: u64,
-        /// The new length, in bytes.
-        len: u64,
-    },
+    #[error("new range {0} does not fit below TASK_SIZE")]
+    TooHigh(ByteRange),
     /// Old and new ranges overlap.
     #[error("old and new ranges overlap at {0:#x}")]
     Overlap(u64),
@@ -146,7 +131,7 @@ impl MremapError {
             Self::Flags(_)
             | Self::Unaligned(_)
             | Self::NewLength(_)
-            | Self::TooHigh { .. }
+            | Self::TooHigh(_)
             | Self::Overlap(_)
             | Self::NotShared(_)
             | Self::WholeHugePages(_)
@@ -162,7 +147,7 @@ impl MremapError {
 impl From<MunmapError> for MremapError {
     fn from(e: MunmapError) -> Self {
         match e {
-            MunmapError::Range { addr, .. } => Self::Unaligned(addr),
+            MunmapError::Range(range) => Self::Unaligned(range.addr),
             MunmapError::Vma(v) => Self::Vma(v),
         }
     }

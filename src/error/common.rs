@@ -1,7 +1,23 @@
 //! Errors that several calls share.
 
 use super::errno::Errno;
+use std::fmt;
 use thiserror::Error;
+
+/// The range of bytes that a call names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteRange {
+    /// The address, in bytes.
+    pub addr: u64,
+    /// The length, in bytes.
+    pub len: u64,
+}
+
+impl fmt::Display for ByteRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{:#x}, +{:#x})", self.addr, self.len)
+    }
+}
 
 /// The error of a change to the list of VMAs, which many calls make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

@@ -1,7 +1,9 @@
 //! Conversions of every error to its [`Errno`], and of that to an error of the standard library.
 
 use super::{
-    access::{CopyError, FaultError, PinError, ReleaseError, RemoteAccessError, TransferError},
+    access::{
+        CopyError, FaultError, PinError, RangeFault, ReleaseError, RemoteAccessError, TransferError,
+    },
     advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError},
     change::{MprotectError, MremapError, MunmapError},
     common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError},
@@ -54,6 +56,7 @@ have_errno! {
     NoMemory
     ObjectError
     PinError
+    RangeFault
     RegisterError
     ReleaseError
     RemapError
@@ -84,10 +87,11 @@ impl From<Errno> for io::Error {
 #[cfg(test)]
 mod tests {
     use super::{Errno, HasErrno, MunmapError, VmaError, io};
+    use crate::error::ByteRange;
 
     #[test]
     fn an_error_is_an_errno_and_an_io_error() {
-        let bad = MunmapError::Range { addr: 1, len: 0 };
+        let bad = MunmapError::Range(ByteRange { addr: 1, len: 0 });
         assert_eq!(HasErrno::errno(&bad), Errno::EINVAL);
         assert_eq!(Errno::from(bad), bad.errno());
         let sealed = Errno::from(VmaError::Sealed(0));

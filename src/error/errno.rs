@@ -56,10 +56,14 @@ errnos! {
     EFBIG = 27,
     /// No place left: no huge page in the pool, the most segments, or the most pages of them.
     ENOSPC = 28,
+    /// Waiting would not end: what must be given up is not.
+    EDEADLK = 35,
     /// Value too large.
     EOVERFLOW = 75,
     /// Operation not supported.
     EOPNOTSUPP = 95,
+    /// The range is in use.
+    EADDRINUSE = 98,
     /// The page is poisoned.
     EHWPOISON = 133,
 }

@@ -1,7 +1,7 @@
 //! Errors of the calls that map.
 
 use super::{
-    common::{LimitError, VmaError},
+    common::{ByteRange, LimitError, VmaError},
     errno::Errno,
 };
 use thiserror::Error;
@@ -36,14 +36,10 @@ pub enum MmapError {
     /// The address of a `MAP_FIXED` mapping is not a multiple of the page size.
     #[error("fixed address {0:#x} is not page aligned")]
     Unaligned(u64),
-    /// The mapping is longer than the address space, or a fixed range lies beyond its top.
-    #[error("[{addr:#x}, +{len:#x}) does not fit below TASK_SIZE")]
-    TooHigh {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length, rounded up, in bytes.
-        len: u64,
-    },
+    /// The mapping, its length rounded up, is longer than the address space, or a fixed range lies
+    /// beyond its top.
+    #[error("{0} does not fit below TASK_SIZE")]
+    TooHigh(ByteRange),
     /// The address of a `MAP_FIXED` mapping is one of the highest, which Linux takes for an error
     /// number as soon as the place is chosen: EPERM at -1.
     #[error("fixed address {0:#x} is that of an error")]
@@ -51,14 +47,10 @@ pub enum MmapError {
     /// No hole is large enough.
     #[error("no hole of {0:#x} bytes")]
     NoHole(u64),
-    /// The range of a `MAP_FIXED_NOREPLACE` mapping overlaps another mapping.
-    #[error("[{addr:#x}, +{len:#x}) overlaps an existing mapping")]
-    Exists {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length, rounded up, in bytes.
-        len: u64,
-    },
+    /// The range of a `MAP_FIXED_NOREPLACE` mapping, its length rounded up, overlaps another
+    /// mapping.
+    #[error("{0} overlaps an existing mapping")]
+    Exists(ByteRange),
     /// The call has `MAP_LOCKED`, and the caller has no right to lock memory.
     #[error("no right to lock memory")]
     LockDenied,
@@ -124,7 +116,7 @@ impl MmapError {
                 }
             }
             Self::OffsetOverflow(_) => Errno::EOVERFLOW,
-            Self::Exists { .. } => Errno::EEXIST,
+            Self::Exists(_) => Errno::EEXIST,
             Self::LockDenied | Self::NoExec | Self::WriteSealed => Errno::EPERM,
             Self::LockLimit(_) => Errno::EAGAIN,
             Self::FlagsUnsupported(_) | Self::NotSynchronous => Errno::EOPNOTSUPP,
@@ -133,7 +125,7 @@ impl MmapError {
             Self::Vma(e) => e.errno(),
             Self::Length(_)
             | Self::MapCount(_)
-            | Self::TooHigh { .. }
+            | Self::TooHigh(_)
             | Self::NoHole(_)
             | Self::NoHugePages(_)
             | Self::Limit(_) => Errno::ENOMEM,
@@ -149,13 +141,8 @@ pub enum RemapError {
     #[error("protection {0:#x}")]
     Prot(u32),
     /// The range is shorter than a page, or wraps.
-    #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
-    Range {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: u64,
-    },
+    #[error("{0} is not a range of pages")]
+    Range(ByteRange),
     /// The page offset wraps.
     #[error("page offset {0:#x} wraps")]
     Offset(u64),

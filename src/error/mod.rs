@@ -33,10 +33,12 @@ mod register;
 mod segment;
 mod userfault;
 
-pub use access::{CopyError, FaultError, PinError, ReleaseError, RemoteAccessError, TransferError};
+pub use access::{
+    CopyError, FaultError, PinError, RangeFault, ReleaseError, RemoteAccessError, TransferError,
+};
 pub use advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError};
 pub use change::{MprotectError, MremapError, MunmapError};
-pub use common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError};
+pub use common::{BeyondTask, ByteRange, LimitBusy, LimitError, NoMemory, SwapError, VmaError};
 pub use errno::{Errno, HasErrno, Signal};
 pub use mmap::{MmapError, RemapError};
 pub use object::{ObjectError, SealError};

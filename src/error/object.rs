@@ -104,6 +104,9 @@ pub enum SealError {
     /// A shared mapping can write, or become writable.
     #[error("the object is mapped by what may write to it")]
     Mapped,
+    /// A page is pinned, or held by a reference.
+    #[error("a page of the object is held")]
+    Held,
 }
 
 impl SealError {
@@ -112,7 +115,7 @@ impl SealError {
         match self {
             Self::NotWritable | Self::Sealed => Errno::EPERM,
             Self::Unknown(_) | Self::Unsupported => Errno::EINVAL,
-            Self::Mapped => Errno::EBUSY,
+            Self::Mapped | Self::Held => Errno::EBUSY,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Errors of memory policies and protection keys.
 
-use super::{common::VmaError, errno::Errno};
+use super::{
+    common::{ByteRange, VmaError},
+    errno::Errno,
+};
 use thiserror::Error;
 
 /// The error of `mbind`. VMAs below the failing one have the new policy.
@@ -19,13 +22,8 @@ pub enum MbindError {
     #[error("flags {0:#x}")]
     Flags(u32),
     /// The range is not one of pages, or wraps.
-    #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
-    Range {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: u64,
-    },
+    #[error("{0} is not a range of pages")]
+    Range(ByteRange),
     /// The range has a hole.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
@@ -38,7 +36,7 @@ impl MbindError {
     /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Policy { .. } | Self::Flags(_) | Self::Range { .. } => Errno::EINVAL,
+            Self::Policy { .. } | Self::Flags(_) | Self::Range(_) => Errno::EINVAL,
             Self::Hole(_) => Errno::EFAULT,
             Self::Vma(e) => e.errno(),
         }

@@ -1,7 +1,7 @@
 //! Errors of userfaultfd, of `PAGEMAP_SCAN` and of `clear_refs`.
 
 use super::{
-    common::{NoMemory, VmaError},
+    common::{ByteRange, NoMemory, VmaError},
     errno::Errno,
     object::ObjectError,
 };
@@ -19,13 +19,8 @@ pub enum UserfaultError {
     #[error("mode {0:#x}")]
     Mode(u64),
     /// The range is not page aligned, empty, or beyond the address space.
-    #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
-    Range {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: u64,
-    },
+    #[error("{0} is not a range of pages")]
+    Range(ByteRange),
     /// The range from this address on begins or ends inside of a huge page of a pool.
     #[error("the range from {0:#x} on cuts a huge page")]
     InsideHugePage(u64),
@@ -85,7 +80,7 @@ impl UserfaultError {
         match self {
             Self::Handshake
             | Self::Mode(_)
-            | Self::Range { .. }
+            | Self::Range(_)
             | Self::InsideHugePage(_)
             | Self::Unsuitable(_)
             | Self::NothingMapped(_) => Errno::EINVAL,

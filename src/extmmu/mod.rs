@@ -1,15 +1,17 @@
-//! External MMUs to use, to read, and to copy from: models of three drivers that Linux has or had,
-//! and the parts that they share.
+//! External MMUs to use, to read, and to copy from: models of drivers that Linux has or had, and
+//! the parts that they share.
 //!
-//! The three differ in how they answer a window. KVM and the GRU spin, so they answer every window
-//! at once; XPmem waits for other processes, so it lives on windows that may sleep. A driver of
-//! your own begins with [`driver`](crate::driver).
+//! They differ in how they answer a window. KVM and the GRU spin, so they answer every window at
+//! once; XPmem waits for other processes, so it lives on windows that may sleep. A device behind an
+//! IOMMU that pins is told of no window. A driver of your own begins with
+//! [`driver`](crate::driver).
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `kvm` | page tables of a virtual machine: gates that spin, two page sizes, dirty logging |
 //! | `gru` | TLBs without page tables: entries that nothing but the notifier keeps true |
 //! | `xpmem` | memory that other processes map: a gate that sleeps, answers from afar, two passes |
+//! | `pinned` | devices behind an IOMMU whose pages are pinned: no notifier, long-term pins |
 //! | `recorder` | an MMU that translates nothing and records its callbacks |
 //! | `tlb` | a set-associative TLB for pages of 4 KiB and 2 MiB |
 //! | `bill` | counts of the windows, faults and retries of one MMU |
@@ -17,6 +19,7 @@
 mod bill;
 pub mod gru;
 pub mod kvm;
+pub mod pinned;
 mod recorder;
 mod tlb;
 #[allow(

@@ -19,7 +19,7 @@ use crate::{
     ctx::{CallCx, FolioCx},
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Frame, FrameFlags, FrameLock},
-    rmap::{Mapping, PageKeeper},
+    rmap::{Folio, Mapping, PageKeeper},
     sync::{Mutex, MutexGuard, OnceLock, RwLock},
 };
 use std::{
@@ -132,6 +132,20 @@ impl PageCache {
             }
         }
     }
+    /// Returns true if a page has a reference beside those of the cache and of its mappings
+    /// (`memfd_folio_has_extra_refs`).
+    pub(super) fn has_held_page(&self) -> bool {
+        let mem = &self.host.mem;
+        let mut from = 0;
+        while let Some((index, frame)) = self.next(from, u64::MAX) {
+            // One reference is the cache's, one this call's.
+            if mem.refcount(frame.pfn()) > mem.mapcount(frame.pfn()) + 2 {
+                return true;
+            }
+            from = index + 1;
+        }
+        false
+    }
     /// Returns true if page `index` is neither in the cache nor in swap.
     pub(super) fn is_hole(&self, index: u64) -> bool {
         self.slots.lock().get(index).is_none()
@@ -212,6 +226,23 @@ impl PageCache {
 }
 
 impl PageKeeper for PageCache {
+    fn folio(&self, index: u64) -> Option<Folio> {
+        let slots = self.slots.lock();
+        let pages = slots.folios.around(index);
+        if pages.end - pages.start < 2 {
+            return None;
+        }
+        let frame = |index| match slots.get(index) {
+            Some(PageSlot::Frame(pfn)) => Some(pfn),
+            Some(PageSlot::Unread(_) | PageSlot::Swap(_)) | None => None,
+        };
+        let frames: Vec<Pfn> = pages.clone().map(frame).collect::<Option<_>>()?;
+        let is_huge = self.host.mem.flags(frames[0]).contains(FrameFlags::LARGE);
+        (!is_huge).then_some(Folio {
+            first: pages.start,
+            frames,
+        })
+    }
     fn forget_folio(&self, index: u64) {
         self.slots.lock().folios.forget(index);
     }
@@ -232,14 +263,13 @@ impl PageKeeper for PageCache {
             Backing::Store => {
                 slots.remove(index);
             }
+            // The page was never written and reads as zero again after a fault: it needs no swap.
+            Backing::Swap if !mem.flags(pfn).contains(FrameFlags::DIRTY) && mem.reads_zero(pfn) => {
+                slots.remove(index);
+            }
             Backing::Swap => match mem.swap_store(pfn) {
                 Some(slot) => {
                     slots.insert(index, PageSlot::Swap(slot));
-                }
-                // The page was never written and reads as zero again after a fault: it needs no
-                // swap.
-                None if !mem.flags(pfn).contains(FrameFlags::DIRTY) && mem.reads_zero(pfn) => {
-                    slots.remove(index);
                 }
                 None => return false,
             },

@@ -234,16 +234,29 @@ impl<'c> Cutting<'c, '_> {
     fn split(&mut self, folio: Range<u64>, at: u64) {
         let cache = self.cache();
         let mem = cache.host().mem();
+        let pages = folio.clone();
         if let Some(locked) = cache.lock_huge(self.cx(), folio.start) {
             let mut cx = self.cx().descend::<rank::Folio, _>();
             let mapping = cache.mapping();
-            let pages = (folio.start, folio.start + PMD_PAGES);
-            mapping.unmap_huge(mem, cx.descend(), locked.pfn(), pages);
+            let whole = (folio.start, folio.start + PMD_PAGES);
+            mapping.unmap_huge(mem, cx.descend(), locked.pfn(), whole);
             mem.forget_huge(locked.pfn());
         } else {
             self.unmap_folio(folio, true);
         }
         cache.slots.lock().folios.split_at(at);
+        self.drop_behind_end(pages);
+    }
+    /// Removes the folios among `pages`, which nothing maps, that lie behind the end of the object
+    /// (`__folio_split`).
+    fn drop_behind_end(&mut self, pages: Range<u64>) {
+        let end = self.end();
+        if end >= pages.end {
+            return;
+        }
+        let across = self.cache().together(end);
+        let from = if across.start < end { across.end } else { end };
+        self.remove(from.max(pages.start), pages.end);
     }
     /// Drops all mappings of a folio, VMA by VMA, each in a window over its part, until none stays
     /// (`try_to_unmap`). With `always`, the first VMA gets its window in any case.

@@ -34,6 +34,8 @@ pub(super) enum Zeroed {
 pub struct Cutting<'c, 't> {
     filling: Filling<'c, 't>,
     cache: &'c PageCache,
+    /// The number of pages of the object; `u64::MAX` where it does not matter.
+    end: u64,
     _alone: RwLockWriteGuard<'c, ()>,
 }
 
@@ -48,6 +50,7 @@ impl PageCache {
         Cutting {
             filling: Filling::lent(self, cx.descend()),
             cache: self,
+            end: u64::MAX,
             _alone: alone,
         }
     }
@@ -75,6 +78,15 @@ impl<'c, 't> Cutting<'c, 't> {
     /// Returns the token below the lock.
     pub(super) fn cx(&mut self) -> &mut Cx<'t, rank::Cache, Sleepable> {
         self.filling.cx()
+    }
+    /// Notes how many pages the object has.
+    pub(super) fn with_end(mut self, end: u64) -> Self {
+        self.end = end;
+        self
+    }
+    /// Returns the number of pages of the object; `u64::MAX` if it was not noted.
+    pub(super) fn end(&self) -> u64 {
+        self.end
     }
     /// Returns the cache whose pages are cut.
     pub(super) fn cache(&self) -> &'c PageCache {

@@ -11,13 +11,13 @@ use std::{borrow::Cow, sync::Arc};
 
 /// A device, or another file without pages.
 #[derive(Debug)]
-pub struct Device {
+pub struct DeviceFile {
     name: Box<str>,
     mapping: Arc<Mapping>,
     shows: Mappable,
 }
 
-impl Device {
+impl DeviceFile {
     /// Returns `/dev/zero`.
     pub fn zero(host: &Host) -> Arc<Self> {
         Self::new(host, "/dev/zero", Mappable::Zeros)
@@ -35,7 +35,7 @@ impl Device {
     }
 }
 
-impl MemoryObject for Device {
+impl MemoryObject for DeviceFile {
     fn name(&self) -> Cow<'_, str> {
         Cow::Borrowed(&self.name)
     }

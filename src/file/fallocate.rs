@@ -19,6 +19,24 @@ impl File {
     /// was opened for reading only; [`ObjectError::TooLarge`] for an end above `i64::MAX`; the
     /// errors of the object. Nothing was changed then, unless a store failed half-way:
     /// see [`Store::collapse`](super::Store::collapse).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, file::{FallocateMode, File, FileMode, Shmem}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    ///
+    /// let memory = Shmem::memfd(machine.host(), "example", 2 * PAGE_SIZE)?;
+    /// let file = File::open(memory, FileMode::ReadWrite);
+    /// file.fallocate(cx.reborrow(), FallocateMode::empty(), 0, 3 * PAGE_SIZE)?;
+    /// assert_eq!((file.object().size(), machine.mem().in_use()), (3 * PAGE_SIZE, 3));
+    /// let hole = FallocateMode::PUNCH_HOLE | FallocateMode::KEEP_SIZE;
+    /// file.fallocate(cx.reborrow(), hole, PAGE_SIZE, PAGE_SIZE)?;
+    /// assert_eq!(machine.mem().in_use(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fallocate(
         &self,
         cx: CallCx<'_>,

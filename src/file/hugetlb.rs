@@ -25,6 +25,28 @@ use std::{any::Any, borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::A
 const NAMELESS: &str = "/anon_hugepage (deleted)";
 
 /// A file of huge pages.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{HugePoolConfig, HugeSize, Machine, MachineConfig, Mm, mm::MmapArgs};
+/// use emmu::file::{File, FileMode, HugetlbFile};
+///
+/// let huge_pages = HugePoolConfig { pages: 2, ..Default::default() };
+/// let machine = Machine::new(MachineConfig { huge_pages, ..Default::default() });
+/// let mut thread = machine.enter()?;
+/// let mut cx = thread.cx();
+/// let mm = Mm::new(&machine);
+///
+/// let object = HugetlbFile::memfd(machine.host(), "example", 4 << 20, HugeSize::Mib2)?;
+/// let file = File::open(object, FileMode::ReadWrite);
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 << 20).file(&file, 0))?; // reserves both pages
+/// mm.store(&mut cx, at, 7)?; // takes one of them
+/// let pool = machine.mem().huge_pool(HugeSize::Mib2);
+/// assert_eq!((pool.free, pool.reserved), (1, 1));
+/// mm.exit(&mut cx);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct HugetlbFile {
     name: Box<str>,
     pub(super) host: Host,

@@ -9,7 +9,7 @@
 //! | [`Shmem`] | in memory alone, and in swap (`memfd`, shared anonymous memory) |
 //! | [`DiskFile`] | a page cache in front of a [`Store`], dirty pages, writeback |
 //! | [`SecretMem`] | in memory alone, for the processes that map them |
-//! | [`Device`] | none: `/dev/zero`, and files that cannot be mapped |
+//! | [`DeviceFile`] | none: `/dev/zero`, and files that cannot be mapped |
 //! | [`XipFile`] | in place: no cache, holes show one shared page |
 //! | [`HugetlbFile`] | huge pages from a pool that is set aside |
 //! | yours | as you like: [`PageCache`] keeps them |
@@ -35,7 +35,7 @@
 //! | `shmem` | [`Shmem`] |
 //! | `locked` | … kept from reclaim |
 //! | `secret` | [`SecretMem`] |
-//! | `device` | [`Device`] |
+//! | `device` | [`DeviceFile`] |
 //! | `xip` | [`XipFile`] |
 //! | `disk` | [`DiskFile`] |
 //! | `disk_read` | … reading its pages |
@@ -89,7 +89,7 @@ mod xip;
 pub use advice::{FileAdvice, SyncRangeFlags};
 pub use cache::{Backing, PageCache};
 pub use cutting::Cutting;
-pub use device::Device;
+pub use device::DeviceFile;
 pub use disk::DiskFile;
 pub use filling::Filling;
 pub use host::Host;

@@ -12,6 +12,22 @@ impl File {
     /// # Errors
     ///
     /// [`SealError`], in the order of its variants; no seal was added.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, error::ObjectError, file::{File, FileMode, Seals, Shmem}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    ///
+    /// let memory = Shmem::sealable(machine.host(), "example", PAGE_SIZE)?;
+    /// let file = File::open(memory, FileMode::ReadWrite);
+    /// file.add_seals(Seals::SHRINK)?;
+    /// assert_eq!(file.truncate(cx.reborrow(), 0), Err(ObjectError::Sealed));
+    /// file.truncate(cx.reborrow(), 2 * PAGE_SIZE)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn add_seals(&self, seals: Seals) -> Result<(), SealError> {
         if !self.is_writable() {
             return Err(SealError::NotWritable);
@@ -21,7 +37,7 @@ impl File {
         }
         let state = self.object().seal_state(sealed::Ours);
         let state = state.ok_or(SealError::Unsupported)?;
-        state.add(seals, self.mapping())
+        state.add(seals)
     }
     /// Returns the seals of the object: `fcntl(F_GET_SEALS)`.
     ///

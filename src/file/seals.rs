@@ -1,11 +1,12 @@
 //! Seals of shared memory: operations that it refuses from then on (`mm/memfd.c`).
 
+use super::PageCache;
 use crate::{
     error::{ObjectError, SealError},
-    rmap::Mapping,
     sync::Mutex,
 };
 use bitflags::bitflags;
+use std::sync::Arc;
 
 bitflags! {
     /// Seals of an object, with Linux's values. A seal is never taken off.
@@ -36,7 +37,13 @@ impl Seals {
 
 /// The seals of an object, and the shared mappings of it that are about to be made.
 #[derive(Debug)]
-pub struct SealState(Mutex<State>);
+pub struct SealState {
+    state: Mutex<State>,
+    cache: Arc<PageCache>,
+}
+
+/// How often a page is looked at that something holds (`LAST_SCAN`).
+const SCANS: u32 = 5;
 
 #[derive(Debug)]
 struct State {
@@ -47,15 +54,18 @@ struct State {
 
 impl SealState {
     /// Returns the state of a new object. One that takes no seals has the seal against them.
-    pub(super) fn new(takes_seals: bool) -> Self {
+    pub(super) fn new(cache: &Arc<PageCache>, takes_seals: bool) -> Self {
         let seals = match takes_seals {
             true => Seals::empty(),
             false => Seals::SEAL,
         };
-        Self(Mutex::new(State { seals, coming: 0 }))
+        Self {
+            state: Mutex::new(State { seals, coming: 0 }),
+            cache: Arc::clone(cache),
+        }
     }
     pub(super) fn get(&self) -> Seals {
-        self.0.lock().seals
+        self.state.lock().seals
     }
     /// Checks a change of the size.
     pub(super) fn check_size(&self, old: u64, new: u64) -> Result<(), ObjectError> {
@@ -73,9 +83,10 @@ impl SealState {
     pub(super) fn check_punch(&self) -> Result<(), ObjectError> {
         sealed_if(self.get().intersects(Seals::WRITES))
     }
-    /// Adds seals. A seal against all writes needs that no mapping can write.
-    pub(super) fn add(&self, mut seals: Seals, mapping: &Mapping) -> Result<(), SealError> {
-        let mut state = self.0.lock();
+    /// Adds seals. A seal against all writes needs that no mapping can write, and that no page is
+    /// held: the holder of a pin writes past all mappings (`memfd_wait_for_pins`).
+    pub(super) fn add(&self, mut seals: Seals) -> Result<(), SealError> {
+        let mut state = self.state.lock();
         if state.seals.contains(Seals::SEAL) {
             return Err(SealError::Sealed);
         }
@@ -83,11 +94,24 @@ impl SealState {
             seals |= Seals::BY_EXEC;
         }
         let new = seals - state.seals;
-        if new.contains(Seals::WRITE) && (state.coming > 0 || mapping.is_writable()) {
-            return Err(SealError::Mapped);
+        if new.contains(Seals::WRITE) {
+            // From here to the end no mapping that can write comes, and so no pin to write.
+            if state.coming > 0 || self.cache.mapping().is_writable() {
+                return Err(SealError::Mapped);
+            }
+            if self.is_held() {
+                return Err(SealError::Held);
+            }
         }
         state.seals |= seals;
         Ok(())
+    }
+    /// Returns true if something holds a page, not only for a moment.
+    fn is_held(&self) -> bool {
+        (0..SCANS).all(|_| {
+            std::thread::yield_now();
+            self.cache.has_held_page()
+        })
     }
 }
 
@@ -95,7 +119,7 @@ impl SealState {
     /// Announces a shared mapping that may come to write (`check_write_seal`,
     /// `mapping_map_writable`).
     pub(super) fn announce(&self) -> MayWrite<'_> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.seals.intersects(Seals::WRITES) {
             return MayWrite::Never;
         }
@@ -134,7 +158,7 @@ impl Coming<'_> {
 impl Drop for Coming<'_> {
     fn drop(&mut self) {
         if let Some(state) = self.0 {
-            state.0.lock().coming -= 1;
+            state.state.lock().coming -= 1;
         }
     }
 }

@@ -63,7 +63,7 @@ impl Shmem {
     pub fn sealable(host: &Host, name: &str, size: u64) -> Result<Arc<Self>, ObjectError> {
         check_size(size)?;
         let mut made = Self::plain(host, &memfd_name(name), size)?;
-        made.seals = SealState::new(true);
+        made.seals = SealState::new(&made.cache, true);
         Ok(Arc::new(made))
     }
     /// Creates the memory of a segment, which takes over a commitment of `charged` pages.
@@ -82,13 +82,14 @@ impl Shmem {
         Ok(Arc::new(made))
     }
     fn plain(host: &Host, name: &str, size: u64) -> Result<Self, NoMemory> {
+        let cache = PageCache::new(host, Backing::Swap)?;
         Ok(Self {
             name: name.into(),
-            cache: PageCache::new(host, Backing::Swap)?,
+            seals: SealState::new(&cache, false),
+            cache,
             size: AtomicU64::new(size),
             changing: Mutex::default(),
             policy: HugePolicy::Never,
-            seals: SealState::new(false),
             is_segment: false,
             locked: Mutex::default(),
             charged: 0,
@@ -267,7 +268,7 @@ impl MemoryObject for Shmem {
         }
         let changing = self.changing.lock();
         self.seals.check_punch()?;
-        let mut cutting = self.cache.cutting(&mut cx);
+        let mut cutting = self.cache.cutting(&mut cx).with_end(self.pages());
         cutting.bring_edges(from..end)?;
         cutting.punch(from, end);
         drop(cutting);

@@ -2,8 +2,9 @@
 //!
 //! Without [contents](super::Contents::None), reads give zeros and writes are lost.
 
-use super::{contents::Page, mem::PhysMem, pfn::ZERO};
+use super::{contents::Page, mem::PhysMem, pfn::ZERO, word::WordAccess};
 use crate::addr::Pfn;
+use std::ptr::NonNull;
 
 /// The bytes that a read of a free frame gives in debug builds, so that a number kept too long
 /// shows.
@@ -32,6 +33,28 @@ impl PhysMem {
         if let Some(page) = self.page(pfn) {
             page.write(offset, bytes);
         }
+    }
+    /// Does an atomic access of a word of a frame, and returns what it was before: 0 without
+    /// contents.
+    ///
+    /// # Panics
+    ///
+    /// If the word leaves the page or is not aligned; if it may be stored, and the frame is the
+    /// zero page.
+    pub(crate) fn access_word(&self, pfn: Pfn, offset: usize, access: &WordAccess) -> u64 {
+        let zero = pfn.is_zero();
+        assert!(!zero || access.is_load(), "the zero page is written");
+        let page = self.page(if zero { ZERO } else { pfn });
+        page.map_or(0, |page| page.access(offset, access))
+    }
+    /// Gives the bytes of a frame an address in this process, and takes them for written from now
+    /// on. Returns `None` without contents, and while the bytes are lent to other processes.
+    ///
+    /// It is the frame's as long as the machine lives, a multiple of 4096. All zero pages have one
+    /// address, which nobody may store to.
+    pub(crate) fn address(&self, pfn: Pfn) -> Option<NonNull<u8>> {
+        let pfn = if pfn.is_zero() { ZERO } else { pfn };
+        self.page(pfn)?.address()
     }
     /// Returns true if the frame holds nothing but zeros; false without contents, as the bytes are
     /// unknown.

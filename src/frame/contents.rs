@@ -6,7 +6,8 @@
 
 #[cfg(all(feature = "remote", target_os = "linux"))]
 use super::lent::LendableBytes;
-use super::{config::Contents, page_bytes::PageBytes};
+use super::{config::Contents, page_bytes::PageBytes, word::WordAccess};
+use std::ptr::NonNull;
 
 /// The contents of all frames of a chunk.
 pub(super) enum Pages {
@@ -77,6 +78,18 @@ impl Page<'_> {
     #[inline]
     pub(super) fn write(self, offset: usize, bytes: &[u8]) {
         wherever!(self.write(offset, bytes));
+    }
+    /// Does an atomic access of a word, and returns what it was before.
+    pub(super) fn access(self, offset: usize, access: &WordAccess) -> u64 {
+        wherever!(self.access(offset, access))
+    }
+    /// Gives the bytes an address in this process; `None` while they are lent.
+    pub(super) fn address(self) -> Option<NonNull<u8>> {
+        match self {
+            Page::Own(cell) => Some(cell.address()),
+            #[cfg(all(feature = "remote", target_os = "linux"))]
+            Page::Shared(spot) => spot.address(),
+        }
     }
     /// Returns true if all bytes are zero.
     pub(super) fn is_zero(self) -> bool {

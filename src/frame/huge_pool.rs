@@ -3,10 +3,12 @@
 //! A pool has *free* pages and pages in use. Some of the free ones are *reserved*: they were
 //! promised to a mapping when it was made. Pages beyond the size that the administrator set are
 //! *surplus*: they came for a reservation or a fault, and leave the pool when they are given back.
+//! The last frame of a page that is retired brings the page back
+//! (`docs/adr/0028-huge-pages-of-a-pool.md`).
 
 use super::resv_map::ResvMap;
 use crate::{
-    addr::PMD_PAGES,
+    addr::{PMD_PAGES, Pfn},
     sync::{AtomicU64, Mutex},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -36,6 +38,10 @@ impl HugeSize {
     #[allow(clippy::cast_possible_truncation)]
     pub(super) const fn frames(self) -> u32 {
         self.pages() as u32
+    }
+    /// Returns the first frame of the page of this size around `pfn`.
+    pub(super) const fn head(self, pfn: Pfn) -> Pfn {
+        Pfn(pfn.0 & !(self.frames() - 1))
     }
 }
 

@@ -6,7 +6,7 @@
 use super::{
     config::Contents,
     contents::Page,
-    lent::{LendableBytes, Place},
+    lent::{Kept, LendableBytes, Place},
     mem::PhysMem,
     pfn::PAGE_BYTES,
 };
@@ -29,8 +29,8 @@ impl PhysMem {
     ///
     /// # Errors
     ///
-    /// The place where the bytes lie, if they are lent elsewhere.
-    pub(crate) fn lend(&self, pfn: Pfn, to: &Place) -> Result<(), Place> {
+    /// [`Kept`]: the bytes are lent elsewhere, or have an address in this process.
+    pub(crate) fn lend(&self, pfn: Pfn, to: &Place) -> Result<(), Kept> {
         self.lendable(pfn).lend(to)
     }
     /// Moves the bytes of a frame back from a place in a loan, and zeroes that place: other
@@ -98,7 +98,7 @@ mod tests {
         b.write(7, &[1, 3]);
         assert!(mem.equal(a.pfn(), b.pfn()));
         let elsewhere = mem.lend(a.pfn(), &place(&loan, 3)).unwrap_err();
-        assert_eq!(elsewhere.slot, 2);
+        assert!(matches!(elsewhere, Kept::Elsewhere(place) if place.slot == 2));
         mem.copy(mem.zero_pfn(), b.pfn());
         assert!(mem.is_unused(b.pfn()) && !mem.is_unused(a.pfn()));
         mem.take_home(a.pfn(), &there);
@@ -108,6 +108,25 @@ mod tests {
         let mut mine = [0; 2];
         a.read(7, &mut mine);
         assert_eq!(mine, [1, 3], "nobody reaches it at home");
+    }
+
+    /// The holder of the address would write where nobody reads.
+    #[test]
+    fn bytes_with_an_address_are_not_lent_before_the_frame_has_another_owner() {
+        let mem = mem();
+        let loan = Loan::new(1, true, Box::new(Nobody)).unwrap();
+        let frame = mem.alloc().unwrap();
+        let at = mem.address(frame.pfn()).unwrap();
+        let kept = mem.lend(frame.pfn(), &place(&loan, 0));
+        assert!(matches!(kept, Err(Kept::AtAnAddress)));
+        let pfn = frame.pfn();
+        drop(frame);
+        let next = mem.alloc().unwrap();
+        assert_eq!(next.pfn(), pfn, "the frame is used again");
+        mem.lend(pfn, &place(&loan, 0)).unwrap();
+        assert!(mem.address(pfn).is_none(), "its bytes are in the loan");
+        mem.take_home(pfn, &place(&loan, 0));
+        assert_eq!(mem.address(pfn), Some(at));
     }
 
     #[test]

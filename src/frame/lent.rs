@@ -6,13 +6,13 @@
 //! to the memory of the loan reaches the frame. A frame is retired only with its bytes at home, so
 //! its next owner finds zeros, even if other processes still have the memory mapped.
 
-use super::{page_bytes::PageBytes, pfn::PAGE_BYTES, shared::SharedMemory};
+use super::{page_bytes::PageBytes, pfn::PAGE_BYTES, shared::SharedMemory, word::WordAccess};
 use crate::{
     addr::Vpn,
     ctx::CallCx,
     sync::{AtomicBool, IdSource, Mutex, Ordering},
 };
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, ptr::NonNull, sync::Arc};
 
 /// Numbers of loans.
 static NEXT: IdSource = IdSource::starting_at(1);
@@ -95,6 +95,15 @@ impl Place {
     }
 }
 
+/// The reason for which the bytes of a frame are not lent.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// They are lent to this place.
+    Elsewhere(Place),
+    /// They were given an address in this process, whose holders would lose them.
+    AtAnAddress,
+}
+
 /// The bytes of a frame that can be lent. One lock orders the accesses of this process, at home and
 /// in a loan alike.
 #[derive(Default)]
@@ -123,6 +132,19 @@ impl LendableBytes {
             Some(place) => place.loan.memory.write(place.at() + offset, bytes),
             None => self.home.write(offset, bytes),
         }
+    }
+    /// Does an atomic access of a word, and returns what it was before.
+    pub(super) fn access(&self, offset: usize, access: &WordAccess) -> u64 {
+        access.check(offset);
+        match &*self.lent.lock() {
+            Some(place) => place.loan.memory.access(place.at() + offset, access),
+            None => self.home.access(offset, access),
+        }
+    }
+    /// Gives the bytes an address in this process; `None` while they are lent.
+    pub(super) fn address(&self) -> Option<NonNull<u8>> {
+        let lent = self.lent.lock();
+        lent.is_none().then(|| self.home.address())
     }
     fn bytes(&self) -> [u8; PAGE_BYTES] {
         let mut bytes = [0; PAGE_BYTES];
@@ -161,12 +183,17 @@ impl LendableBytes {
         *lent = None;
         self.home.clear();
     }
-    /// Moves the bytes to a place in a loan; returns the present place if they are lent elsewhere.
-    pub(super) fn lend(&self, to: &Place) -> Result<(), Place> {
+    /// Moves the bytes to a place in a loan.
+    ///
+    /// # Errors
+    ///
+    /// [`Kept`]: they are lent elsewhere, or have an address in this process.
+    pub(super) fn lend(&self, to: &Place) -> Result<(), Kept> {
         let mut lent = self.lent.lock();
         match &*lent {
             Some(place) if place.is(to) => Ok(()),
-            Some(place) => Err((**place).clone()),
+            Some(place) => Err(Kept::Elsewhere((**place).clone())),
+            None if self.home.has_address() => Err(Kept::AtAnAddress),
             None => {
                 let mut bytes = [0; PAGE_BYTES];
                 self.home.read(0, &mut bytes);

@@ -1,8 +1,13 @@
 //! The simulated physical memory of a machine.
 //!
 //! Guarantee: a frame lives exactly as long as it has a reference, and a use of a [`FrameView`]
-//! after that panics. Metadata take 22 bytes a frame, 16 more with contents, and are made on
+//! after that panics. Metadata take 22 bytes a frame, 24 more with contents, and are made on
 //! demand, so a machine of a terabyte costs only the part that it uses.
+//!
+//! The 4096 bytes of a frame get an address in this process when somebody asks for it
+//! ([`FrameView::as_ptr`], [`FrameViewMut::as_mut_ptr`]). It is a multiple of 4096, and the frame's
+//! as long as the machine lives; neighbouring frames lie anywhere. A store through it that comes
+//! after the frame was given back reaches no other memory, and the next owner does not see it.
 //!
 //! Files of structures know no [`PhysMem`]; it has them as fields. Files of operations are methods
 //! of [`PhysMem`] and use each other through it.
@@ -15,6 +20,9 @@
 //! | `owner` | the owner of a frame and its index there, in one word |
 //! | `counts` | reference count and map count, in one word |
 //! | `meta` | the metadata of a frame: counts, owner, generation, flags |
+//! | `word` | whole and atomic accesses of words |
+//! | `atomic_bytes` | bytes that code outside of this crate accesses as well |
+//! | `host_page` | the bytes of a frame that has an address in the host |
 //! | `page_bytes` | the bytes of one frame |
 //! | `shared` | memory that several processes map |
 //! | `lent` | loans: memory where lent frames lie |
@@ -54,6 +62,7 @@
 
 mod access_bits;
 mod alloc;
+mod atomic_bytes;
 mod bytes;
 mod commit;
 mod config;
@@ -63,6 +72,7 @@ mod export;
 mod exported;
 mod flags;
 mod free;
+mod host_page;
 mod huge;
 mod huge_pool;
 mod inject;
@@ -95,6 +105,7 @@ mod tables;
 mod tests;
 mod view;
 mod waiters;
+mod word;
 
 pub(crate) use access_bits::AccessBits;
 pub use alloc::OutOfFrames;
@@ -106,7 +117,7 @@ pub(crate) use huge::HugeFrame;
 pub use huge_pool::{HugePool, HugePoolConfig, HugeSize};
 pub use inject::{AllocKind, Inject, Injected};
 #[cfg(all(feature = "remote", target_os = "linux"))]
-pub(crate) use lent::{Lender, Loan, Place};
+pub(crate) use lent::{Kept, Lender, Loan, Place};
 pub(crate) use lifetime::Retired;
 pub(crate) use lists::LruList;
 pub use lock::FrameLock;
@@ -116,9 +127,11 @@ pub(crate) use owner::{MAX_ID, MAX_INDEX, MERGED_INDEX, Owner, OwnerId, SPARSE_I
 pub(crate) use pfn::HUGE;
 pub(crate) use pin::HeldFrame;
 pub(crate) use pool_pages::{Claim, PoolPage};
-pub use quota::Refused;
+pub use quota::RefusedAllocations;
 pub(crate) use resv_map::ResvMap;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use shared::SharedMemory;
 pub use swap_slots::{Swap, SwapSlot};
 pub use view::{FrameView, FrameViewMut};
+pub(crate) use word::WordAccess;
+pub use word::{AtomicOp, Word};

@@ -171,6 +171,20 @@ impl PhysMem {
             }
         }
     }
+    /// Returns true if the frame is part of a huge page of a pool (`folio_test_hugetlb`). The caller
+    /// keeps the page in use.
+    pub(crate) fn is_of_pool(&self, pfn: Pfn) -> bool {
+        let of = |size: HugeSize| {
+            self.pools
+                .of(size)
+                .lock()
+                .used
+                .contains_key(&size.head(pfn).0)
+        };
+        self.pools.used.load(Ordering::Relaxed) > 0
+            && self.flags(pfn).contains(FrameFlags::LARGE)
+            && HugeSize::ALL.into_iter().any(of)
+    }
     /// Counts a retired frame of a huge page of a pool; the last one frees the page
     /// (`free_huge_folio`). Returns false for a frame of no pool.
     #[cold]
@@ -180,7 +194,7 @@ impl PhysMem {
         self.pools.used.load(Ordering::Relaxed) > 0
             && HugeSize::ALL
                 .iter()
-                .any(|&size| self.returned(size, Pfn(pfn.0 & !(size.frames() - 1))))
+                .any(|&size| self.returned(size, size.head(pfn)))
     }
     fn returned(&self, size: HugeSize, head: Pfn) -> bool {
         let mut pool = self.pools.of(size).lock();

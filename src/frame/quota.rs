@@ -17,7 +17,7 @@ pub(super) struct Quota {
 /// The number of allocations that failed because the machine had no memory left. Failures on
 /// purpose ([`Inject`](super::Inject)) do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedAllocations {
     /// Refused frames.
     pub frames: u64,
     /// Refused table pages.

@@ -1,14 +1,14 @@
 //! Memory that several processes of the host map: an anonymous file (`memfd_create`) with a sealed
 //! size.
 //!
-//! Every process sees the stores of the others at once, byte by byte. This process accesses the
-//! bytes as relaxed atomics: the others access them without any lock of this process, whatever they
-//! promise, and a plain access would be a data race.
+//! Every process sees the stores of the others at once, aligned words of up to 8 bytes whole. This
+//! process accesses the bytes as atomics (`atomic_bytes`): the others access them without any lock
+//! of this process, whatever they promise, and a plain access would be a data race.
 //! docs/adr/0011-other-processes-share-the-memory.md has the design.
 #![allow(unsafe_code)]
 
-use super::pfn::PAGE_BYTES;
-use crate::sync::{AtomicU8, Ordering::Relaxed};
+use super::{atomic_bytes, pfn::PAGE_BYTES, word::WordAccess};
+use crate::sync::hardware::AtomicU8;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::{
@@ -97,10 +97,7 @@ impl SharedMemory {
     ///
     /// If they are not all in the memory.
     pub(crate) fn read(&self, at: usize, out: &mut [u8]) {
-        let from = self.part(at, out.len());
-        out.iter_mut()
-            .zip(from)
-            .for_each(|(o, b)| *o = b.load(Relaxed));
+        atomic_bytes::load(self.part(at, out.len()), out);
     }
     /// Stores bytes from offset `at` on.
     ///
@@ -109,10 +106,17 @@ impl SharedMemory {
     /// If they are not all in the memory, or the memory is read-only here.
     pub(crate) fn write(&self, at: usize, bytes: &[u8]) {
         assert!(self.writable, "memory that may only be read is written");
-        let to = self.part(at, bytes.len());
-        to.iter()
-            .zip(bytes)
-            .for_each(|(b, new)| b.store(*new, Relaxed));
+        atomic_bytes::store(self.part(at, bytes.len()), bytes);
+    }
+    /// Does an atomic access of the word at offset `at`, and returns what it was before.
+    ///
+    /// # Panics
+    ///
+    /// If it is not in the memory or not aligned; if it may store, and the memory is read-only here.
+    pub(crate) fn access(&self, at: usize, access: &WordAccess) -> u64 {
+        let may = self.writable || access.is_load();
+        assert!(may, "memory that may only be read is written");
+        atomic_bytes::access(self.part(at, access.size), access)
     }
 }
 
@@ -127,7 +131,8 @@ impl fmt::Debug for SharedMemory {
 
 #[cfg(test)]
 mod tests {
-    use super::{PAGE_BYTES, SharedMemory};
+    use super::{super::AtomicOp, PAGE_BYTES, SharedMemory, WordAccess};
+    use crate::sync::{AtomicBool, Ordering};
     use memmap2::MmapRaw;
     use std::{fs, os::fd::AsRawFd};
 
@@ -150,6 +155,48 @@ mod tests {
         }
         assert!(memory.file.set_len(0).is_err(), "the size is sealed");
         assert!(memory.file.set_len(1 << 20).is_err(), "the size is sealed");
+    }
+
+    /// A queue of virtio is of no use otherwise: its index would be half of an old and half of a new
+    /// one.
+    #[test]
+    fn another_mapping_sees_no_half_of_an_aligned_store() {
+        let memory = SharedMemory::new(1, true).unwrap();
+        let peer = again(&memory, false).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                for n in 0..200_000_u32 {
+                    let byte = if n % 2 == 0 { 0xff } else { 0 };
+                    memory.write(6, &[byte; 2]);
+                    memory.write(8, &[byte; 24]);
+                }
+                done.store(true, Ordering::Release);
+            });
+            while !done.load(Ordering::Acquire) {
+                let (mut index, mut words) = ([0; 2], [0; 24]);
+                peer.read(6, &mut index);
+                peer.read(8, &mut words);
+                assert_eq!(index[0], index[1], "half of a store");
+                for word in words.chunks_exact(8) {
+                    assert!(word.iter().all(|b| *b == word[0]), "a part of a store");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn an_atomic_access_is_one_for_every_mapping() {
+        let memory = SharedMemory::new(1, true).unwrap();
+        let peer = again(&memory, true).unwrap();
+        let add = WordAccess::new(AtomicOp::Add(1_u32), Ordering::Relaxed);
+        std::thread::scope(|s| {
+            for side in [&memory, &peer] {
+                s.spawn(move || (0..20_000).for_each(|_| _ = side.access(12, &add)));
+            }
+        });
+        let load = WordAccess::new(AtomicOp::<u32>::Load, Ordering::SeqCst);
+        assert_eq!(again(&memory, false).unwrap().access(12, &load), 40_000);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Taking and giving back the memory of page tables, within the limit of the machine; the limit of
 //! all memory.
 
-use super::{alloc::OutOfFrames, mem::PhysMem, quota::Refused};
+use super::{alloc::OutOfFrames, mem::PhysMem, quota::RefusedAllocations};
 use crate::{error::NoMemory, sync::Ordering};
 
 impl PhysMem {
@@ -75,8 +75,8 @@ impl PhysMem {
         self.quota.tables.load(Ordering::Relaxed)
     }
     /// Returns how many allocations failed because no memory was left.
-    pub fn refused(&self) -> Refused {
-        Refused {
+    pub fn refused(&self) -> RefusedAllocations {
+        RefusedAllocations {
             frames: self.quota.no_frame.load(Ordering::Relaxed),
             tables: self.quota.no_table.load(Ordering::Relaxed),
         }

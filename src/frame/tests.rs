@@ -197,10 +197,10 @@ fn memory_of_a_terabyte_costs_nothing_until_used() {
 }
 
 #[test]
-fn metadata_costs_22_bytes_a_frame_and_16_more_with_contents() {
+fn metadata_costs_22_bytes_a_frame_and_24_more_with_contents() {
     // The zero page fills up the chunks.
     let frames = 4 * CHUNK - 1;
-    for (mem, each) in [(bare(frames), 22), (memory(frames), 38)] {
+    for (mem, each) in [(bare(frames), 22), (memory(frames), 46)] {
         let directory = mem.overhead();
         let all: Vec<_> = (0..frames).map(|_| mem.alloc().unwrap()).collect();
         assert_eq!(mem.overhead() - directory, 4 * CHUNK as usize * each);

@@ -4,11 +4,16 @@
 //! generation has not changed: a driver that uses a frame after it was given back is caught by a
 //! panic.
 
-use super::{flags::FrameFlags, mem::PhysMem};
+use super::{
+    flags::FrameFlags,
+    mem::PhysMem,
+    word::{AtomicOp, Word, WordAccess},
+};
 use crate::{
     addr::Pfn,
     sync::{AtomicU32, Ordering},
 };
+use std::ptr::NonNull;
 
 /// Read access to a frame, valid while the lock lives under which the view was made.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +85,35 @@ impl FrameView<'_> {
         self.mem.read(self.pfn, offset, out);
         self.check();
     }
+    /// Loads an aligned word whole, with the given ordering at least.
+    ///
+    /// # Panics
+    ///
+    /// If [`read`](Self::read) does, or the word is not aligned.
+    #[track_caller]
+    pub fn load<T: Word>(&self, offset: usize, order: Ordering) -> T {
+        self.check();
+        let load = WordAccess::new(AtomicOp::<T>::Load, order);
+        let word = T::from_low(self.mem.access_word(self.pfn, offset, &load));
+        self.check();
+        word
+    }
+    /// Returns the address of the frame's 4096 bytes in this process, a multiple of 4096; `None`
+    /// without [contents](super::Contents), and while the bytes are lent to a partition.
+    ///
+    /// The bytes are the frame's until the lock is released under which this view was made, or as
+    /// long as the caller holds the frame by other means (a pin, a reference). They change at any
+    /// time: they are to be read by volatile or atomic loads, and not to be written. From now on
+    /// the frame counts as written, and partitions cannot borrow it.
+    ///
+    /// # Panics
+    ///
+    /// If the frame was retired: a stale translation was used.
+    #[track_caller]
+    pub fn as_ptr(&self) -> Option<NonNull<u8>> {
+        self.check();
+        self.mem.address(self.pfn)
+    }
     /// Reads one byte.
     ///
     /// # Panics
@@ -137,6 +171,57 @@ impl<'g> FrameViewMut<'g> {
         self.0.mem.set_flags(self.0.pfn, FrameFlags::DEVICE_DIRTY);
         self.0.mem.write(self.0.pfn, offset, bytes);
         self.0.check();
+    }
+    /// Does an atomic access of an aligned word with the given ordering at least, and returns the
+    /// value before it. Marks the frame dirty unless the access only loads.
+    ///
+    /// # Panics
+    ///
+    /// If [`FrameView::load`] does.
+    #[track_caller]
+    pub fn atomic<T: Word>(&mut self, offset: usize, op: AtomicOp<T>, order: Ordering) -> T {
+        self.access_word(offset, &WordAccess::new(op, order), FrameFlags::DIRTY)
+    }
+    /// Does an atomic access as a device does that has dirty bits of its own; see
+    /// [`write_deferring_dirty`](Self::write_deferring_dirty).
+    ///
+    /// # Panics
+    ///
+    /// If [`FrameView::load`] does.
+    #[track_caller]
+    pub fn atomic_deferring_dirty<T: Word>(
+        &mut self,
+        offset: usize,
+        op: AtomicOp<T>,
+        order: Ordering,
+    ) -> T {
+        let access = WordAccess::new(op, order);
+        self.access_word(offset, &access, FrameFlags::DEVICE_DIRTY)
+    }
+    #[track_caller]
+    fn access_word<T: Word>(&mut self, offset: usize, access: &WordAccess, dirty: FrameFlags) -> T {
+        self.0.check();
+        if !access.is_load() {
+            self.0.mem.set_flags(self.0.pfn, dirty);
+        }
+        let old = self.0.mem.access_word(self.0.pfn, offset, access);
+        self.0.check();
+        T::from_low(old)
+    }
+    /// Returns the address of the frame's bytes as [`FrameView::as_ptr`] does, for volatile or
+    /// atomic accesses of either kind, and marks the frame dirty.
+    ///
+    /// A frame that is written back becomes clean. A caller that stores after that, because it
+    /// keeps the frame by a pin, marks the frame dirty again.
+    ///
+    /// # Panics
+    ///
+    /// If [`FrameView::as_ptr`] does.
+    #[track_caller]
+    pub fn as_mut_ptr(&mut self) -> Option<NonNull<u8>> {
+        self.0.check();
+        self.0.mem.set_flags(self.0.pfn, FrameFlags::DIRTY);
+        self.0.mem.address(self.0.pfn)
     }
     /// Stores eight bytes, little-endian, as [`write`](Self::write) does.
     ///

@@ -12,18 +12,10 @@ pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
     let fd = fd.map_or(u64::MAX, |fd| fd as u64);
     match *op {
         Op::Mmap { .. } => map(op, fd),
-        Op::Mremap {
-            addr,
-            old_len,
-            new_len,
-            flags,
-            new_addr,
-        } => {
-            let flags = u64::from(flags.bits());
-            call(
-                libc::SYS_mremap,
-                [addr, old_len, new_len, flags, new_addr, 0],
-            )
+        Op::Mremap(m) => {
+            let flags = u64::from(m.flags.bits());
+            let args = [m.addr, m.old_len, m.new_len, flags, m.new_addr, 0];
+            call(libc::SYS_mremap, args)
         }
         Op::Munmap { addr, len } => call(libc::SYS_munmap, [addr, len, 0, 0, 0, 0]),
         Op::Mprotect { addr, len, prot } => {

@@ -11,7 +11,7 @@ use crate::{
     addr::{Vpn, VpnRange},
     ctx::{CallCx, Context, Cx, Rank, Sleepable},
     error::BeyondTask,
-    notifier::Notifiers,
+    notifier::{Notifiers, SecondaryTlbs},
     rmap::RmapTarget,
 };
 use std::sync::{Arc, Weak};
@@ -33,6 +33,8 @@ pub struct Mm {
     pub(super) me: Weak<Self>,
     /// The chain of drivers: one pointer, null until an external MMU is registered.
     pub(super) notifiers: Notifiers,
+    /// Devices that walk the table: one pointer, null until one is registered.
+    pub(super) tlbs: SecondaryTlbs,
 }
 
 impl Mm {
@@ -68,6 +70,7 @@ impl Mm {
             fork_member: ForkMember::new(me.clone()),
             me: me.clone(),
             notifiers: Notifiers::new(),
+            tlbs: SecondaryTlbs::new(),
         });
         let space: Arc<dyn Space> = mm.clone();
         machine.spaces.add(Arc::downgrade(&space));
@@ -122,9 +125,8 @@ impl Mm {
 impl Mm {
     /// Returns true if `at` is mapped by a huge page.
     pub(super) fn is_huge<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>, at: Vpn) -> bool {
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
-        self.table.leaf(at, pin).is_some_and(|leaf| leaf.is_huge())
+        let view = self.table.view(cx);
+        view.leaf(at).is_some_and(|leaf| leaf.is_huge())
     }
     /// Runs `f` on each leaf of `range` under its lock, ascending, with the part of `range` that
     /// lies in it. Passes over ranges that have no table.
@@ -134,10 +136,9 @@ impl Mm {
         range: VpnRange,
         mut f: impl FnMut(VpnRange, &LockedLeaf<'_>),
     ) {
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
+        let view = self.table.view(cx);
         self.table
-            .for_each_locked_leaf(range, pin, |part, leaf| f(part, &leaf));
+            .for_each_locked_leaf(range, view.pin(), |part, leaf| f(part, &leaf));
     }
     /// Runs `f` on each entry of `range` that is not empty, ascending. Entries are read without
     /// their locks, so each may have changed when `f` sees it.
@@ -147,10 +148,8 @@ impl Mm {
         range: VpnRange,
         mut f: impl FnMut(Vpn, RawPte),
     ) {
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
-        self.table
-            .for_each_leaf(range, pin, |part, leaf| leaf.peek_each(part, &mut f));
+        let view = self.table.view(cx);
+        view.for_each_leaf(range, |part, leaf| leaf.peek_each(part, &mut f));
     }
     /// Runs `f` on the locked leaf of `at`; returns `None` if there is no leaf.
     pub(super) fn with_leaf_of<R: Rank, C: Context, T>(
@@ -159,8 +158,8 @@ impl Mm {
         at: Vpn,
         f: impl FnOnce(&LockedLeaf<'_>) -> T,
     ) -> Option<T> {
-        let pinned = cx.pin();
-        let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
+        let view = self.table.view(cx);
+        let leaf = view.leaf(at)?;
         Some(f(&leaf.lock()?))
     }
 }

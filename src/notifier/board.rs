@@ -10,7 +10,7 @@
 //! blocks. A window that closes marks the tickets there whose pages it covers. So the board keeps
 //! nothing of closed windows, and windows and tickets of different blocks seldom meet at a lock. A
 //! *wide* window, one over many blocks, is written into one list of its own, and goes through all
-//! buckets when it closes.
+//! buckets when it closes (`docs/adr/0010-tickets-lie-on-the-board.md`).
 //!
 //! Invariants, which the loom models check:
 //!
@@ -24,7 +24,7 @@
 use super::{
     blocks::{BUCKETS, block_of, blocks_of, bucket_of, buckets_of, indices, overlaps_block},
     observer::WindowObserver,
-    outcome::Verdict,
+    outcome::TicketVerdict,
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -37,8 +37,9 @@ use std::sync::Arc;
 #[derive(Debug)]
 struct IssuedTicket {
     id: u64,
-    at: Vpn,
-    /// Set when a window over the page has closed.
+    /// The pages that are looked up, all of one block.
+    pages: VpnRange,
+    /// Set when a window over one of the pages has closed.
     page: bool,
     /// Set when a window over a page of its block has closed: for a verdict on a huge page.
     block: bool,
@@ -96,14 +97,34 @@ impl State {
     }
     fn mark(&mut self, range: VpnRange) {
         for ticket in &mut self.tickets {
-            ticket.page |= range.contains(ticket.at);
-            ticket.block |= overlaps_block(range, ticket.at);
+            ticket.page |= range.overlaps(ticket.pages);
+            ticket.block |= overlaps_block(range, ticket.pages.start());
         }
     }
-    fn take(&mut self, id: u64) -> IssuedTicket {
+    fn find(&self, id: u64) -> usize {
         let at = self.tickets.iter().position(|t| t.id == id);
-        self.tickets
-            .swap_remove(at.expect("a ticket is given up once"))
+        at.expect("a ticket is given up once")
+    }
+    fn take(&mut self, id: u64) -> IssuedTicket {
+        let at = self.find(id);
+        self.tickets.swap_remove(at)
+    }
+    /// Returns the verdict on a ticket for `range`, with the answer of the list of wide windows.
+    fn verdict(&self, wide: bool, ticket: &IssuedTicket, range: VpnRange) -> TicketVerdict {
+        let of_pages = ticket.pages.covers(range);
+        let (first, block) = (block_of(ticket.pages.start()), blocks_of(range));
+        assert!(
+            of_pages || block == (first, first),
+            "{range:?} is not around {:?}",
+            ticket.pages
+        );
+        if wide || self.is_open(range) {
+            TicketVerdict::Busy
+        } else if ticket.page || (ticket.block && !of_pages) {
+            TicketVerdict::Stale
+        } else {
+            TicketVerdict::Current
+        }
     }
 }
 
@@ -179,14 +200,17 @@ impl Board {
         let wide = self.wide.0.open.lock().iter().any(|o| o.overlaps(range));
         wide || buckets.any(|bucket| bucket.state.lock().is_open(range))
     }
-    /// Draws a ticket for a page. The caller does this before it looks the page up.
-    pub(super) fn draw(&self, at: Vpn) -> BoardTicket<'_> {
+    /// Draws a ticket for a page, or for pages of one block. The caller does this before it looks
+    /// the pages up.
+    pub(super) fn draw(&self, pages: VpnRange) -> BoardTicket<'_> {
+        let at = pages.start();
+        debug_assert_eq!(blocks_of(pages).0, blocks_of(pages).1, "more than a block");
         let mut state = self.bucket(at).state.lock();
         let id = state.drawn;
         state.drawn += 1;
         state.tickets.push(IssuedTicket {
             id,
-            at,
+            pages,
             page: false,
             block: false,
         });
@@ -249,29 +273,24 @@ impl Board {
 }
 
 impl BoardTicket<'_> {
-    /// Returns `Current` if the look-up that followed the ticket still holds for `range`: the page
-    /// of the ticket, or pages of the block around it.
+    /// Returns `Current` if the look-up that followed the ticket still holds for `range`: the pages
+    /// of the ticket, or pages of the block around them.
     ///
     /// The caller holds the driver's lock.
-    pub(super) fn verdict(self, range: VpnRange) -> Verdict {
+    pub(super) fn verdict(self, range: VpnRange) -> TicketVerdict {
         let (board, id, at) = (self.board, self.id, self.at);
         std::mem::forget(self);
         // The wide list comes first: see the second invariant.
         let wide = board.is_wide_open(range);
         let mut state = board.bucket(at).state.lock();
         let ticket = state.take(id);
-        let page = range == VpnRange::single(at);
-        assert!(
-            page || blocks_of(range) == (block_of(at), block_of(at)),
-            "{range:?} is not around {at:?}"
-        );
-        if wide || state.is_open(range) {
-            Verdict::Busy
-        } else if ticket.page || (ticket.block && !page) {
-            Verdict::Stale
-        } else {
-            Verdict::Current
-        }
+        state.verdict(wide, &ticket, range)
+    }
+    /// Returns the verdict as [`verdict`](Self::verdict) does, and keeps the ticket.
+    pub(super) fn look(&self, range: VpnRange) -> TicketVerdict {
+        let wide = self.board.is_wide_open(range);
+        let state = self.board.bucket(self.at).state.lock();
+        state.verdict(wide, &state.tickets[state.find(self.id)], range)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! No type can follow a translation into hardware, so a [`Cached`] translation is checked at run
 //! time. The driver must drop it when a window asks for that. A use after its frame was given back
-//! is caught by the [`FrameView`], and the [oracle](crate::oracle) finds a stale one where it lies.
+//! is caught by the [`FrameView`], and the [oracle](crate::oracle) finds a stale one where it lies
+//! (`docs/adr/0008-who-may-keep-a-translation.md`).
 
 use super::{
     seat::Seat,

@@ -8,6 +8,7 @@ use super::{
     seat::Seat,
     shadow_entry::ShadowEntry,
     store::{Rearrange, ShadowStore},
+    translation::Translation,
 };
 use crate::{
     addr::VpnRange,
@@ -135,6 +136,20 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         let any = !gone.is_empty();
         flush(&mut guard.guarded.state);
         any
+    }
+    /// Puts a translation into the store under `key`, if `held` with a reference on each frame. The
+    /// caller has checked its ticket under this guard.
+    pub(super) fn enter(&mut self, found: Translation, key: S::Key, held: bool) {
+        self.seat.established(&found);
+        // The zero page has no reference count.
+        let held = held && !found.pfn.is_zero();
+        if held {
+            for pfn in found.frames() {
+                let _kept_by_the_entry = self.seat.mem.get(pfn).into_raw();
+            }
+        }
+        let gone = self.guarded.insert(key, ShadowEntry::new(found, held));
+        self.discard(gone);
     }
     /// Reports the dirty bits of removed entries. Unlocking this gate gives up their references.
     pub(super) fn discard(&mut self, mut gone: RemovedEntries) {

@@ -101,7 +101,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     }
     /// Draws a ticket for one page, before anything about the page is looked up.
     pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
-        Ticket::draw(self, self.seat.snapshot(vpn), vpn, access)
+        Ticket::draw(self, self.seat.snapshot(vpn.into()), vpn, access)
     }
     /// Locks the gate of a page.
     pub fn lock<'p, R: Below<rank::Gate>, D: Context>(

@@ -45,14 +45,19 @@
 //! the subscriptions that it overlaps. Its tickets carry the number of windows that have ended over
 //! its range, and only those make them stale.
 //!
+//! A device that walks the address space's own page table gets no windows. It is a [`SecondaryTlb`]
+//! and is flushed right after an entry has changed.
+//!
 //! The files, from the address space's side down to the ground; an upper one uses lower ones only:
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `window` | an open window: it calls the drivers, and notifies them of its end |
 //! | `gates` | several gates of one registration, by 2-MiB block |
-//! | `ticket` | the ticket that a look-up begins with, and the gates that it is drawn from |
 //! | `permit` | pending frame and permit: how a translation is established |
+//! | `ticket` | the ticket that a look-up begins with, and the gates that it is drawn from |
+//! | `range_permit` | the same for the pages of a range |
+//! | `range_ticket` | the ticket of a range, which is looked up in pieces |
 //! | `notifiers` | the drivers as an address space has them: register, age, end |
 //! | `chain` | the registered drivers, and the end of a registration |
 //! | `callees` | the drivers that one window calls |
@@ -69,15 +74,18 @@
 //! | `subscription` | the sequence of one subscribed range |
 //! | `registration_phase` | the phase of a registration |
 //! | `driver` | the trait that drivers implement, the demand, and the proof |
+//! | `secondary_tlb` | devices that walk the page table: the trait, their list, registration |
+//! | `tlb_gate` | the TLB of such a device, and the lock that a flush takes |
+//! | `flusher` | the flush that a change of the page table owes, and the proof of it |
 //! | `store` | the trait of a driver's store, and two stores |
 //! | `removed`, `shadow_entry` | entries that leave a store; one entry |
 //! | `observer` | the interface of an oracle |
+//! | `test_hook` | a hook for tests, between a look-up and its use |
 //! | `outcome` | access, verdict, reason to retry |
 //! | `translation` | pages, frames, and the registration that they belong to |
 //! | `blocks` | 2-MiB blocks, hashed to buckets |
 //! | `epoch_list`, `grace` | a list read without a lock, and the grace period of its removals |
 //! | `once_arc` | a shared pointer that is set once |
-//! | `test_hook` | a hook for tests, between a look-up and its use |
 //! | `models` | loom models of all this |
 
 mod blocks;
@@ -89,6 +97,7 @@ mod deferred_put;
 mod driver;
 mod driver_entry;
 mod epoch_list;
+mod flusher;
 mod gate;
 mod gate_filter;
 mod gate_guard;
@@ -102,9 +111,12 @@ mod observer;
 mod once_arc;
 mod outcome;
 mod permit;
+mod range_permit;
+mod range_ticket;
 mod registration_phase;
 mod removed;
 mod seat;
+mod secondary_tlb;
 mod shadow_entry;
 mod store;
 mod subscription;
@@ -112,6 +124,7 @@ mod subscriptions;
 #[cfg(feature = "testkit")]
 pub(crate) mod test_hook;
 mod ticket;
+mod tlb_gate;
 mod translation;
 mod window;
 
@@ -121,6 +134,7 @@ pub use chain::Registration;
 pub use driver::{
     Ack, AgeKind, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock,
 };
+pub(crate) use flusher::{Flushed, Flusher};
 pub use gate::{Gate, Invalidated};
 pub use gate_guard::GateGuard;
 pub use gates::Gates;
@@ -129,12 +143,18 @@ pub(crate) use observer::WindowObserver;
 pub use outcome::{Access, Retry};
 pub(crate) use permit::PermitOf;
 pub use permit::{Pending, Permit};
+pub use range_permit::{RangePending, RangePermit, RangeRetry};
+pub use range_ticket::{FaultRequest, RangeTicket, Slot};
 pub use removed::RemovedEntries;
 pub use seat::Seat;
+pub(crate) use secondary_tlb::SecondaryTlbs;
+pub use secondary_tlb::{SecondaryTlb, TlbRegistration, TlbSeat};
 pub use shadow_entry::ShadowEntry;
 pub use store::{NoStore, OrderedStore, Rearrange, ShadowStore};
 pub use ticket::Ticket;
 pub(crate) use ticket::{Admits, Seated};
+pub use tlb_gate::TlbGate;
+pub(crate) use tlb_gate::Walked;
 pub(crate) use translation::RegId;
 pub use translation::Translation;
 pub(crate) use window::OpenWindow;

@@ -8,7 +8,7 @@ use super::{
     driver_entry::DriverEntry,
     observer::WindowObserver,
     once_arc::OnceArc,
-    outcome::Verdict,
+    outcome::TicketVerdict,
     registration_phase::RegistrationPhase,
     seat::Seat,
     subscription::Subscription,
@@ -183,10 +183,10 @@ impl Notifiers {
     /// Runs `f`, and returns its result if no window was open over `range` meanwhile. The range is
     /// a page, or pages of one 2-MiB block.
     pub(crate) fn if_no_window<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
-        let drawn = self.chain().map(|chain| chain.board.draw(range.start()));
+        let drawn = self.chain().map(|chain| chain.board.draw(range));
         let out = f();
-        let verdict = drawn.map_or(Verdict::Current, |drawn| drawn.verdict(range));
-        (verdict == Verdict::Current).then_some(out)
+        let verdict = drawn.map_or(TicketVerdict::Current, |drawn| drawn.verdict(range));
+        (verdict == TicketVerdict::Current).then_some(out)
     }
     /// Returns the ranges of the windows that are open now.
     pub(crate) fn open_windows(&self) -> Vec<VpnRange> {

@@ -26,11 +26,22 @@ pub enum Retry {
 
 /// The outcome of the check of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum TicketVerdict {
     /// No window has concerned the pages since the ticket was drawn.
     Current,
     /// A window over the pages is open.
     Busy,
     /// A window over the pages has closed since.
     Stale,
+}
+
+impl TicketVerdict {
+    /// Returns the reason to retry, unless the look-up still holds.
+    pub(super) fn check(self) -> Result<(), Retry> {
+        match self {
+            Self::Busy => Err(Retry::Busy),
+            Self::Stale => Err(Retry::Stale),
+            Self::Current => Ok(()),
+        }
+    }
 }

@@ -10,7 +10,6 @@ use super::{
     gate_guard::GateGuard,
     outcome::{Access, Retry},
     seat::Seat,
-    shadow_entry::ShadowEntry,
     store::ShadowStore,
     ticket::{Admits, Seated, Ticket},
     translation::Translation,
@@ -255,18 +254,8 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
         self.record(key, true)
     }
     fn record(mut self, key: S::Key, held: bool) -> GateGuard<'p, S, T, C> {
-        self.seat.established(&self.found);
         self.seat.got(self.vpn);
-        // The zero page has no reference count.
-        let held = held && !self.found.pfn.is_zero();
-        if held {
-            for pfn in self.found.frames() {
-                let _kept_by_the_entry = self.seat.mem.get(pfn).into_raw();
-            }
-        }
-        let entry = ShadowEntry::new(self.found, held);
-        let gone = self.guard.guarded.insert(key, entry);
-        self.guard.discard(gone);
+        self.guard.enter(self.found, key, held);
         self.guard
     }
 }

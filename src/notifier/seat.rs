@@ -7,7 +7,7 @@
 use super::{
     board::{Board, BoardTicket},
     driver::Invalidation,
-    outcome::{Retry, Verdict},
+    outcome::Retry,
     registration_phase::RegistrationPhase,
     subscription::Subscription,
     translation::{Brand, RegId, Translation},
@@ -50,7 +50,7 @@ enum SnapshotKind<'s> {
 
 /// The moment at which a ticket was drawn.
 #[derive(Debug)]
-pub(super) struct Snapshot<'s> {
+pub(crate) struct Snapshot<'s> {
     kind: SnapshotKind<'s>,
     /// Set if a window over the page, or over the subscribed range, was open that had begun before
     /// the driver was on the chain, and so did not call it.
@@ -64,14 +64,15 @@ impl Snapshot<'_> {
 }
 
 impl Seat {
-    /// Takes a snapshot for a ticket, before anything about the page is looked up.
-    pub(super) fn snapshot(&self, at: Vpn) -> Snapshot<'_> {
+    /// Takes a snapshot for a ticket of pages of one block, before anything about them is looked
+    /// up.
+    pub(crate) fn snapshot(&self, pages: VpnRange) -> Snapshot<'_> {
         // First: only windows that call the driver advance the sequence, so the others must be over
         // before it is read.
-        let early = !self.phase.is_drained() && self.is_early(VpnRange::single(at));
+        let early = !self.phase.is_drained() && self.is_early(pages);
         let kind = match &self.sub {
             Some(sub) => SnapshotKind::Subscription(sub, sub.snapshot()),
-            None => SnapshotKind::Board(self.board.draw(at)),
+            None => SnapshotKind::Board(self.board.draw(pages)),
         };
         Snapshot { kind, early }
     }
@@ -94,15 +95,19 @@ impl Seat {
         if !self.phase.is_alive() {
             return Err(Retry::Detached);
         }
-        let verdict = match snapshot.kind {
-            SnapshotKind::Subscription(..) if snapshot.early => Verdict::Busy,
-            SnapshotKind::Subscription(sub, since) => sub.validate(since),
-            SnapshotKind::Board(drawn) => drawn.verdict(range),
-        };
-        match verdict {
-            Verdict::Busy => Err(Retry::Busy),
-            Verdict::Stale => Err(Retry::Stale),
-            Verdict::Current => Ok(()),
+        match snapshot.kind {
+            SnapshotKind::Board(drawn) => drawn.verdict(range).check(),
+            SnapshotKind::Subscription(sub, since) => sub.check(since, snapshot.early),
+        }
+    }
+    /// Checks as [`check`](Self::check) does, and keeps the snapshot for another check.
+    pub(super) fn look(&self, range: VpnRange, snapshot: &Snapshot<'_>) -> Result<(), Retry> {
+        if !self.phase.is_alive() {
+            return Err(Retry::Detached);
+        }
+        match &snapshot.kind {
+            SnapshotKind::Board(drawn) => drawn.look(range).check(),
+            SnapshotKind::Subscription(sub, since) => sub.check(*since, snapshot.early),
         }
     }
     /// Sleeps until no window overlaps `range`; for a driver of a range, until none overlaps any

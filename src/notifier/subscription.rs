@@ -9,7 +9,7 @@
 //! lock that the driver's callback takes. If it still finds the old sequence, it has left that lock
 //! before the callback gets it, and the callback drops the entry that the fault made.
 
-use super::outcome::Verdict;
+use super::outcome::{Retry, TicketVerdict};
 use crate::{
     addr::VpnRange,
     sync::{Condvar, Mutex},
@@ -57,15 +57,23 @@ impl Subscription {
         self.windows.lock().ended
     }
     /// Returns the verdict on a ticket with sequence `since`. The caller holds the driver's lock.
-    pub(super) fn validate(&self, since: u64) -> Verdict {
+    pub(super) fn validate(&self, since: u64) -> TicketVerdict {
         let w = self.windows.lock();
         if w.open > 0 {
-            Verdict::Busy
+            TicketVerdict::Busy
         } else if w.ended != since {
-            Verdict::Stale
+            TicketVerdict::Stale
         } else {
-            Verdict::Current
+            TicketVerdict::Current
         }
+    }
+    /// Checks a ticket as [`validate`](Self::validate) does; an early one meets a window that did
+    /// not call the driver.
+    pub(super) fn check(&self, since: u64, early: bool) -> Result<(), Retry> {
+        if early {
+            return Err(Retry::Busy);
+        }
+        self.validate(since).check()
     }
     /// Sleeps until no window over the range is open.
     pub(super) fn wait_idle(&self) {
@@ -78,22 +86,22 @@ impl Subscription {
 
 #[cfg(test)]
 mod tests {
-    use super::{Subscription, Verdict};
+    use super::{Subscription, TicketVerdict};
     use crate::addr::{Vpn, VpnRange};
 
     #[test]
     fn open_is_busy_and_ended_is_stale_whatever_their_order() {
         let sub = Subscription::new(VpnRange::single(Vpn(1)));
         let since = sub.snapshot();
-        assert_eq!(sub.validate(since), Verdict::Current);
+        assert_eq!(sub.validate(since), TicketVerdict::Current);
         sub.enter();
         sub.enter();
-        assert_eq!(sub.validate(since), Verdict::Busy);
+        assert_eq!(sub.validate(since), TicketVerdict::Busy);
         sub.leave();
-        assert_eq!(sub.validate(sub.snapshot()), Verdict::Busy);
+        assert_eq!(sub.validate(sub.snapshot()), TicketVerdict::Busy);
         sub.leave();
-        assert_eq!(sub.validate(since), Verdict::Stale);
-        assert_eq!(sub.validate(sub.snapshot()), Verdict::Current);
+        assert_eq!(sub.validate(since), TicketVerdict::Stale);
+        assert_eq!(sub.validate(sub.snapshot()), TicketVerdict::Current);
         sub.wait_idle();
     }
 
@@ -107,7 +115,7 @@ mod tests {
                 sub.validate(1)
             });
             sub.leave();
-            assert_eq!(waiter.join().unwrap(), Verdict::Current);
+            assert_eq!(waiter.join().unwrap(), TicketVerdict::Current);
         });
     }
 }

@@ -96,7 +96,7 @@ impl<S: ShadowStore, T, C: Context> Admits for Gate<S, T, C> {
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// Draws a ticket for one page, before anything about the page is looked up.
     pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
-        Ticket::draw(self, self.seat.snapshot(vpn), vpn, access)
+        Ticket::draw(self, self.seat.snapshot(vpn.into()), vpn, access)
     }
 }
 
@@ -133,13 +133,19 @@ impl<'g, G> Ticket<'g, G> {
     }
 }
 
+impl Seat {
+    /// Returns true if the seat was given out by this address space.
+    pub(super) fn is_of(&self, notifiers: &Notifiers) -> bool {
+        notifiers
+            .chain()
+            .is_some_and(|chain| std::sync::Arc::ptr_eq(&chain.board, &self.board))
+    }
+}
+
 impl<'g, G: Seated> Ticket<'g, G> {
     /// Returns true if the ticket was drawn from a driver of this address space.
     pub(crate) fn is_of(&self, notifiers: &Notifiers) -> bool {
-        let board = &self.gate.seat().board;
-        notifiers
-            .chain()
-            .is_some_and(|chain| std::sync::Arc::ptr_eq(&chain.board, board))
+        self.gate.seat().is_of(notifiers)
     }
     /// Returns true if the driver is notified of windows over the page.
     pub(crate) fn is_covered(&self) -> bool {

@@ -1,12 +1,12 @@
-//! Splitting huge pages: those that are to be given up (`split_folio_to_list`), and those of which
-//! a part was given back (`deferred_split_scan`).
+//! Splitting huge pages and folios: those that are to be given up (`split_folio_to_list`), and those
+//! of which a part was given back (`deferred_split_scan`).
 
 use super::shrink::{Fate, Reclaim};
 use crate::{
     addr::Pfn,
     ctx::{Below, Cx, FolioCx, Sleepable, rank},
     frame::{FrameFlags, FrameLock},
-    rmap::{Blocking, split_huge_of, split_object_huge, unmap_object_huge},
+    rmap::{Blocking, dissolve, split_huge_of, split_object_folio, unmap_object_folio},
 };
 
 impl Reclaim<'_> {
@@ -23,12 +23,44 @@ impl Reclaim<'_> {
             return Some(Fate::Deferred);
         }
         let kinds = FrameFlags::ANON | FrameFlags::SWAP_BACKED;
-        if flags & kinds == FrameFlags::SWAP_BACKED && !self.mem().swap().is_on() {
-            // There is nowhere to write it (`shmem_writeout`).
-            let unmapped = unmap_object_huge(&self.host().registry, self.mem(), cx, locked);
-            return Some(if unmapped { Fate::Active } else { Fate::Kept });
+        if flags & kinds == FrameFlags::SWAP_BACKED {
+            return self.split_shared(cx, locked);
         }
         (!self.split_locked(cx, locked, flags)).then_some(Fate::Kept)
+    }
+    /// Unmaps the huge page or folio of shared memory that a locked frame is part of, as a whole,
+    /// and splits it to write it page by page. A clean one needs no write, and no split: all of its
+    /// pages go. Returns the fate of the frame if it is not given up.
+    fn split_shared(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>) -> Option<Fate> {
+        let (registry, mem) = (&self.host().registry, self.mem());
+        if !unmap_object_folio(registry, mem, cx, locked) {
+            return Some(Fate::Kept);
+        }
+        let (owner, index) = self.owner_of(locked)?;
+        let frames = match owner.folio(index) {
+            Some(folio) => folio.frames,
+            None => mem.huge_parts(locked.pfn().head()).collect(),
+        };
+        let is_dirty = |pfn: &Pfn| mem.flags(*pfn).contains(FrameFlags::DIRTY);
+        if !frames.iter().any(is_dirty) {
+            dissolve(&*owner, mem, index, frames);
+            return None;
+        }
+        if !mem.swap().is_on() {
+            return Some(Fate::Active); // There is nowhere to write it (`shmem_writeout`).
+        }
+        (!split_object_folio(registry, mem, cx, locked)).then_some(Fate::Kept)
+    }
+    /// Returns true if the page is part of a huge page, or of a folio of shared memory.
+    pub(super) fn is_whole(&self, locked: &FrameLock<'_>, flags: FrameFlags) -> bool {
+        let is_shared = || {
+            let kinds = FrameFlags::ANON | FrameFlags::SWAP_BACKED | FrameFlags::SWAP_CACHE;
+            let owner = self
+                .owner_of(locked)
+                .filter(|_| flags & kinds == FrameFlags::SWAP_BACKED);
+            owner.is_some_and(|(owner, index)| owner.folio(index).is_some())
+        };
+        flags.contains(FrameFlags::LARGE) || is_shared()
     }
     /// Splits the huge page that a locked frame is part of. Returns false if it cannot be split.
     fn split_locked(
@@ -42,7 +74,7 @@ impl Reclaim<'_> {
             split_huge_of(registry, mem, cx, locked);
             return true;
         }
-        split_object_huge(registry, mem, cx, locked)
+        split_object_folio(registry, mem, cx, locked)
     }
     /// Splits every huge page of private memory of which a part was given back, and returns how
     /// many. The page that was allocated last comes first, as the kernel's scan does with pages

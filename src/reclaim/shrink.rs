@@ -205,7 +205,7 @@ impl<'r> Reclaim<'r> {
         if self.mem().is_kept_by_pin(locked.pfn()) {
             return Fate::Kept;
         }
-        if flags.contains(FrameFlags::LARGE)
+        if self.is_whole(locked, flags)
             && let Some(fate) = self.split_first(cx, locked, flags, blocking)
         {
             return fate;

@@ -1,4 +1,4 @@
-//! What a replay must know of an operation before it executes it.
+//! Questions about an operation, which a replay asks before it executes it.
 
 use super::{op::Op, uffd_op};
 use crate::mm::MsyncFlags;
@@ -64,7 +64,7 @@ impl Op {
         matches!(
             self,
             Self::Mmap { .. }
-                | Self::Mremap { .. }
+                | Self::Mremap(_)
                 | Self::Brk { .. }
                 | Self::MmapSecret(_)
                 | Self::Shmat(_)

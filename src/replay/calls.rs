@@ -9,7 +9,7 @@ use super::{
 use crate::{
     ctx::CallCx,
     file::{FallocateMode, File, FileAdvice, Seals, SyncRangeFlags},
-    mm::{MapFlags, Mm, MmapArgs, MremapArgs, Prot},
+    mm::{MapFlags, Mm, MmapArgs, Prot},
 };
 use std::sync::Arc;
 
@@ -22,22 +22,7 @@ pub(super) fn system_call(
 ) -> Outcome {
     match *op {
         Op::Mmap { .. } => map(cx, mm, op, file),
-        Op::Mremap {
-            addr,
-            old_len,
-            new_len,
-            flags,
-            new_addr,
-        } => {
-            let args = MremapArgs {
-                addr,
-                old_len,
-                new_len,
-                flags,
-                new_addr,
-            };
-            returned(mm.mremap(cx, args))
-        }
+        Op::Mremap(args) => returned(mm.mremap(cx, args)),
         Op::RemapFilePages { addr, len, pgoff } => {
             let (prot, flags) = (Prot::empty(), MapFlags::empty());
             let remapped = mm.remap_file_pages(cx, addr, len, prot, pgoff, flags);

@@ -2,12 +2,12 @@
 
 use super::program::{FaultKind, Watch, Who};
 use crate::{
-    addr::{TASK_PAGES, Vpn, VpnRange},
+    addr::{TASK_PAGES, VpnRange},
     ctx::CallCx,
     extmmu::{
         Bill, Meter, References, Span,
         gru::{Gru, GruConfig, GruContext, GruSpace},
-        kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
+        kvm::{MemSlot, Vcpu, Vm, VmConfig},
         xpmem::{Attachment, Owner, OwnerConfig, Partition, PartitionId},
     },
     mm::Mm,
@@ -159,23 +159,13 @@ pub struct Devices {
     presented: Presented,
 }
 
-fn whole() -> VpnRange {
-    VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty")
-}
-
 impl Device {
     fn new(cx: &mut CallCx<'_>, mm: &Arc<Mm>, kind: MmuKind) -> Self {
         match kind {
             MmuKind::Kvm => {
                 let (vm, _stays) = Vm::create(cx, mm, VmConfig::default());
-                let slot = MemSlot {
-                    id: 0,
-                    gfn: Gfn(0),
-                    pages: TASK_PAGES,
-                    hva: Vpn(0),
-                    flags: SlotFlags::empty(),
-                };
-                vm.set_memory(cx, slot).expect("all of memory fits");
+                vm.set_memory(cx, MemSlot::ALL_MEMORY)
+                    .expect("all of memory fits");
                 let vcpu = vm.vcpu(cx);
                 Self::Kvm(vm, vcpu)
             }
@@ -192,7 +182,7 @@ impl Device {
                     ..OwnerConfig::default()
                 };
                 let (owner, _stays) = Owner::attach(cx, mm, config);
-                let segment = owner.make(whole(), Access::Write);
+                let segment = owner.make(VpnRange::TASK, Access::Write);
                 let partition = Partition::new(PartitionId(1));
                 let attached = owner.import(&partition, segment, 0, TASK_PAGES);
                 Self::Xpmem(owner, attached.expect("all of the segment"))

@@ -8,7 +8,7 @@ use super::{
     compare::{Expected, Observed},
     compare_pages::{changed, look_alike},
     daemons,
-    limits::{self, Limits, beyond},
+    limits::{self, ReplayLimits, beyond},
     observe::{entry, notice, row, vm_flags},
     op::Op,
     pages::{Names, Numbering},
@@ -101,7 +101,7 @@ impl Family {
         &self,
         cx: &mut CallCx<'_>,
         step: &Step,
-        limits: &Limits,
+        limits: &ReplayLimits,
     ) -> Option<String> {
         if matches!(step.op, Op::Fork { .. }) {
             return self.is_one_too_many(cx, step.actor, limits);
@@ -115,7 +115,12 @@ impl Family {
     }
 
     /// Returns the limit that a fork would meet.
-    fn is_one_too_many(&self, cx: &mut CallCx<'_>, actor: u32, limits: &Limits) -> Option<String> {
+    fn is_one_too_many(
+        &self,
+        cx: &mut CallCx<'_>,
+        actor: u32,
+        limits: &ReplayLimits,
+    ) -> Option<String> {
         if self.processes.len() >= limits.processes {
             return Some(beyond(limits.processes, "processes"));
         }

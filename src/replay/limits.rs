@@ -2,7 +2,7 @@
 
 use crate::{
     ctx::AlreadyEntered,
-    frame::{Contents, MemConfig, Refused},
+    frame::{Contents, MemConfig, RefusedAllocations},
     mm::{Machine, MachineConfig},
 };
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub enum ReplayError {
     /// The current thread is on a machine already.
     #[error(transparent)]
     Entered(#[from] AlreadyEntered),
-    /// The input exceeds the [`Limits`], contradicts itself, or made this library panic.
+    /// The input exceeds the [`ReplayLimits`], contradicts itself, or made this library panic.
     #[error(transparent)]
     Input(#[from] InputError),
 }
@@ -35,7 +35,7 @@ pub enum ReplayError {
 /// Limits on the cost of an input. Only an input that would exhaust the host meets the defaults; a
 /// step beyond a limit is an error that names the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ReplayLimits {
     /// Bytes of all inputs of one reader, decompressed.
     pub input: u64,
     /// Bytes of all files of a script together, filled before the first step.
@@ -55,7 +55,7 @@ pub struct Limits {
     pub descriptors: usize,
 }
 
-impl Default for Limits {
+impl Default for ReplayLimits {
     /// Returns the usual limits: 256 MiB of input, 256 MiB of files, 2 GiB of memory, 32 GiB of
     /// addresses with something in their page tables, 4 GiB of them in one step, 1024 processes
     /// with four million mappings and a million descriptors.
@@ -73,7 +73,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl ReplayLimits {
     /// Returns a machine with this much memory and no more. The commit limit counts `total` pages,
     /// the assumed memory of the recorded machine.
     pub(super) fn machine(&self, (total, swap): (u64, u32), rest: MachineConfig) -> Arc<Machine> {
@@ -92,7 +92,7 @@ impl Limits {
 
 /// Returns the limit of the machine that was met since `before`; `None` if every request was
 /// granted.
-pub(super) fn met(machine: &Machine, before: Refused) -> Option<String> {
+pub(super) fn met(machine: &Machine, before: RefusedAllocations) -> Option<String> {
     let now = machine.mem().refused();
     if now.frames > before.frames {
         let pages = machine.mem().capacity();

@@ -3,7 +3,7 @@
 //! Any input, compressed or not, large or broken, leads to scripts or to `file:line: why`.
 
 use super::{
-    limits::{InputError, Limits, beyond},
+    limits::{InputError, ReplayLimits, beyond},
     script::{Script, ScriptError},
 };
 use flate2::read::MultiGzDecoder;
@@ -13,22 +13,22 @@ use std::{cmp::Ordering, fs, io::Read, path::Path};
 /// header.
 static SHIPPED: &[u8] = include_bytes!("../../data/scripts.jsonl.gz");
 
-/// A reader of several inputs, with [`Limits`] for all of them together.
+/// A reader of several inputs, with [`ReplayLimits`] for all of them together.
 #[derive(Clone, Debug)]
 pub struct Inputs {
-    limits: Limits,
+    limits: ReplayLimits,
     /// Bytes that the limits still allow.
     left: u64,
 }
 
 impl Inputs {
     /// Returns a reader with these limits.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: ReplayLimits) -> Self {
         let left = limits.input;
         Self { limits, left }
     }
     /// Returns the limits of these inputs.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &ReplayLimits {
         &self.limits
     }
     /// Reads the script in a file, or those in a folder (`.jsonl` and `.jsonl.gz`), in natural
@@ -119,7 +119,7 @@ pub(super) fn unread(name: &str, why: &std::io::Error) -> InputError {
 /// None, unless the library was built with a damaged archive.
 pub fn shipped() -> Result<Vec<Script>, ScriptError> {
     let archive = "data/scripts.jsonl.gz";
-    let bytes = Inputs::new(Limits::default()).bytes(archive, SHIPPED.to_vec())?;
+    let bytes = Inputs::new(ReplayLimits::default()).bytes(archive, SHIPPED.to_vec())?;
     let mut scripts = Vec::new();
     for one in split(&bytes) {
         let mut script = Script::parse(archive, one)?;
@@ -148,18 +148,18 @@ fn split(archive: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// Reads the script in a file, or those in a folder, within the usual [`Limits`]
+/// Reads the script in a file, or those in a folder, within the usual [`ReplayLimits`]
 /// ([`Inputs::scripts`]).
 ///
 /// # Errors
 ///
 /// As [`Inputs::scripts`].
 pub fn load(path: &Path) -> Result<Vec<Script>, ScriptError> {
-    Inputs::new(Limits::default()).scripts(path)
+    Inputs::new(ReplayLimits::default()).scripts(path)
 }
 
 /// Reads a script from the contents of a file, compressed with gzip or not, within the usual
-/// [`Limits`].
+/// [`ReplayLimits`].
 ///
 /// # Errors
 ///
@@ -177,7 +177,7 @@ pub fn load(path: &Path) -> Result<Vec<Script>, ScriptError> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read(name: &str, bytes: &[u8]) -> Result<Script, ScriptError> {
-    let limits = Limits::default();
+    let limits = ReplayLimits::default();
     let bytes = Inputs::new(limits).bytes(name, bytes.to_vec())?;
     let script = Script::parse(name, &bytes)?;
     script.check_files(&limits)?;

@@ -95,7 +95,7 @@ pub use devices::{Devices, MmuKind, NoSuchMmu, Presented, Standing};
 pub use figure::{FigureError, svg};
 pub use ground::{Before, OpenMode, Seed};
 pub use hex::Hex;
-pub use limits::{InputError, Limits, ReplayError};
+pub use limits::{InputError, ReplayError, ReplayLimits};
 pub use load::{Inputs, load, natural, read, shipped};
 pub use op::Op;
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};

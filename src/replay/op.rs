@@ -3,10 +3,12 @@
 use super::{
     hex::Hex,
     resource::Resource,
-    special_op, uffd_op,
-    wire_words::{advice, hex, is_zero, map_flags, mremap_flags, msync_flags, nullable, prot},
+    special_op,
+    special_op::MremapKeys,
+    uffd_op,
+    wire_words::{advice, hex, is_zero, map_flags, msync_flags, nullable, prot},
 };
-use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
+use crate::mm::{Advice, MapFlags, MremapArgs, MsyncFlags, Prot};
 use serde::{Deserialize, Serialize};
 
 /// An operation and its arguments, as the process passed them: no argument has been checked.
@@ -46,16 +48,7 @@ pub enum Op {
         prot: Prot,
     },
     /// `mremap`.
-    Mremap {
-        #[serde(with = "hex")]
-        addr: u64,
-        old_len: u64,
-        new_len: u64,
-        #[serde(with = "mremap_flags")]
-        flags: MremapFlags,
-        #[serde(with = "hex")]
-        new_addr: u64,
-    },
+    Mremap(#[serde(with = "MremapKeys")] MremapArgs),
     /// `remap_file_pages` with protection and flags 0.
     RemapFilePages {
         #[serde(with = "hex")]

@@ -6,7 +6,7 @@ mod userfaults;
 
 use self::numbers::Numbers;
 use super::{FileKind, FileSpec, Header, Hex, OURS, Op, Outcome, Resource, Script, Step, daemons};
-use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
+use crate::mm::{Advice, MapFlags, MremapArgs, MremapFlags, MsyncFlags, Prot};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,13 +37,13 @@ fn draw(kind: u64, n: &mut Numbers) -> Op {
             len,
             prot: Prot::from_bits_retain(n.bits()),
         },
-        3 => Op::Mremap {
+        3 => Op::Mremap(MremapArgs {
             addr,
             old_len: len,
             new_len: n.any(),
             flags: MremapFlags::from_bits_retain(n.bits()),
             new_addr: n.any(),
-        },
+        }),
         4 => Op::RemapFilePages {
             addr,
             len,

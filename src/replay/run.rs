@@ -5,7 +5,7 @@ use super::{
     compare::{Difference, Expected, Parts},
     devices::{Devices, MmuKind, Presented},
     family::Family,
-    limits::{self, InputError, Limits, ReplayError},
+    limits::{self, InputError, ReplayError, ReplayLimits},
     op::Op,
     pages::Names,
     script::{Outcome, Script, Step},
@@ -65,7 +65,7 @@ impl Replayed {
 /// # Errors
 ///
 /// [`ReplayError`] if the current thread is on a machine already, or if the script exceeds the
-/// usual [`Limits`].
+/// usual [`ReplayLimits`].
 ///
 /// # Examples
 ///
@@ -99,7 +99,7 @@ pub fn replay(script: &Script) -> Result<Replayed, ReplayError> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, ReplayError> {
-    replay_within(script, mmus, &Limits::default())
+    replay_within(script, mmus, &ReplayLimits::default())
 }
 
 /// Runs a script as [`replay_with`] does, within other limits.
@@ -110,7 +110,7 @@ pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, Replay
 pub fn replay_within(
     script: &Script,
     mmus: &[MmuKind],
-    limits: &Limits,
+    limits: &ReplayLimits,
 ) -> Result<Replayed, ReplayError> {
     run(script, mmus, How::within(limits))
 }
@@ -122,7 +122,7 @@ pub fn replay_within(
 ///
 /// As [`replay`].
 pub fn replay_parts(script: &Script, parts: Parts) -> Result<Replayed, ReplayError> {
-    let how = How::within(&Limits::default());
+    let how = How::within(&ReplayLimits::default());
     run(script, &[], How { parts, ..how })
 }
 
@@ -133,7 +133,7 @@ pub fn replay_parts(script: &Script, parts: Parts) -> Result<Replayed, ReplayErr
 ///
 /// As [`replay`].
 pub fn replay_forking(script: &Script, fork: ForkMode) -> Result<Replayed, ReplayError> {
-    let how = How::within(&Limits::default());
+    let how = How::within(&ReplayLimits::default());
     run(script, &[], How { fork, ..how })
 }
 
@@ -141,11 +141,11 @@ pub fn replay_forking(script: &Script, fork: ForkMode) -> Result<Replayed, Repla
 struct How {
     parts: Parts,
     fork: ForkMode,
-    limits: Limits,
+    limits: ReplayLimits,
 }
 
 impl How {
-    fn within(limits: &Limits) -> Self {
+    fn within(limits: &ReplayLimits) -> Self {
         Self {
             parts: Parts::all(),
             fork: ForkMode::default(),
@@ -266,7 +266,7 @@ struct Going<'r> {
     machine: &'r Arc<Machine>,
     family: Family,
     devices: &'r Devices,
-    limits: &'r Limits,
+    limits: &'r ReplayLimits,
     expected: Expected<'r>,
     names: Names,
 }

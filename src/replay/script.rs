@@ -3,7 +3,7 @@
 use super::{
     ground::{Before, OpenMode, Seed, possible_pools},
     hex::Hex,
-    limits::{InputError, Limits, beyond},
+    limits::{InputError, ReplayLimits, beyond},
     op::Op,
     pages::PageTables,
     uffd_op::More,
@@ -293,6 +293,21 @@ pub struct Step {
 }
 
 impl Step {
+    /// Returns a step that was not recorded: it has no reaction, and the outcome 0.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn unrecorded(line: usize, actor: u32, op: Op) -> Self {
+        Self {
+            line,
+            actor,
+            op,
+            outcome: Outcome::Ret(0),
+            notified: Vec::new(),
+            layouts: BTreeMap::new(),
+            vm_flags: BTreeMap::new(),
+            more: Box::default(),
+            pages: None,
+        }
+    }
     /// Returns the operation as JSON, without its outcome.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
@@ -322,7 +337,7 @@ pub struct Script {
 
 impl Script {
     /// Checks that the files of a replay stay within the limits.
-    pub(super) fn check_files(&self, limits: &Limits) -> Result<(), ScriptError> {
+    pub(super) fn check_files(&self, limits: &ReplayLimits) -> Result<(), ScriptError> {
         // A file of huge pages starts as a hole, and costs nothing.
         let filled = |file: &&FileSpec| file.kind != FileKind::Hugetlb;
         let files = self.header.files.values().filter(filled);
@@ -345,11 +360,11 @@ impl Script {
 #[cfg(test)]
 mod tests {
     use super::{FileKind, FileSpec, Header, Script};
-    use crate::replay::Limits;
+    use crate::replay::ReplayLimits;
 
     #[test]
     fn files_that_no_replay_could_fill_are_refused() {
-        let most = Limits::default().files;
+        let most = ReplayLimits::default().files;
         let check = |sizes: &[u64]| {
             let kind = FileKind::Memfd;
             let files = (0..).zip(sizes);
@@ -361,7 +376,7 @@ mod tests {
                 header,
                 steps,
             };
-            script.check_files(&Limits::default())
+            script.check_files(&ReplayLimits::default())
         };
         assert_eq!(check(&[most / 2, most / 2]), Ok(()));
         for large in [&[most, 1][..], &[u64::MAX, u64::MAX]] {

@@ -11,7 +11,7 @@ use crate::{
     addr::PAGE_SIZE,
     ctx::CallCx,
     error::Errno,
-    file::{Device, DiskFile, File, FileMode, MemStore, MemoryObject, SecretMem},
+    file::{DeviceFile, DiskFile, File, FileMode, MemStore, MemoryObject, SecretMem},
     mm::{Machine, MapFlags, MbindFlags, Mm, MmapArgs, PolicyMode, ShmFlags, ShmGetFlags, ShmId},
 };
 use std::{
@@ -155,9 +155,9 @@ impl Special {
             .flatten()
             .any(|rest| rest.is_empty() || rest.starts_with('/'));
         let object: Arc<dyn MemoryObject> = if path == "/dev/zero" {
-            Device::zero(host)
+            DeviceFile::zero(host)
         } else if of_kernel {
-            Device::unmappable(host, path)
+            DeviceFile::unmappable(host, path)
         } else if let Some((known, _)) = self.unknown.get(path) {
             Arc::clone(known) as Arc<dyn MemoryObject>
         } else {

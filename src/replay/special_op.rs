@@ -1,9 +1,23 @@
-//! The arguments of operations of single kinds of scripts: files by their path, secret memory, a
-//! segment of System V, protection keys and policies.
+//! The arguments of `mremap`, and of operations of single kinds of scripts: files by their path,
+//! secret memory, a segment of System V, protection keys and policies.
 
-use super::wire_words::{arguments, hex, is_zero, map_flags, prot};
-use crate::mm::{MapFlags, Prot};
+use super::wire_words::{arguments, hex, is_zero, map_flags, mremap_flags, prot};
+use crate::mm::{MapFlags, MremapArgs, MremapFlags, Prot};
 use serde::{Deserialize, Serialize};
+
+/// The keys of the arguments of `mremap`.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "MremapArgs", deny_unknown_fields)]
+pub(super) struct MremapKeys {
+    #[serde(with = "hex")]
+    addr: u64,
+    old_len: u64,
+    new_len: u64,
+    #[serde(with = "mremap_flags")]
+    flags: MremapFlags,
+    #[serde(with = "hex")]
+    new_addr: u64,
+}
 
 arguments! {
     /// A file that is opened by its path, and its name in the script from here on.

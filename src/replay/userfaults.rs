@@ -242,7 +242,7 @@ fn filled(result: Result<u64, UserfaultError>, len: u64) -> (Outcome, i64) {
             };
             (outcome, i64::try_from(bytes).unwrap_or(i64::MAX))
         }
-        Err(why @ (E::Handshake | E::Range { .. } | E::Ended)) => (failed(why.errno()), 0),
+        Err(why @ (E::Handshake | E::Range(_) | E::Ended)) => (failed(why.errno()), 0),
         Err(why) => (failed(why.errno()), -i64::from(why.errno().raw())),
     }
 }

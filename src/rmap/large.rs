@@ -1,6 +1,11 @@
-//! Huge pages of objects: dropped from all page tables at once.
+//! Huge pages and folios of objects: dropped from all page tables at once.
 
-use super::{mapping::Mapping, registry::Registry, target::EvenCows};
+use super::{
+    mapping::Mapping,
+    owner::{Folio, FrameOwner},
+    registry::Registry,
+    target::EvenCows,
+};
 use crate::{
     addr::{PMD_PAGES, Pfn},
     ctx::{Below, Cx, FolioCx, Sleepable, rank},
@@ -57,10 +62,11 @@ impl Mapping {
     }
 }
 
-/// Splits the huge page of an object that a locked frame is part of into single pages, which
-/// nothing maps then (`split_folio`). Returns false, and the page stays huge, if its first frame is
-/// locked elsewhere, or a part of it is locked in memory.
-pub(crate) fn split_object_huge(
+/// Splits the huge page or folio of an object that a locked frame is part of into single pages,
+/// which nothing maps then (`split_folio`). If one of them is dirty, all are from here on. Returns
+/// false, and the page stays as it is, if its first frame is locked elsewhere, or a part of it is
+/// locked in memory.
+pub(crate) fn split_object_folio(
     registry: &Registry,
     mem: &PhysMem,
     cx: &mut FolioCx<'_>,
@@ -69,9 +75,9 @@ pub(crate) fn split_object_huge(
     unmap_whole(registry, mem, cx, locked, Becomes::Small)
 }
 
-/// Drops every mapping of the huge page of an object that a locked frame is part of; the page stays
-/// huge. Returns false if it is not as [`split_object_huge`] requires.
-pub(crate) fn unmap_object_huge(
+/// Drops every mapping of the huge page or folio of an object that a locked frame is part of, which
+/// stays whole. Returns false if it is not as [`split_object_folio`] requires.
+pub(crate) fn unmap_object_folio(
     registry: &Registry,
     mem: &PhysMem,
     cx: &mut FolioCx<'_>,
@@ -80,12 +86,12 @@ pub(crate) fn unmap_object_huge(
     unmap_whole(registry, mem, cx, locked, Becomes::Unmapped)
 }
 
-/// The fate of a huge page that is unmapped.
+/// The fate of a huge page or folio that is unmapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Becomes {
-    /// The page is split into single pages.
+    /// It is split into single pages.
     Small,
-    /// The page stays huge.
+    /// It stays whole.
     Unmapped,
 }
 
@@ -103,6 +109,11 @@ fn unmap_whole(
     let Some(mapping) = registry.find(owner.id) else {
         return false;
     };
+    if !mem.flags(pfn).contains(FrameFlags::LARGE) {
+        let folio = mapping.folio(owner.index);
+        // Without one, another thread was first.
+        return folio.is_none_or(|folio| unmap_small(&*mapping, mem, cx, &folio, becomes));
+    }
     // The lock of the first frame guards the huge page.
     let _whole = match pfn == head {
         true => None,
@@ -114,8 +125,7 @@ fn unmap_whole(
     if !mem.flags(pfn).contains(FrameFlags::LARGE) {
         return true; // Another thread was first.
     }
-    let kept = |part| mem.flags(part).contains(FrameFlags::UNEVICTABLE);
-    if mem.huge_parts(head).any(kept) {
+    if is_kept(mem, mem.huge_parts(head)) {
         return false;
     }
     let is_mapped = || mem.huge_mappings(head) > 0;
@@ -125,8 +135,47 @@ fn unmap_whole(
         mapping.unmap_huge(mem, cx.descend(), head, pages);
     }
     if becomes == Becomes::Small && !is_mapped() {
-        mem.forget_huge(head);
-        mapping.forget_folio(owner.index);
+        dissolve(&*mapping, mem, owner.index, mem.huge_parts(head).collect());
     }
     !is_mapped()
+}
+
+/// [`unmap_whole`] of a folio that is no huge page.
+fn unmap_small(
+    mapping: &dyn FrameOwner,
+    mem: &PhysMem,
+    cx: &mut FolioCx<'_>,
+    folio: &Folio,
+    becomes: Becomes,
+) -> bool {
+    if is_kept(mem, folio.frames.iter().copied()) {
+        return false;
+    }
+    let is_mapped = || folio.mappings(mem) > 0;
+    if becomes == Becomes::Small || is_mapped() {
+        mapping.unmap_folio(cx, folio.pages(), &is_mapped);
+    }
+    if becomes == Becomes::Small && !is_mapped() {
+        dissolve(mapping, mem, folio.first, folio.frames.clone());
+    }
+    !is_mapped()
+}
+
+/// Returns true if one of the frames is locked in memory.
+fn is_kept(mem: &PhysMem, mut frames: impl Iterator<Item = Pfn>) -> bool {
+    frames.any(|pfn| mem.flags(pfn).contains(FrameFlags::UNEVICTABLE))
+}
+
+/// Makes the frames of a huge page or folio of an object, that of page `index`, which nothing maps,
+/// single pages. If one of them is dirty, all are from here on.
+pub(crate) fn dissolve(owner: &dyn FrameOwner, mem: &PhysMem, index: u64, frames: Vec<Pfn>) {
+    let is_dirty = |&pfn: &Pfn| mem.flags(pfn).contains(FrameFlags::DIRTY);
+    let dirty = frames.iter().any(is_dirty);
+    for pfn in frames {
+        mem.clear_flags(pfn, FrameFlags::LARGE);
+        if dirty {
+            mem.set_flags(pfn, FrameFlags::DIRTY);
+        }
+    }
+    owner.forget_folio(index);
 }

@@ -4,7 +4,7 @@
 use super::{
     after_walks::after_walks,
     exported::ExportOrder,
-    owner::{FrameOwner, VisitPage, VisitPart},
+    owner::{Folio, FrameOwner, VisitPage, VisitPart},
     registry::Registry,
     target::{EvenCows, MappedAt, RmapCx, VmaPlacement},
     tree::{Frozen, RmapTree, SeqCell, each_page},
@@ -33,7 +33,10 @@ pub struct Mapping {
 
 /// The cache that keeps the pages of an object, as reclaim uses it.
 pub(crate) trait PageKeeper: Send + Sync {
-    /// Notes that the huge page that page `index` is part of was split into single pages.
+    /// Returns the folio of page `index`; `None` if the page is alone, or part of a huge page.
+    fn folio(&self, index: u64) -> Option<Folio>;
+    /// Notes that the huge page, or the folio, that page `index` is part of was split into single
+    /// pages.
     fn forget_folio(&self, index: u64);
     /// Gives up page `index`, whose locked frame nothing maps any more: to swap, or because the
     /// store has it. Returns false if the page stays.
@@ -171,6 +174,12 @@ impl FrameOwner for Mapping {
             }
             mem.huge_mappings(head) > 0
         });
+    }
+    fn folio(&self, index: u64) -> Option<Folio> {
+        self.keeper()?.folio(index)
+    }
+    fn unmap_folio(&self, cx: &mut FolioCx<'_>, pages: (u64, u64), mapped: &dyn Fn() -> bool) {
+        self.unmap_while(cx, pages, EvenCows::No, mapped);
     }
     fn forget_folio(&self, index: u64) {
         if let Some(keeper) = self.keeper() {

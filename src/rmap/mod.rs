@@ -10,7 +10,7 @@
 //! | `walk` | walks from a locked frame to everything that may map it |
 //! | `anon` | the family tree of anonymous memory, through forks |
 //! | `mapping` | the reverse map of an object |
-//! | `large` | … its huge pages: dropped from all page tables at once |
+//! | `large` | … its huge pages and folios: dropped from all page tables at once |
 //! | `merged` | the reverse map of a merged page |
 //! | `registry` | owners by number |
 //! | `owner` | the trait of an owner |
@@ -35,11 +35,11 @@ mod walk;
 
 pub(crate) use anon::{AnonLink, AnonVma};
 pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
-pub(crate) use large::{split_object_huge, unmap_object_huge};
+pub(crate) use large::{dissolve, split_object_folio, unmap_object_folio};
 pub use mapping::Mapping;
 pub(crate) use mapping::{FileLink, PageKeeper};
 pub(crate) use merged::{MergedPage, MergedPlace};
-pub(crate) use owner::FrameOwner;
+pub(crate) use owner::{Folio, FrameOwner};
 pub(crate) use registry::Registry;
 pub use target::EvenCows;
 pub(crate) use target::{

@@ -13,6 +13,26 @@ pub(crate) type VisitPage<'v> = dyn FnMut(RmapCx<'_>, &MappedAt<'_>) -> bool + '
 /// The visitor of a walk over parts of VMAs; it returns true to continue.
 pub(crate) type VisitPart<'v> = dyn FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool + 'v;
 
+/// Two or more pages of an object that came in together, and whose frames do not lie in a row.
+pub(crate) struct Folio {
+    /// The page offset of the first page.
+    pub(crate) first: u64,
+    /// The frames, in the order of the pages.
+    pub(crate) frames: Vec<Pfn>,
+}
+
+impl Folio {
+    /// Returns the half-open range of its page offsets.
+    pub(crate) fn pages(&self) -> (u64, u64) {
+        (self.first, self.first + self.frames.len() as u64)
+    }
+    /// Returns how many entries map its pages.
+    pub(crate) fn mappings(&self, mem: &PhysMem) -> u64 {
+        let counts = self.frames.iter().map(|&pfn| mem.mapcount(pfn));
+        counts.map(u64::from).sum()
+    }
+}
+
 /// An owner of frames, a memory object or a node of anonymous memory: the reverse map of its pages.
 ///
 /// The defaults are those of an owner without huge pages and without a store. Page offsets count
@@ -42,8 +62,21 @@ pub(crate) trait FrameOwner: Send + Sync {
         let _unused = (mem, cx, head, pages);
     }
 
-    /// Notes that the huge page of an object that page `index` is part of was split into single
-    /// pages.
+    /// Returns the folio of page `index`; `None` if the page is alone, or part of a huge page.
+    fn folio(&self, index: u64) -> Option<Folio> {
+        let _unused = index;
+        None
+    }
+
+    /// Drops the mappings of `pages`, those of a folio of an object: VMA by VMA, each in a window
+    /// over its part, as long as `mapped` returns true. The first VMA gets its window in any case
+    /// (`try_to_unmap`).
+    fn unmap_folio(&self, cx: &mut FolioCx<'_>, pages: (u64, u64), mapped: &dyn Fn() -> bool) {
+        let _unused = (cx, pages, mapped);
+    }
+
+    /// Notes that the huge page, or the folio, of an object that page `index` is part of was split
+    /// into single pages.
     fn forget_folio(&self, index: u64) {
         let _unused = index;
     }

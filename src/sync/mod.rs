@@ -33,3 +33,11 @@ pub(crate) use id_source::IdSource;
 pub(crate) use real::*;
 pub(crate) use sharded::{CachePadded, Sharded};
 pub(crate) use sharded_rwlock::ShardedRwLock;
+
+/// Atomics of the processor, also under a model checker: for memory that code outside of this crate
+/// accesses at the same time.
+pub(crate) mod hardware {
+    pub(crate) use std::sync::atomic::{
+        AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
+    };
+}

@@ -8,7 +8,7 @@ use super::{
     patience,
     timed_thread::message,
     trial::{Abort, Trial, machine},
-    verdict::{Conformance, Outcome, Seen, Verdict},
+    verdict::{Conformance, PropertyOutcome, Seen, Verdict},
 };
 use crate::{
     addr::PAGE_SIZE,
@@ -98,9 +98,9 @@ impl Kit {
         patience::until(self.patience(), || !log.lacks_the_cause());
         let (steps, seen) = log.take();
         let outcome = match (skipped, seen.is_empty()) {
-            (_, false) => Outcome::Failed(seen),
-            (Some(why), true) => Outcome::Skipped(why),
-            (None, true) => Outcome::Passed,
+            (_, false) => PropertyOutcome::Failed(seen),
+            (Some(why), true) => PropertyOutcome::Skipped(why),
+            (None, true) => PropertyOutcome::Passed,
         };
         Verdict {
             property,
@@ -121,7 +121,7 @@ impl Kit {
         assert!(!verdict.is_failed(), "\n{verdict}");
         match verdict.outcome {
             // A harness hides the output of a test that passes; a direct write stays visible.
-            Outcome::Skipped(why) => {
+            PropertyOutcome::Skipped(why) => {
                 let here = std::thread::current();
                 let test = here.name().unwrap_or(property.name());
                 let line = format!("skipped: {test}: {why}\n");

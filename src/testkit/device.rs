@@ -31,6 +31,7 @@ impl From<TranslateError> for Refused {
     fn from(why: TranslateError) -> Self {
         match why {
             TranslateError::Fault(why) => Self::Fault(why),
+            TranslateError::Range(fault) => Self::Fault(fault.why),
             TranslateError::Detached { .. } => Self::Gone,
         }
     }

@@ -1,6 +1,6 @@
 //! [`Log`]: the steps and the violations of one trial.
 
-use super::verdict::{Seen, Side, Step, in_order, is_echo};
+use super::verdict::{Seen, Side, TrialStep, in_order, is_echo};
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 /// Most violations of a log; more say nothing new.
@@ -9,7 +9,7 @@ const MOST: usize = 50;
 /// Steps and violations, shared with the thread that watches the time.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    steps: Mutex<Vec<Step>>,
+    steps: Mutex<Vec<TrialStep>>,
     seen: Mutex<Vec<Seen>>,
     /// The number of steps before the first violation.
     cut: AtomicUsize,
@@ -20,7 +20,7 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn step(&self, side: Side, what: impl Into<String>) {
         let what = what.into();
-        self.steps.lock().push(Step { side, what });
+        self.steps.lock().push(TrialStep { side, what });
     }
     pub(super) fn see(&self, seen: Seen) {
         let steps = self.len();
@@ -42,7 +42,7 @@ impl Log {
             .map_or_else(String::new, |s| s.what.clone())
     }
     /// Returns the steps up to the first violation, and the violations.
-    pub(super) fn take(&self) -> (Vec<Step>, Vec<Seen>) {
+    pub(super) fn take(&self) -> (Vec<TrialStep>, Vec<Seen>) {
         let seen = in_order(std::mem::take(&mut *self.seen.lock()));
         let mut steps = std::mem::take(&mut *self.steps.lock());
         if !seen.is_empty() {

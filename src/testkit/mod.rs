@@ -245,4 +245,4 @@ pub use kit::Kit;
 pub use models::{gru, kvm, pfn_caches, xpmem};
 pub use reference::{Checks, Reference};
 pub use suite::{Disturbances, Failure, Profile, Suite};
-pub use verdict::{Conformance, Outcome, Seen, Side, Step, Verdict};
+pub use verdict::{Conformance, PropertyOutcome, Seen, Side, TrialStep, Verdict};

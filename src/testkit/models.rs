@@ -5,11 +5,11 @@ use super::{
     device::{Attached, Declared, Device, Holds, Refused},
 };
 use crate::{
-    addr::{TASK_PAGES, Vpn, VpnRange},
+    addr::{TASK_PAGES, VpnRange},
     ctx::CallCx,
     extmmu::{
         gru::{Gru, GruConfig, GruContext, GruFault, GruMistake, GruSpace},
-        kvm::{AccessedBits, Exit, Gfn, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
+        kvm::{AccessedBits, Exit, MemSlot, PfnCache, Vcpu, Vm, VmConfig},
         xpmem::{
             Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId, SegId, XpmemError,
         },
@@ -19,10 +19,6 @@ use crate::{
     sync::Mutex,
 };
 use std::{collections::BTreeMap, sync::Arc};
-
-fn whole() -> VpnRange {
-    VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty")
-}
 
 /// A virtual processor whose guest memory is the whole address space.
 struct Guest {
@@ -50,14 +46,8 @@ fn whole_machine(
     config: VmConfig,
 ) -> (Arc<Vm>, crate::notifier::Registration) {
     let (vm, registration) = Vm::create(cx, mm, config);
-    let slot = MemSlot {
-        id: 0,
-        gfn: Gfn(0),
-        pages: TASK_PAGES,
-        hva: Vpn(0),
-        flags: SlotFlags::empty(),
-    };
-    vm.set_memory(cx, slot).expect("all of memory fits");
+    vm.set_memory(cx, MemSlot::ALL_MEMORY)
+        .expect("all of memory fits");
     (vm, registration)
 }
 
@@ -217,7 +207,7 @@ struct Importer {
 pub fn xpmem(config: OwnerConfig, manners: Manners) -> Kit {
     Kit::attaching(move |cx, mm| {
         let (owner, registration) = Owner::attach(cx, mm, config);
-        let segment = owner.make(whole(), Access::Write);
+        let segment = owner.make(VpnRange::TASK, Access::Write);
         let attachment = import(&owner, segment, manners).expect("all of the segment");
         Attached {
             mmu: Arc::clone(&owner) as Arc<dyn ExternalMmu>,

@@ -15,7 +15,7 @@ pub enum Side {
 
 /// A step of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct TrialStep {
     /// The side that acted.
     pub side: Side,
     /// The text of the step.
@@ -189,7 +189,7 @@ impl fmt::Display for Seen {
 
 /// The outcome of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PropertyOutcome {
     /// The check found no violation.
     Passed,
     /// The device does not declare the behaviour that the property is about, for this reason.
@@ -204,9 +204,9 @@ pub struct Verdict {
     /// The property.
     pub property: Property,
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: PropertyOutcome,
     /// The steps, up to the first violation.
-    pub steps: Vec<Step>,
+    pub steps: Vec<TrialStep>,
     /// The duration of the check.
     pub time: Duration,
 }
@@ -214,12 +214,12 @@ pub struct Verdict {
 impl Verdict {
     /// Returns true if the check found a violation.
     pub fn is_failed(&self) -> bool {
-        matches!(self.outcome, Outcome::Failed(_))
+        matches!(self.outcome, PropertyOutcome::Failed(_))
     }
     /// Returns the violations.
     pub fn seen(&self) -> &[Seen] {
         match &self.outcome {
-            Outcome::Failed(seen) => seen,
+            PropertyOutcome::Failed(seen) => seen,
             _ => &[],
         }
     }
@@ -231,8 +231,8 @@ impl Verdict {
 }
 
 /// Returns steps in two columns.
-pub(super) fn columns(steps: &[Step]) -> String {
-    let left = |s: &Step| (s.side == Side::Process).then(|| s.what.chars().count());
+pub(super) fn columns(steps: &[TrialStep]) -> String {
+    let left = |s: &TrialStep| (s.side == Side::Process).then(|| s.what.chars().count());
     let wide = steps.iter().filter_map(left).max().unwrap_or(0).max(8) + 3;
     let mut out = String::new();
     for step in steps {
@@ -251,9 +251,9 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, time) = (self.property.name(), self.time);
         match &self.outcome {
-            Outcome::Passed => write!(f, "{name:22} passed   {time:.1?}"),
-            Outcome::Skipped(why) => write!(f, "{name:22} skipped  {why}"),
-            Outcome::Failed(seen) => {
+            PropertyOutcome::Passed => write!(f, "{name:22} passed   {time:.1?}"),
+            PropertyOutcome::Skipped(why) => write!(f, "{name:22} skipped  {why}"),
+            PropertyOutcome::Failed(seen) => {
                 writeln!(f, "{name:22} FAILED   {}", self.property.says())?;
                 f.write_str(&self.schedule(24))?;
                 for one in seen.iter().take(6) {

@@ -1,7 +1,7 @@
 //! The KVM model against the address space, watched by the oracle; each mistake is found and named.
 
 use emmu::{
-    Machine, MachineConfig, MemConfig, Mm,
+    FaultError, Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
     ctx::CallCx,
     extmmu::{
@@ -10,12 +10,19 @@ use emmu::{
             AccessedBits, Exit, Gfn, KvmMistake, MemSlot, SlotError, SlotFlags, Vcpu, Vm, VmConfig,
         },
     },
+    frame::AtomicOp,
     mm::{Advice, MmapArgs, Prot},
     notifier::{AgeKind, ExternalMmu, Registration},
     oracle::{Finding, Invariant, Oracle},
 };
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
     time::{Duration, Instant},
 };
 
@@ -417,4 +424,58 @@ fn a_stale_entry_is_found_though_nobody_asks_about_its_page() {
         "{found:?}"
     );
     g.mm.exit(&mut cx);
+}
+
+/// A queue of virtio: the guest and the process move one index. A window waits for a view.
+#[test]
+fn a_guest_does_atomic_accesses_and_has_addresses_under_its_lock() {
+    let machine = machine();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let g = guest(&mut cx, &machine, VmConfig::default());
+    let vcpu = g.vm.vcpu(&mut cx);
+    for n in 0..4 {
+        let add = AtomicOp::Add(1_u16);
+        assert_eq!(vcpu.atomic(&mut cx, 2, add, Relaxed), Ok(2 * n));
+        assert_eq!(g.mm.atomic(&mut cx, BASE + 2, add, Relaxed), Ok(2 * n + 1));
+    }
+    let load = AtomicOp::<u16>::Load;
+    assert_eq!(vcpu.atomic(&mut cx, 2, load, Acquire), Ok(8));
+    let why = FaultError::Misaligned(3);
+    let refused = vcpu.atomic(&mut cx, 3, load, Acquire);
+    assert_eq!(refused, Err(Exit::Fault { gpa: 3, why }));
+
+    let page = vcpu
+        .view_mut(&mut cx, 8, |mut page| page.as_mut_ptr())
+        .unwrap();
+    let page = page.expect("frames have contents");
+    let same = vcpu.view(&mut cx, 8, |frame| frame.as_ptr() == Some(page));
+    assert_eq!(same, Ok(true));
+    let stored = vcpu.view_mut(&mut cx, 8, |_held| {
+        // SAFETY: the frame is the guest's as long as it is held; nobody has references to it.
+        unsafe { page.add(8).write_volatile(9) };
+    });
+    assert_eq!((stored, g.mm.load(&mut cx, BASE + 8)), (Ok(()), Ok(9)));
+
+    // The page goes only after the view.
+    let (begun, mm) = (AtomicBool::new(false), &g.mm);
+    std::thread::scope(|s| {
+        let seen = vcpu.view(&mut cx, 8, |frame| {
+            s.spawn(|| {
+                let mut thread = machine.enter().unwrap();
+                begun.store(true, Release);
+                mm.madvise(&mut thread.cx(), BASE, PAGE, Advice::DontNeed)
+                    .unwrap();
+            });
+            while !begun.load(Acquire) || mm.windows_open() == 0 {
+                std::thread::yield_now();
+            }
+            // SAFETY: as above.
+            let byte = unsafe { page.add(8).read_volatile() };
+            (byte, frame.read_u8(8), frame.is_stale())
+        });
+        assert_eq!(seen, Ok((9, 9, false)));
+    });
+    assert_eq!(vcpu.load(&mut cx, 8), Ok(0));
+    g.end(&mut cx);
 }

@@ -6,8 +6,8 @@ use emmu::{
     addr::{Vpn, VpnRange},
     ctx::CallCx,
     extmmu::xpmem::{
-        Attachment, Breach, Failure, Manners, Owner, OwnerConfig, Partition, PartitionId, SegId,
-        XpmemError, XpmemMistake,
+        Attachment, Breach, Manners, Owner, OwnerConfig, Partition, PartitionFailure, PartitionId,
+        SegId, XpmemError, XpmemMistake,
     },
     mm::{Advice, MmapArgs},
     notifier::{Access, ExternalMmu, Registration},
@@ -146,10 +146,10 @@ fn every_partition_answers_before_a_page_goes() {
         assert_eq!(refused, Err(XpmemError::CutOff(PartitionId(1))));
         assert_eq!(load(cx, &importers[0], 0), 0);
         let failures = w.owner.failures();
-        let twice = |f: &Failure| {
+        let twice = |f: &PartitionFailure| {
             matches!(
                 f,
-                Failure::Broke {
+                PartitionFailure::Broke {
                     breach: Breach::NotOwed(_),
                     ..
                 }
@@ -174,7 +174,7 @@ fn death_is_an_answer_and_a_hang_ends_by_the_deadline() {
             importer.write(cx, 0, &[1]).unwrap();
             partition.set_manners(manners);
             w.mm.munmap(cx, BASE, PAGE).unwrap();
-            let hung = Failure::Hung {
+            let hung = PartitionFailure::Hung {
                 partition: PartitionId(2),
                 range: pages(0, 1),
                 after: deadline,

@@ -5,10 +5,10 @@ use emmu::{
     Mm,
     ctx::CallCx,
     replay::{
-        Devices, Inputs, Limits, MmuKind, ReplayError, load,
+        Devices, Inputs, MmuKind, ReplayError, ReplayLimits, load,
         program::{
-            Call, Outcome, Program, Watch, Who, machine, machine_within, parse_maps, run, run_on,
-            run_within,
+            Call, Program, ProgramOutcome, Watch, Who, machine, machine_within, parse_maps, run,
+            run_on, run_within,
         },
         read, replay, replay_within,
     },
@@ -123,9 +123,9 @@ fn all_inputs_together_have_a_limit() {
     let script = format!("{WIDE}\n{{\"as\":0,\"op\":\"exit\",\"ret\":0}}\n");
     let plain = folder.file("a.jsonl", &script);
     let small = folder.file("b.jsonl.gz", packed(script.as_bytes()));
-    let limit = |input: usize| Limits {
+    let limit = |input: usize| ReplayLimits {
         input: input as u64,
-        ..Limits::default()
+        ..ReplayLimits::default()
     };
     let mut inputs = Inputs::new(limit(2 * script.len()));
     assert!(inputs.scripts(&plain).is_ok() && inputs.scripts(&small).is_ok());
@@ -180,11 +180,11 @@ fn one_step_of_a_script_does_not_exhaust_the_host() {
         let script = read("s", format!("{WIDE}\n{MAP}\n{step}\n").as_bytes()).expect(step);
         refused(replay(&script), "s:3: more than 1048576 pages in one step");
         // Where that is allowed, memory is what ends it.
-        let limits = Limits {
+        let limits = ReplayLimits {
             step: u64::MAX,
             pages: 64,
             tables: 64,
-            ..Limits::default()
+            ..ReplayLimits::default()
         };
         let ended = replay_within(&script, &[], &limits);
         let says = [
@@ -205,9 +205,9 @@ fn processes_and_files_of_a_script_have_limits() {
     let forks: Vec<String> = (1..9).map(fork).collect();
     let script = read("s", format!("{WIDE}\n{}\n", forks.join("\n")).as_bytes());
     let script = script.expect("a script");
-    let limits = |processes| Limits {
+    let limits = |processes| ReplayLimits {
         processes,
-        ..Limits::default()
+        ..ReplayLimits::default()
     };
     let whole = replay_within(&script, &[], &limits(9)).expect("nine are enough");
     assert!(whole.is_whole());
@@ -216,9 +216,9 @@ fn processes_and_files_of_a_script_have_limits() {
     // A recorded process has pages beside its script.
     let reclaim = r#"{"as":0,"op":"reclaim","ret":0}"#;
     let script = read("s", format!("{WIDE}\n{reclaim}\n").as_bytes()).expect("a script");
-    let one = Limits {
+    let one = ReplayLimits {
         pages: 1,
-        ..Limits::default()
+        ..ReplayLimits::default()
     };
     refused(
         replay_within(&script, &[], &one),
@@ -271,10 +271,10 @@ fn what_a_script_begins_with_has_limits() {
     };
     let heap = begins(r#"{"heap":[4294967296,4295000064,4294967296,4294971392,4294975488]}"#);
     let mappings = begins(r#"{"initial":[[4294967296,4294971392],[8589934592,8589938688]]}"#);
-    let few = Limits {
+    let few = ReplayLimits {
         pages: 2,
         tables: 4,
-        ..Limits::default()
+        ..ReplayLimits::default()
     };
     for (script, says) in [
         (&heap, "s:1: more than 2 pages of memory"),
@@ -315,9 +315,9 @@ fn the_ranges_of_one_call_are_few_and_their_bytes_are_cut_off() {
     for (limit, step) in [(1 << 20, by_thread), (1 << 10, by_ranges)] {
         let lines = format!("{WIDE}\n{MAP}\n{thread}\n{step}\n");
         let script = read("s", lines.as_bytes()).expect("a script");
-        let limits = Limits {
+        let limits = ReplayLimits {
             step: limit,
-            ..Limits::default()
+            ..ReplayLimits::default()
         };
         let says = format!("s:4: more than {limit} pages in one step");
         refused(replay_within(&script, &[], &limits), &says);
@@ -326,9 +326,9 @@ fn the_ranges_of_one_call_are_few_and_their_bytes_are_cut_off() {
 
 #[test]
 fn forks_multiply_mappings_only_up_to_a_limit() {
-    let limits = Limits {
+    let limits = ReplayLimits {
         mappings: 8,
-        ..Limits::default()
+        ..ReplayLimits::default()
     };
     // The first child counts twice, its child three times.
     let row = r#"["0x10000000000","0x410000000000","rw-p","0x0","anon"]"#;
@@ -373,7 +373,7 @@ fn program(calls: &str) -> Program {
 }
 
 #[track_caller]
-fn fine(calls: &str) -> Outcome {
+fn fine(calls: &str) -> ProgramOutcome {
     let outcome = run(&program(calls)).expect("no machine is in use");
     assert!(outcome.differing.is_empty(), "{outcome}");
     outcome
@@ -485,10 +485,10 @@ fn one_line_of_a_program_does_not_exhaust_the_host() {
             "it/calls.strace:3: more than 1048576 pages in one step",
         );
     }
-    let limits = Limits {
+    let limits = ReplayLimits {
         tables: 64,
         processes: 3,
-        ..Limits::default()
+        ..ReplayLimits::default()
     };
     let within = |calls: &str| {
         run_within(
@@ -516,7 +516,7 @@ fn one_line_of_a_program_does_not_exhaust_the_host() {
 
 #[test]
 fn clones_of_a_program_multiply_mappings_and_descriptors_only_up_to_a_limit() {
-    let ends = |calls: &str, limits: &Limits, says: &str| {
+    let ends = |calls: &str, limits: &ReplayLimits, says: &str| {
         let machine = machine_within(limits);
         let ended = run_within(&machine, &program(calls), &mut Nothing, limits);
         match says {
@@ -530,9 +530,9 @@ fn clones_of_a_program_multiply_mappings_and_descriptors_only_up_to_a_limit() {
     let clone =
         |parent: u32, how: &str, child: u32| format!("{parent} 1.0000{child}000 {how} = {child}\n");
     let vfork = |child| clone(7, "vfork()", child);
-    let few = Limits {
+    let few = ReplayLimits {
         descriptors: 12,
-        ..Limits::default()
+        ..ReplayLimits::default()
     };
     let says = "it/calls.strace:8: more than 12 descriptors, which is the limit";
     ends(
@@ -544,9 +544,9 @@ fn clones_of_a_program_multiply_mappings_and_descriptors_only_up_to_a_limit() {
     let exit = |tid: u32| format!("{tid} 1.0000{tid}500 +++ exited with 0 +++\n");
     let one_by_one = (10..20).map(|n| vfork(n) + &exit(n)).collect::<String>();
     ends(&format!("{open}{one_by_one}"), &few, "");
-    let most = Limits {
+    let most = ReplayLimits {
         processes: 3,
-        ..Limits::default()
+        ..ReplayLimits::default()
     };
     let says = "it/calls.strace:4: more than 3 processes, which is the limit";
     ends(
@@ -555,9 +555,9 @@ fn clones_of_a_program_multiply_mappings_and_descriptors_only_up_to_a_limit() {
         says,
     );
     // Three mappings; the child counts twice, its child three times.
-    let most = Limits {
+    let most = ReplayLimits {
         mappings: 17,
-        ..Limits::default()
+        ..ReplayLimits::default()
     };
     let fork = |parent, child| clone(parent, "clone(child_stack=NULL, flags=SIGCHLD)", child);
     let says = "it/calls.strace:3: more than 17 mappings, which is the limit";

@@ -395,11 +395,25 @@ fn another_drivers_gate_does_not_count() {
     mm.munmap(&mut cx, BASE, PAGE).unwrap();
 }
 
+/// An object that owns an address space and its driver can be dropped on any thread.
 #[test]
-#[should_panic(expected = "must be ended by `exit`")]
-fn an_address_space_with_a_driver_is_not_just_dropped() {
-    with_driver!(cx, mm, _d, _reg: Spinner);
-    drop(mm);
+fn an_address_space_with_a_driver_is_ended_where_its_last_handle_goes() {
+    for with_a_token in [true, false] {
+        with_driver!(cx, mm, d, reg: Spinner);
+        let machine = Arc::clone(mm.machine());
+        mm.store(&mut cx, BASE, 7).unwrap();
+        d.try_touch(&mut cx, &mm, 0, Access::Read).unwrap();
+        d.take();
+        if with_a_token {
+            drop(mm);
+        } else {
+            std::thread::scope(|s| s.spawn(|| drop(mm)).join().unwrap());
+        }
+        assert_eq!(d.take(), [Told::Release]);
+        assert_eq!((d.entries(&mut cx), machine.mem().in_use()), (0, 0));
+        reg.unregister(&mut cx);
+        assert_eq!(d.take(), []);
+    }
 }
 
 #[test]

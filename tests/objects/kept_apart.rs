@@ -7,7 +7,7 @@ use crate::common::{
 use emmu::{
     Errno, FaultError, Mm,
     error::{MmapError, ObjectError, SealError},
-    file::{Device, FallocateMode, File, FileMode, MemoryObject, Seals, SecretMem, Shmem},
+    file::{DeviceFile, FallocateMode, File, FileMode, MemoryObject, Seals, SecretMem, Shmem},
     mm::{Advice, MapFlags, MmapArgs, Prot, VmFlags},
     notifier::Access,
 };
@@ -220,8 +220,8 @@ fn secret_memory_counts_as_locked_and_has_one_size() {
 #[test]
 fn a_device_of_zeros_gives_memory_that_keeps_its_name() {
     let mut w = World::new();
-    let zero = File::open(Device::zero(w.machine.host()), FileMode::ReadWrite);
-    let dead: Arc<dyn MemoryObject> = Device::unmappable(w.machine.host(), "/dev/null");
+    let zero = File::open(DeviceFile::zero(w.machine.host()), FileMode::ReadWrite);
+    let dead: Arc<dyn MemoryObject> = DeviceFile::unmappable(w.machine.host(), "/dev/null");
     let dead = File::open(dead, FileMode::ReadWrite);
     try_map(&mut w, 0, &zero, RW, PRIVATE).unwrap();
     w.map(4, 4, RW);

@@ -6,7 +6,7 @@ use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
     extmmu::xpmem::{
-        Breach, Failure, Owner, OwnerConfig, Partition, PartitionId, SegId,
+        Breach, Owner, OwnerConfig, Partition, PartitionFailure, PartitionId, SegId,
         remote::{RemoteAttachment, RemoteConfig, RemoteError, RemotePartition, ServeError},
     },
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags},
@@ -374,7 +374,7 @@ fn a_hang_ends_by_the_deadline() {
         let since = Instant::now();
         w.mm.munmap(cx, BASE, PAGE).unwrap();
         assert!(since.elapsed() >= deadline);
-        let hung = Failure::Hung {
+        let hung = PartitionFailure::Hung {
             partition: PartitionId(7),
             range: pages(0, 1),
             after: deadline,
@@ -396,7 +396,7 @@ fn an_answer_that_is_not_owed_and_bytes_that_are_no_message() {
             ("ok".into(), "ok".into())
         );
         w.mm.munmap(cx, BASE, PAGE).unwrap();
-        let broke = |id, breach| Failure::Broke {
+        let broke = |id, breach| PartitionFailure::Broke {
             partition: PartitionId(id),
             breach,
         };

@@ -5,8 +5,8 @@
 use emmu::{
     addr::Vpn,
     extmmu::xpmem::{
-        Breach, Failure, Limited, Manners, Partition, PartitionId, XpmemError,
-        remote::{Limits, RemoteConfig, RemoteError, ServeError},
+        Breach, Limited, Manners, Partition, PartitionFailure, PartitionId, XpmemError,
+        remote::{PartitionLimits, RemoteConfig, RemoteError, ServeError},
     },
     mm::Advice,
     notifier::Access,
@@ -23,7 +23,7 @@ use crate::{
     raw::{Raw, Request, ToOwner},
 };
 
-fn with_limits(limits: Limits) -> RemoteConfig {
+fn with_limits(limits: PartitionLimits) -> RemoteConfig {
     RemoteConfig {
         limits,
         ..RemoteConfig::default()
@@ -136,9 +136,9 @@ fn numbers_beyond_everything_are_errors() {
 #[test]
 fn a_page_that_is_refused_for_want_of_memory_is_neither_exported_nor_lent() {
     with(LONG, |cx, w| {
-        let limits = Limits {
+        let limits = PartitionLimits {
             memories: 1,
-            ..Limits::default()
+            ..PartitionLimits::default()
         };
         let (near, _served) = w.near(1, with_limits(limits));
         let whole = near.attach(w.segment, 0, PAGES).unwrap();
@@ -162,13 +162,13 @@ fn a_page_that_is_refused_for_want_of_memory_is_neither_exported_nor_lent() {
 #[test]
 fn a_partition_has_no_more_than_it_may_have() {
     with(LONG, |_cx, w| {
-        let limits = Limits {
+        let limits = PartitionLimits {
             connections: 2,
             attachments: 2,
             segments: 2,
             pages: 2,
             memories: 1,
-            ..Limits::default()
+            ..PartitionLimits::default()
         };
         let (near, _served) = w.near(1, with_limits(limits));
         let limited = |e: RemoteError, most, what| {
@@ -230,9 +230,9 @@ fn held_up(w: &World, f: impl FnOnce()) {
 #[test]
 fn who_asks_on_and_on_is_cut_off() {
     with(LONG, |_cx, w| {
-        let limits = Limits {
+        let limits = PartitionLimits {
             questions: 4,
-            ..Limits::default()
+            ..PartitionLimits::default()
         };
         let (mut raw, flood) = w.raw(1, with_limits(limits));
         let handle = raw.attach(w.segment, 1).unwrap();
@@ -255,7 +255,7 @@ fn who_asks_on_and_on_is_cut_off() {
                 wait_until(|| flood.is_cut_off());
             });
         });
-        let broke = Failure::Broke {
+        let broke = PartitionFailure::Broke {
             partition: PartitionId(1),
             breach: Breach::TooMany(4),
         };

@@ -9,8 +9,9 @@ use emmu::{
     replay::{
         Devices, MmuKind,
         program::{
-            Call, Fault, FaultKind, Outcome, Process, Program, ProgramError, Row, Verdict, Watch,
-            Who, machine, parse_faults, parse_maps, parse_strace, run, run_on, shipped,
+            Call, FaultKind, LayoutVerdict, Process, Program, ProgramError, ProgramOutcome,
+            RecordedFault, Row, Watch, Who, machine, parse_faults, parse_maps, parse_strace, run,
+            run_on, shipped,
         },
     },
 };
@@ -45,7 +46,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
 }
 
 #[track_caller]
-fn follow(calls: &str, last: &str) -> Outcome {
+fn follow(calls: &str, last: &str) -> ProgramOutcome {
     let program = Program::from_files("it", recording(calls, last)).expect("a recording");
     run(&program).expect("no machine is in use")
 }
@@ -54,7 +55,11 @@ fn follow(calls: &str, last: &str) -> Outcome {
 fn as_linux(calls: &str, last: &str) {
     let outcome = follow(calls, last);
     assert!(outcome.is_whole(), "{outcome}");
-    assert_eq!(outcome.processes[0].verdict, Verdict::Equal, "{outcome}");
+    assert_eq!(
+        outcome.processes[0].verdict,
+        LayoutVerdict::Equal,
+        "{outcome}"
+    );
 }
 
 #[test]
@@ -69,16 +74,16 @@ fn the_shipped_server_ends_as_on_linux() {
 }
 
 /// Recordings of calls with arguments that are wrong in every way, of huge pages from a pool, of
-/// System V segments.
+/// System V segments, of a database.
 #[test]
-fn calls_that_fail_end_as_on_linux() {
-    for name in ["bad_arguments", "huge_pool", "segments"] {
+fn every_recorded_program_ends_as_on_linux_and_devices_follow() {
+    for name in ["bad_arguments", "huge_pool", "postgres", "segments"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/programs");
         let program = Program::load(&folder.join(name)).expect(name);
         let mut devices = Devices::new([MmuKind::Kvm, MmuKind::Gru, MmuKind::Xpmem]);
         let outcome = run_on(&machine(), &program, &mut devices).expect("no machine is in use");
         assert!(outcome.is_whole() && outcome.unknown == 0, "{outcome}");
-        let equal = |p: &Process| p.verdict == Verdict::Equal;
+        let equal = |p: &Process| p.verdict == LayoutVerdict::Equal;
         assert!(outcome.processes.iter().all(equal), "{outcome}");
         let presented = devices.presented();
         assert!(presented.findings.is_empty(), "{presented}");
@@ -273,7 +278,7 @@ const CHILD: &str = "\
 ";
 
 #[track_caller]
-fn follow_child(child: &str, last: &str) -> Outcome {
+fn follow_child(child: &str, last: &str) -> ProgramOutcome {
     let calls = format!(
         "\
 7 1.000001000 clone(child_stack=NULL, flags=SIGCHLD) = 8
@@ -292,19 +297,19 @@ const EXECVE: &str = "execve(\"/bin/child\", [\"child\"], 0x0 /* 1 var */)";
 
 #[test]
 fn a_layout_is_of_the_program_that_made_the_first_brk() {
-    let begins = |calls: &str| -> (Vec<Verdict>, usize) {
+    let begins = |calls: &str| -> (Vec<LayoutVerdict>, usize) {
         let outcome = follow_child(&calls.replace("EXECVE", EXECVE), "");
         assert!(outcome.differing.is_empty(), "{outcome}");
         let verdicts = outcome.processes.iter().map(|p| p.verdict.clone());
         (verdicts.collect(), outcome.unknown)
     };
-    let followed = |verdict: Verdict| vec![Verdict::Equal, verdict];
+    let followed = |verdict: LayoutVerdict| vec![LayoutVerdict::Equal, verdict];
     // As a rule.
     let calls = "\
 8 1.000002000 EXECVE = 0
 8 1.000003000 brk(NULL) = 0x10000000
 ";
-    assert_eq!(begins(calls), (followed(Verdict::Equal), 0));
+    assert_eq!(begins(calls), (followed(LayoutVerdict::Equal), 0));
     // Not the first that was tried, nor the first that ran.
     let calls = "\
 8 1.000002000 EXECVE = -1 ENOENT (No such file or directory)
@@ -312,7 +317,7 @@ fn a_layout_is_of_the_program_that_made_the_first_brk() {
 8 1.000004000 EXECVE = 0
 8 1.000005000 brk(NULL) = 0x10000000
 ";
-    assert_eq!(begins(calls), (followed(Verdict::Equal), 1));
+    assert_eq!(begins(calls), (followed(LayoutVerdict::Equal), 1));
     // The layout of the parent's copy.
     let calls = "\
 8 1.000002000 brk(NULL) = 0x10000000
@@ -324,14 +329,14 @@ fn a_layout_is_of_the_program_that_made_the_first_brk() {
         outcome.to_string().contains("3 events of programs"),
         "{outcome}"
     );
-    assert_eq!(begins(calls), (followed(Verdict::NoBeginning), 3));
+    assert_eq!(begins(calls), (followed(LayoutVerdict::NoBeginning), 3));
     // Of the first of two programs.
     let calls = "\
 8 1.000002000 EXECVE = 0
 8 1.000003000 brk(NULL) = 0x10000000
 8 1.000004000 EXECVE = 0
 ";
-    assert_eq!(begins(calls), (followed(Verdict::NoBeginning), 2));
+    assert_eq!(begins(calls), (followed(LayoutVerdict::NoBeginning), 2));
 }
 
 #[test]
@@ -348,7 +353,7 @@ fn what_differs_is_told() {
     let here: Vec<&str> = outcome.differing.iter().map(|d| &*d.emmu).collect();
     assert_eq!(here, ["0x7efffffff000", "EINVAL"]);
     let process = &outcome.processes[0];
-    assert_eq!(process.verdict, Verdict::Differs);
+    assert_eq!(process.verdict, LayoutVerdict::Differs);
     let (linux, emmu) = process.first_differing(1);
     assert_eq!(
         (linux[0].start, emmu[0].start),
@@ -480,14 +485,14 @@ fn who_watches_is_told_of_everything() {
     assert_eq!(machine.commit().pages(), 0, "everyone exited");
 }
 
-fn fault() -> impl Strategy<Value = Fault> {
+fn fault() -> impl Strategy<Value = RecordedFault> {
     let kind = prop_oneof![
         Just(FaultKind::Read),
         Just(FaultKind::Write),
         Just(FaultKind::Exec)
     ];
     let numbers = (any::<u32>(), any::<u32>(), any::<u64>(), any::<u64>());
-    (numbers, kind).prop_map(|((pid, tid, at, addr), kind)| Fault {
+    (numbers, kind).prop_map(|((pid, tid, at, addr), kind)| RecordedFault {
         pid,
         tid,
         at,

@@ -9,7 +9,7 @@ use crate::common::{
 };
 use emmu::{
     Errno, FaultError, Mm,
-    error::PinError,
+    error::{ByteRange, PinError},
     mm::{Advice, ForkMode, HeldPages, MapFlags, PageState, PinKind},
     notifier::Access,
 };
@@ -505,7 +505,8 @@ fn what_cannot_be_pinned_leaves_nothing_pinned() {
     assert_eq!(hole, PinError::Fault(FaultError::NotMapped(at(3) + 7)));
     assert_eq!(hole.errno(), Errno::EFAULT);
     let (addr, len) = (u64::MAX, 2);
-    assert_eq!(pin(addr, len).unwrap_err(), PinError::Range { addr, len });
+    let range = PinError::Range(ByteRange { addr, len });
+    assert_eq!(pin(addr, 2).unwrap_err(), range);
     assert!(pin(at(0), 0).unwrap().is_empty());
     let partly = mm.get_pages(cx, at(1), 5 * LEN).unwrap();
     assert_eq!(partly.len(), 2 * LEN, "references: up to the first hole");

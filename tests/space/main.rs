@@ -20,6 +20,7 @@ mod fork_race;
 mod fork_shared;
 mod growing;
 mod holds;
+mod host_access;
 mod hugetlb;
 mod hugetlb_model;
 mod leaks;

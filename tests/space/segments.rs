@@ -210,7 +210,7 @@ fn locked_segments_count_together() {
     assert_eq!(lock(&mut w, a), Err(ShmError::Locked(4)));
     w.machine.shm_remove(b).unwrap();
     assert_eq!(lock(&mut w, a), Ok(()));
-    w.limit(|limits| limits.memlock = 0);
+    w.limit(|limits| (limits.ipc_lock, limits.memlock) = (false, 0));
     assert_eq!(lock(&mut w, a), Err(ShmError::Denied));
     assert_eq!(ShmError::Denied.errno(), Errno::EPERM);
     assert_eq!(lock(&mut w, b), Err(ShmError::NoSegment(b.0)));

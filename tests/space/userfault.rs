@@ -7,7 +7,7 @@ use crate::common::{
 };
 use emmu::{
     FaultError, Mm,
-    error::UserfaultError,
+    error::{ByteRange, UserfaultError},
     mm::{
         Advice, FillMode, MapFlags, MoveMode, MremapArgs, MremapFlags, PageFaultFlags, Prot,
         ProtectMode, Pte, RegisterMode, UffdFeatures, UffdMessage, Userfault,
@@ -428,7 +428,7 @@ fn arguments() {
         (0, PAGE),
         (1 << 47, PAGE),
     ] {
-        let range = Err(UserfaultError::Range { addr, len });
+        let range = Err(UserfaultError::Range(ByteRange { addr, len }));
         assert_eq!(uffd.register(cx, addr, len, MISSING), range);
     }
     let empty = uffd.register(cx, at(0), PAGE, RegisterMode::empty());

@@ -80,21 +80,25 @@ fn a_thread_waits_for_the_huge_page_around_its_byte() {
         w.mm.load(&mut w.thread.cx(), byte),
         Err(FaultError::Userfault(byte))
     );
-    let (done, answered) = mpsc::channel();
+    let (mm, machine) = (w.mm.clone(), w.machine.clone());
+    let (waits, waiting) = mpsc::channel();
     thread::scope(|s| {
-        s.spawn(|| {
-            let mut other = w.machine.enter().unwrap();
+        let waiter = s.spawn(move || {
+            let mut thread = machine.enter().unwrap();
+            let cx = &mut thread.cx();
+            waits.send(()).unwrap();
             // Another page of the huge page waits for the same answer.
-            w.mm.wait_for_answer(&mut other.cx(), at(3));
-            done.send(w.mm.load(&mut other.cx(), byte)).unwrap();
+            mm.wait_for_answer(cx, at(3));
+            mm.load(cx, byte)
         });
+        waiting.recv().unwrap();
         let Some(UffdMessage::PageFault(fault)) = uffd.read() else {
             panic!("the load waits")
         };
         assert_eq!(fault.addr, byte);
-        let mut mine = w.machine.enter().unwrap();
-        uffd.copy(&mut mine.cx(), at(0), &page(7), NONE).unwrap();
-        assert_eq!(answered.recv().unwrap(), Ok(7));
+        let cx = &mut w.thread.cx();
+        uffd.copy(cx, at(0), &page(7), NONE).unwrap();
+        assert_eq!(waiter.join().unwrap(), Ok(7));
     });
 }
 

@@ -154,6 +154,50 @@ fn no_circle_in_any_folder() {
     assert!(circles.is_empty(), "circles:\n{}", circles.join("\n"));
 }
 
+/// The rank of each part of a folder, from the top: by the line of the plan that names it.
+fn ranks<'t>(plan: impl Iterator<Item = &'t str>) -> BTreeMap<&'t str, usize> {
+    let names = |line: &'t str| line.split(|c: char| !c.is_alphanumeric() && c != '_');
+    plan.enumerate()
+        .flat_map(|(rank, line)| names(line).map(move |name| (name, rank)))
+        .filter(|(name, _)| !name.is_empty())
+        .collect()
+}
+
+/// The plan of `mm/mod.rs` is drawn, and that of `notifier/mod.rs` is a table; both are true.
+#[test]
+fn folders_import_downwards_as_their_plans_say() {
+    let imports = House::new().imports();
+    let texts = modules();
+    let text = |folder: &str| &texts[&vec![folder.to_owned()]];
+    let drawn = text("mm").split("```text").nth(1).expect("a plan");
+    let drawn = drawn.lines().map(|l| l.trim_start_matches("//!"));
+    let drawn = drawn.skip(1).take_while(|l| !l.contains("```"));
+    // The names of rooms, up to the description.
+    let rooms = drawn.map(|line| line[..line.len().min(32)].trim_end());
+    let rows = text("notifier").lines();
+    let rows = rows.filter_map(|l| l.strip_prefix("//! | `")?.split('|').next());
+    let plans = [("mm", ranks(rooms), 14), ("notifier", ranks(rows), 25)];
+    for (folder, ranks, least) in plans {
+        assert!(ranks.len() >= least, "{folder}: {ranks:?}");
+        let own = [folder.to_owned()];
+        for ((from, to), item) in &imports {
+            let (Some(from), Some(to)) = (room(&own, from), room(&own, to)) else {
+                continue;
+            };
+            // `super` of a module inside a file is that file, not the folder.
+            if from == "mod" || to == "mod" || from == to {
+                continue;
+            }
+            let rank = |name: &str| ranks.get(name).copied();
+            let (Some(a), Some(b)) = (rank(&from), rank(&to)) else {
+                panic!("{folder}: the plan lacks {from} or {to} ({item})");
+            };
+            let beside = folder == "notifier" && a == b;
+            assert!(a < b || beside, "{folder}: {from} uses {to} ({item})");
+        }
+    }
+}
+
 #[test]
 fn a_circle_is_found_and_a_way_into_it_is_none() {
     let edges = |pairs: &[(&str, &str)]| -> BTreeSet<_> {

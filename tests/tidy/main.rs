@@ -1,6 +1,9 @@
 //! Properties of the source itself: layers, sizes, one home for each risky name.
 
 mod circles;
+mod decisions;
+mod mutants;
+mod names;
 mod prose;
 #[path = "../common/skipped.rs"]
 mod skipped;
@@ -28,6 +31,7 @@ const UNSAFE: &[&str] = &[
     "notifier/grace.rs",
     "notifier/once_arc.rs",
     "mm/page_table/node.rs",
+    "frame/atomic_bytes.rs",
     "frame/shared.rs",
     "mm/lock/mod.rs",
     "host/executor.rs",

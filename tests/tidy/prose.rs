@@ -47,6 +47,25 @@ fn words(line: &str) -> impl Iterator<Item = String> + '_ {
         .map(str::to_lowercase)
 }
 
+/// The documents that people read, without the results of benchmarks.
+fn documents() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let single = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name));
+    let folders = ["docs", "docs/adr"].into_iter().flat_map(|folder| {
+        let entries = fs::read_dir(root.join(folder)).expect("a folder");
+        entries.map(|entry| entry.expect("readable").path())
+    });
+    single
+        .into_iter()
+        .chain(folders)
+        .filter(|path| path.extension().is_some_and(|x| x == "md"))
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("UTF-8");
+            (path.display().to_string(), text)
+        })
+        .collect()
+}
+
 /// All Rust files that people read: library, examples, benchmarks and tests.
 fn read() -> Vec<(String, String)> {
     let folders = ["src", "examples", "benches", "tests"].into_iter();
@@ -106,6 +125,18 @@ fn things_act_and_no_persons() {
             found.push(format!("{path}: {what} times \"what\" in {all} words"));
         }
     }
+    for (path, text) in documents() {
+        for (n, line) in text.lines().enumerate() {
+            // The target of a link is no prose.
+            let prose = line.split("](").map(|part| match part.split_once(')') {
+                Some((target, rest)) if target.ends_with(".md") => rest,
+                _ => part,
+            });
+            let person = |word: &String| PERSONS.contains(&word.as_str());
+            let persons = prose.flat_map(words).filter(person);
+            found.extend(persons.map(|word| format!("{path}:{}: {word}", n + 1)));
+        }
+    }
     none(&found);
 }
 
@@ -113,6 +144,10 @@ fn things_act_and_no_persons() {
 fn summary_lines_say_something_in_an_index() {
     let mut found = Vec::new();
     for (path, text) in files("src") {
+        let of_module = text.lines().next().map(text_of).unwrap_or_default();
+        if STARTS.iter().any(|bad| of_module.starts_with(bad)) {
+            found.push(format!("src/{}:1: {of_module}", path.display()));
+        }
         let mut before = "";
         for (n, line) in text.lines().enumerate() {
             let start = line.trim_start();

@@ -121,6 +121,7 @@ const NOT_SAID: &[(&str, &[&str])] = &[
             "Machine::new",
             "Machine::try_new",
             "Machine::enter",
+            "Machine::with_current",
         ],
     ),
     (
@@ -128,6 +129,7 @@ const NOT_SAID: &[(&str, &[&str])] = &[
         &[
             "Mm::fork_with",
             "Mm::set_remap_mode",
+            "Mm::atomic",
             "Mm::read_bytes",
             "Mm::write_bytes",
             "Mm::lock_shared",
@@ -149,6 +151,15 @@ const NOT_SAID: &[(&str, &[&str])] = &[
             "Mm::with_locked_frame",
             "Machine::register_exports",
             "Machine::unregister_exports",
+        ],
+    ),
+    (
+        "for external MMUs of kinds that `replay --mmu` does not have",
+        &[
+            "Mm::resolve_range",
+            "Mm::register_tlb",
+            "Mm::walk",
+            "Mm::serve_page_request",
         ],
     ),
 ];

@@ -1,7 +1,7 @@
 //! Memory slots: the map of guest frames to pages of the address space.
 
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::{TASK_PAGES, Vpn, VpnRange},
     error::Errno,
 };
 use bitflags::bitflags;
@@ -82,6 +82,15 @@ impl SlotError {
 }
 
 impl MemSlot {
+    /// The slot that shows a guest all memory of the process, at the process's own addresses.
+    pub const ALL_MEMORY: Self = Self {
+        id: 0,
+        gfn: Gfn(0),
+        pages: TASK_PAGES,
+        hva: Vpn(0),
+        flags: SlotFlags::empty(),
+    };
+
     /// Returns the pages behind the slot.
     pub fn hvas(&self) -> VpnRange {
         VpnRange::new(self.hva, self.hva.plus(self.pages)).expect("a slot has pages")

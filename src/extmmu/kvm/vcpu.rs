@@ -8,7 +8,9 @@ use super::{
 use crate::{
     addr::{Vpn, by_page},
     ctx::CallCx,
+    error::FaultError,
     extmmu::tlb::{PageSize, Tlb},
+    frame::{AtomicOp, FrameView, FrameViewMut, Word},
     mm::Mm,
     notifier::{Access, Cached},
     sync::{Mutex, Ordering},
@@ -79,7 +81,7 @@ impl Vcpu {
     /// [`Exit`]; the bytes before the page that failed have been loaded.
     pub fn read(&self, cx: &mut CallCx<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
         by_page(gpa, out, |page, offset, part| {
-            self.read_page(cx, (page, offset), part)
+            self.with_page(cx, (page, offset), |view| view.read(offset, part))
         })
     }
     /// Stores all of `bytes` from guest-physical address `gpa` on; the bytes of one page are stored
@@ -90,17 +92,98 @@ impl Vcpu {
     /// [`Exit`]; the bytes before the page that failed have been stored.
     pub fn write(&self, cx: &mut CallCx<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
         by_page(gpa, bytes, |page, offset, part| {
-            self.write_page(cx, (page, offset), part)
+            self.with_page_mut(cx, (page, offset), |mut view| {
+                view.write_deferring_dirty(offset, part);
+            })
         })
+    }
+    /// Does an atomic access of the aligned word at `gpa` with the given ordering at least, and
+    /// returns the value before it.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit`]; as a fault with [`FaultError::Misaligned`] if `gpa` is no multiple of the word's
+    /// size. Nothing is stored then.
+    pub fn atomic<T: Word>(
+        &self,
+        cx: &mut CallCx<'_>,
+        gpa: u64,
+        op: AtomicOp<T>,
+        order: Ordering,
+    ) -> Result<T, Exit> {
+        if !gpa.is_multiple_of(size_of::<T>() as u64) {
+            let why = FaultError::Misaligned(gpa);
+            return Err(Exit::Fault { gpa, why });
+        }
+        let (page, offset) = place(gpa);
+        match op {
+            AtomicOp::Load => self.with_page(cx, (page, offset), |view| view.load(offset, order)),
+            _ => self.with_page_mut(cx, (page, offset), |mut view| {
+                view.atomic_deferring_dirty(offset, op, order)
+            }),
+        }
+    }
+    /// Runs `f` on the frame of guest-physical address `gpa`, for reading.
+    ///
+    /// While `f` runs, the TLB of this processor is locked, so the translation stays: a window over
+    /// the page waits for the end of `f`. `f` must not use this processor.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit`]; `f` did not run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::extmmu::kvm::{Gfn, MemSlot, SlotFlags, Vm, VmConfig};
+    /// use emmu::{PAGE_SIZE, addr::Vpn, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    /// # let (vm, _registration) = Vm::create(&mut cx, &mm, VmConfig::default());
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let (hva, flags) = (Vpn::containing(at), SlotFlags::empty());
+    /// vm.set_memory(&mut cx, MemSlot { id: 0, gfn: Gfn(16), pages: 1, hva, flags })?;
+    /// let vcpu = vm.vcpu(&mut cx);
+    /// vcpu.view_mut(&mut cx, 16 * PAGE_SIZE, |mut frame| frame.write(0, b"guest"))?;
+    /// let host = vcpu.view(&mut cx, 16 * PAGE_SIZE, |frame| frame.as_ptr())?;
+    /// assert!(host.is_some(), "the address of the guest's page, to be used under the lock");
+    /// assert_eq!(mm.load(&mut cx, at)?, b'g');
+    /// # mm.exit(&mut cx);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn view<V>(
+        &self,
+        cx: &mut CallCx<'_>,
+        gpa: u64,
+        f: impl FnOnce(FrameView<'_>) -> V,
+    ) -> Result<V, Exit> {
+        self.with_page(cx, place(gpa), f)
+    }
+    /// Runs `f` on the frame of guest-physical address `gpa`, for writing; otherwise like
+    /// [`view`](Self::view).
+    ///
+    /// # Errors
+    ///
+    /// [`Exit`]; `f` did not run.
+    pub fn view_mut<V>(
+        &self,
+        cx: &mut CallCx<'_>,
+        gpa: u64,
+        f: impl FnOnce(FrameViewMut<'_>) -> V,
+    ) -> Result<V, Exit> {
+        self.with_page_mut(cx, place(gpa), f)
     }
     /// `page` is a page of the guest: its number is that of a guest frame.
     #[inline]
-    fn read_page(
+    fn with_page<V>(
         &self,
         cx: &mut CallCx<'_>,
         (page, offset): (Vpn, usize),
-        out: &mut [u8],
-    ) -> Result<(), Exit> {
+        f: impl FnOnce(FrameView<'_>) -> V,
+    ) -> Result<V, Exit> {
         let gfn = Gfn(page.0);
         loop {
             let tlb = self.tlb.lock();
@@ -108,28 +191,26 @@ impl Vcpu {
                 // The TLB stays locked until the access is done: a flush waits for the end of an
                 // instruction.
                 let view = self.vm.gates.follow(cached, page_in(cached, gfn));
-                view.expect("one of its pages").read(offset, out);
-                return Ok(());
+                return Ok(f(view.expect("one of its pages")));
             }
             drop(tlb);
             self.miss(cx, page.addr() + offset as u64, Access::Read)?;
         }
     }
     #[inline]
-    fn write_page(
+    fn with_page_mut<V>(
         &self,
         cx: &mut CallCx<'_>,
         (page, offset): (Vpn, usize),
-        bytes: &[u8],
-    ) -> Result<(), Exit> {
+        f: impl FnOnce(FrameViewMut<'_>) -> V,
+    ) -> Result<V, Exit> {
         let gfn = Gfn(page.0);
         loop {
             let tlb = self.tlb.lock();
             if let Some(cached) = tlb.get(0, gfn.0)
-                && let Some(mut view) = self.vm.gates.follow_mut(cached, page_in(cached, gfn))
+                && let Some(view) = self.vm.gates.follow_mut(cached, page_in(cached, gfn))
             {
-                view.write_deferring_dirty(offset, bytes);
-                return Ok(());
+                return Ok(f(view));
             }
             drop(tlb);
             self.miss(cx, page.addr() + offset as u64, Access::Write)?;
@@ -160,6 +241,13 @@ impl Vcpu {
         }
         slots.allowing(gpa, access)
     }
+}
+
+/// Returns the page of the guest that an address lies in, and the offset there.
+fn place(gpa: u64) -> (Vpn, usize) {
+    let page = Vpn::containing(gpa);
+    let offset = usize::try_from(gpa - page.addr()).expect("in a page");
+    (page, offset)
 }
 
 /// Returns the page of the address space behind a guest frame, by a translation of it.

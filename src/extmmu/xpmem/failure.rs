@@ -8,7 +8,7 @@ use thiserror::Error;
 /// A partition had to be cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum PartitionFailure {
     /// The partition did not answer.
     #[error(
         "partition {partition:?} has not answered the recall of {range} in {after:?}: it is fenced off"
@@ -36,10 +36,10 @@ const MOST: usize = 1024;
 
 /// The failures since they were last taken.
 #[derive(Default)]
-pub(super) struct Failures(Mutex<Vec<Failure>>);
+pub(super) struct Failures(Mutex<Vec<PartitionFailure>>);
 
 impl Failures {
-    pub(super) fn note(&self, failure: Failure) {
+    pub(super) fn note(&self, failure: PartitionFailure) {
         let mut all = self.0.lock();
         if all.len() == MOST {
             all.remove(0);
@@ -50,33 +50,33 @@ impl Failures {
     pub(super) fn note_breaches(&self, known: &[Arc<Partition>]) {
         for partition in known {
             if let Some(breach) = partition.take_breach() {
-                self.note(Failure::Broke {
+                self.note(PartitionFailure::Broke {
                     partition: partition.id(),
                     breach,
                 });
             }
         }
     }
-    pub(super) fn take(&self) -> Vec<Failure> {
+    pub(super) fn take(&self) -> Vec<PartitionFailure> {
         std::mem::take(&mut *self.0.lock())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Failure, Failures, MOST};
+    use super::{Failures, MOST, PartitionFailure};
     use crate::extmmu::xpmem::{Breach, PartitionId};
 
     #[test]
     fn failures_that_nobody_asks_for_do_not_pile_up() {
         let all = Failures::default();
-        let nth = |n| Failure::Broke {
+        let nth = |n| PartitionFailure::Broke {
             partition: PartitionId(n),
             breach: Breach::Garbage,
         };
         let (most, more) = (u32::try_from(MOST).unwrap(), 3);
         (0..most + more).for_each(|n| all.note(nth(n)));
-        let kept: Vec<Failure> = (more..most + more).map(nth).collect();
+        let kept: Vec<PartitionFailure> = (more..most + more).map(nth).collect();
         assert_eq!(all.take(), kept);
         assert_eq!(all.take(), []);
     }

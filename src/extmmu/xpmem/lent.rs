@@ -12,7 +12,8 @@
 use super::segment::SegId;
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    frame::{Lender, Loan, Place},
+    error::Errno,
+    frame::{Kept, Lender, Loan, Place},
     mm::Machine,
     sync::Mutex,
 };
@@ -125,9 +126,12 @@ impl Lent {
         if zero {
             return Ok(place);
         }
-        if let Err(elsewhere) = self.machine.mem().lend(pfn, &place) {
+        if let Err(kept) = self.machine.mem().lend(pfn, &place) {
             pieces[nth].free.push(slot);
-            return Err(NotLent::Elsewhere(elsewhere));
+            return Err(match kept {
+                Kept::Elsewhere(elsewhere) => NotLent::Elsewhere(elsewhere),
+                Kept::AtAnAddress => NotLent::Host(Errno::EBUSY.into()),
+            });
         }
         away.insert(page, (pfn, place.clone()));
         Ok(place)

@@ -67,7 +67,7 @@ mod serial;
 pub use attachment::Attachment;
 pub use config::{OwnerConfig, XpmemMistake};
 pub use error::{Limited, XpmemError};
-pub use failure::Failure;
+pub use failure::PartitionFailure;
 pub use owner::Owner;
 pub use partition::{Breach, Manners, Partition, PartitionId};
 pub use segment::SegId;

@@ -7,7 +7,7 @@
 use super::{
     config::{OwnerConfig, XpmemMistake},
     error::XpmemError,
-    failure::{Failure, Failures},
+    failure::{Failures, PartitionFailure},
     gatekeeper::Gatekeeper,
     pages::Pages,
     partition::{Answer, LONGEST, Partition},
@@ -185,7 +185,7 @@ impl Owner {
     }
     /// Returns the partitions that had to be fenced off since the last call; the latest 1024 of
     /// them.
-    pub fn failures(&self) -> Vec<Failure> {
+    pub fn failures(&self) -> Vec<PartitionFailure> {
         self.failures.note_breaches(&self.partitions.read());
         self.failures.take()
     }
@@ -228,7 +228,7 @@ impl Owner {
         for (partition, serial) in posted.asked {
             match partition.wait(serial, posted.deadline) {
                 Answer::Cleared => self.meter.acknowledged(1),
-                Answer::Fenced => self.failures.note(Failure::Hung {
+                Answer::Fenced => self.failures.note(PartitionFailure::Hung {
                     partition: partition.id(),
                     range: posted.range,
                     after: self.config.deadline,

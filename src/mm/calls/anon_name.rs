@@ -5,7 +5,7 @@ use crate::mm::{edit::merge::Wanted, guard::MmapWriteGuard, space::Mm};
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::MadviseError,
+    error::{ByteRange, MadviseError},
 };
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl Mm {
         len: u64,
         name: Option<&str>,
     ) -> Result<(), MadviseError> {
-        let bad = MadviseError::Range { addr, len };
+        let bad = MadviseError::Range(ByteRange { addr, len });
         let rounded = len.checked_next_multiple_of(PAGE_SIZE).ok_or(bad)?;
         let end = addr.checked_add(rounded).ok_or(bad)?;
         if !addr.is_multiple_of(PAGE_SIZE) || !name.is_none_or(is_name) {

@@ -189,14 +189,13 @@ impl Mm {
         if new.needs_tables() {
             self.make_leaves(cx, part)?;
         }
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
+        let view = self.table.view(cx);
         let mut blocks = SmallVec::new();
         let mut at = part.start();
         while at < part.end() {
             let next = at.align_down(PGD_PAGES).plus(PGD_PAGES).min(part.end());
             let block = VpnRange::new(at, next).expect("next lies above at");
-            let first = self.table.first_pmd(block, pin);
+            let first = view.first_pmd(block);
             blocks.extend(first.and_then(|first| VpnRange::new(first, next)));
             at = next;
         }
@@ -208,11 +207,10 @@ impl Mm {
         cx: &mut Cx<'_, R, Sleepable>,
         range: VpnRange,
     ) -> Result<(), NoMemory> {
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
+        let view = self.table.view(cx);
         let mut at = range.start();
         while at < range.end() {
-            self.table.make_leaf(at, pin)?;
+            view.make_leaf(at)?;
             at = at.align_down(PMD_PAGES).plus(PMD_PAGES);
         }
         Ok(())
@@ -261,7 +259,7 @@ fn change_leaf(txn: &mut PteTxn<'_>, new: Protection) {
     // One loop for both, so that the work on an entry is inlined into it.
     let marks = matches!(new.marks, MarkChange::Set { .. });
     let loses_write = (!new.rights.write || marks) && txn.mem().has_exported();
-    txn.for_each(|slot| {
+    txn.each_entry(|slot| {
         if loses_write {
             let pte = slot.raw();
             if pte.may_write() {

@@ -3,11 +3,7 @@
 use crate::mm::{
     entry::flags::VmFlags, page_table::Pin, space::Mm, vma::layout::Layout, window::restore_reserve,
 };
-use crate::{
-    addr::{TASK_PAGES, Vpn, VpnRange},
-    ctx::CallCx,
-    sync::Despite,
-};
+use crate::{addr::VpnRange, ctx::CallCx, sync::Despite};
 use std::convert::Infallible;
 
 impl Mm {
@@ -39,15 +35,15 @@ impl Mm {
         let mut g = self.lock_exclusive(cx);
         let mut despite = Despite::default();
         let closing = self.notifiers.release_all(&mut g.cx, &mut despite);
+        self.tlbs.release_all(&mut g.cx);
         let empty = Layout::new(self.machine(), g.layout.space.clone());
         let layout = std::mem::replace(&mut *g.layout, empty);
         for context in layout.vmas.iter().filter_map(|vma| vma.userfault.as_ref()) {
             context.wake(VpnRange::ALL);
         }
-        let pinned = g.cx.pin();
-        let pin = self.table.pin(pinned.guard());
-        self.tear_down(layout, pin);
-        drop(pinned);
+        let view = self.table.view(&mut g.cx);
+        self.tear_down(layout, view.pin());
+        drop(view);
         drop(closing);
         let host = self.machine().host();
         despite.call(|| host.settle_exports(&mut g.cx));
@@ -65,6 +61,7 @@ impl Mm {
 
     fn tear_down(&self, layout: Layout, pin: Pin<'_>) {
         let mem = self.machine().mem();
+        let flushed = self.tlbs.after_release();
         for vma in layout.vmas.iter() {
             if vma.flags.contains(VmFlags::LOCKED) {
                 super::mlock::mark_unevictable(self, pin, vma.range(), false);
@@ -73,11 +70,10 @@ impl Mm {
                 self.restore_reserves(pin, vma.range());
             }
         }
-        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
         self.table
-            .leaves(all, pin, |part, leaf| {
+            .leaves(VpnRange::TASK, pin, |part, leaf| {
                 // No window: the drivers were released, or there never was one.
-                if self.table.give_up_shared(part, leaf) {
+                if self.table.give_up_shared(part, leaf, || flushed) {
                     return Ok(());
                 }
                 let Some(leaf) = leaf.lock() else {
@@ -87,7 +83,7 @@ impl Mm {
                 leaf.take_if(
                     part,
                     |_| true,
-                    |pte| crate::mm::entry::release::drop_entry_to(&mut retired, pte),
+                    |pte| crate::mm::entry::release::drop_entry_to(&mut retired, pte, flushed),
                 );
                 Ok::<(), Infallible>(())
             })
@@ -102,17 +98,22 @@ impl Mm {
 }
 
 impl Drop for Mm {
-    /// Frees the memory of an address space that was not ended by [`exit`](Self::exit).
+    /// Frees the memory of an address space that was not ended by [`exit`](Self::exit). If an
+    /// external MMU is registered, this is `exit`, and needs no token.
+    ///
+    /// So it must not happen under a lock that a driver's `release` takes, under the gate of a
+    /// driver of this address space, or under an epoch pin: the thread would wait for itself.
     ///
     /// # Panics
     ///
-    /// If an external MMU is still registered: it cannot be released here, since `release` may
-    /// sleep.
+    /// If a driver does in `release`, unless the thread unwinds.
     fn drop(&mut self) {
-        assert!(
-            self.notifiers.is_empty(self.machine.epoch()) || std::thread::panicking(),
-            "an address space with external MMUs must be ended by `exit`"
-        );
+        let epoch = self.machine.epoch();
+        if !self.notifiers.is_empty(epoch) {
+            let mut despite = Despite::default();
+            let _ended = despite.call(|| epoch.with_token_of_a_drop(|cx| self.exit(cx)));
+            despite.resume();
+        }
         let nobody: std::sync::Weak<Self> = std::sync::Weak::new();
         let empty = Layout::new(&self.machine, nobody);
         let layout = std::mem::replace(self.layout.get_mut(), empty);

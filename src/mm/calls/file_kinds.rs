@@ -1,5 +1,5 @@
-//! What the kind of a file has to say to its mapping: rights, seals, devices, and refusals that
-//! come when the old mappings are gone already.
+//! The rules of a mapping by the kind of its file: rights, seals, devices, and refusals that come
+//! when the old mappings are gone already.
 
 use crate::mm::{
     entry::{

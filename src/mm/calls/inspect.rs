@@ -10,7 +10,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::{MincoreError, MsealError},
+    error::{ByteRange, MincoreError, MsealError},
 };
 
 /// The VMA at a page.
@@ -82,7 +82,7 @@ impl Mm {
         if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(MincoreError::Unaligned(addr));
         }
-        let too_high = MincoreError::TooHigh { addr, len };
+        let too_high = MincoreError::TooHigh(ByteRange { addr, len });
         let end = addr
             .checked_add(len)
             .filter(|&end| end <= TASK_SIZE)
@@ -98,9 +98,8 @@ impl Mm {
             let part = part_of(vma, at, range);
             if vma.flags.contains(VmFlags::HUGETLB) {
                 // Where there is a table, only the entries count (`mincore_hugetlb`).
-                let pinned = g.cx.pin();
-                let pin = self.table.pin(pinned.guard());
-                for page in part.iter().filter(|&page| self.table.has_pmd(page, pin)) {
+                let view = self.table.view(&mut g.cx);
+                for page in part.iter().filter(|&page| view.has_pmd(page)) {
                     let i = page.0 - range.start().0;
                     out[usize::try_from(i).expect("fits the vector")] = false;
                 }
@@ -150,7 +149,7 @@ impl Mm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn mseal(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MsealError> {
-        let bad = MsealError::Range { addr, len };
+        let bad = MsealError::Range(ByteRange { addr, len });
         let end = len
             .checked_next_multiple_of(PAGE_SIZE)
             .and_then(|len| addr.checked_add(len))

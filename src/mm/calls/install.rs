@@ -4,7 +4,7 @@ use crate::mm::{entry::flags::VmFlags, space::Mm, vma::Vma};
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     ctx::CallCx,
-    error::MmapError,
+    error::{ByteRange, MmapError},
     file::{File, HugetlbFile},
 };
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Mm {
             return Err(MmapError::Offset(segment.offset));
         }
         if end > TASK_PAGES << PAGE_SHIFT {
-            return Err(MmapError::TooHigh { addr: start, len });
+            return Err(MmapError::TooHigh(ByteRange { addr: start, len }));
         }
         let range = VpnRange::new(Vpn::containing(start), Vpn::containing(end))
             .ok_or(MmapError::ZeroLength)?;
@@ -72,7 +72,7 @@ impl Mm {
         }
         let layout = &mut *g.layout;
         if layout.occupied(range) {
-            return Err(MmapError::Exists { addr: start, len });
+            return Err(MmapError::Exists(ByteRange { addr: start, len }));
         }
         layout.may_expand(segment.flags, range.pages())?;
         layout.alloc_vma()?;

@@ -29,6 +29,24 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::mm::{Advice, MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = 0x4000_0000; // a multiple of 2 MiB
+    /// mm.mmap(&mut cx, &MmapArgs::anonymous(2 << 20).fixed(at))?;
+    /// mm.store(&mut cx, at, 7)?; // a small page
+    /// mm.madvise(&mut cx, at, 2 << 20, Advice::HugePage)?;
+    /// assert_eq!(machine.khugepaged(&mut cx), 1);
+    /// assert_eq!((mm.load(&mut cx, at)?, machine.mem().in_use()), (7, 512));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn khugepaged(&self, cx: &mut CallCx<'_>) -> usize {
         self.check_token(cx);
         let spaces = self.spaces.all();

@@ -9,7 +9,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::MbindError,
+    error::{ByteRange, MbindError},
 };
 
 impl Mm {
@@ -20,6 +20,24 @@ impl Mm {
     ///
     /// [`MbindError`]. A hole is found before anything is changed; with the default policy only a
     /// range without any mapping is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, mm::{MbindFlags, MmapArgs, PolicyMode}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE_SIZE))?;
+    /// let upper = (at + PAGE_SIZE, PAGE_SIZE);
+    /// mm.mbind(&mut cx, upper, (PolicyMode::Bind, 1), MbindFlags::empty())?;
+    /// assert_eq!(mm.map_count(&mut cx), 2);
+    /// mm.mbind(&mut cx, upper, (PolicyMode::Default, 0), MbindFlags::empty())?;
+    /// assert_eq!(mm.map_count(&mut cx), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mbind(
         &self,
         cx: &mut CallCx<'_>,
@@ -30,7 +48,7 @@ impl Mm {
         if !MbindFlags::all().contains(flags) {
             return Err(MbindError::Flags(flags.bits()));
         }
-        let bad = MbindError::Range { addr, len };
+        let bad = MbindError::Range(ByteRange { addr, len });
         let len = len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
         let end = addr.checked_add(len).ok_or(bad)?;
         if !addr.is_multiple_of(PAGE_SIZE) {

@@ -16,9 +16,9 @@ use crate::mm::{
     window::Lease,
 };
 use crate::{
-    addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
+    addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
     ctx::{CallCx, Sleepable, rank},
-    error::{MlockError, VmaError},
+    error::{ByteRange, MlockError, VmaError},
 };
 use std::convert::Infallible;
 
@@ -108,8 +108,7 @@ impl Mm {
         g.set_lock_all(flags);
         drop(g);
         if current {
-            let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
-            self.populate_best_effort(cx, all);
+            self.populate_best_effort(cx, VpnRange::TASK);
         }
         Ok(())
     }
@@ -157,7 +156,7 @@ fn touched(addr: u64, len: u64) -> Result<Option<VpnRange>, MlockError> {
     let (start, bytes) = rounded(addr, len);
     let end = start
         .checked_add(bytes)
-        .ok_or(MlockError::Wraps { addr, len })?;
+        .ok_or(MlockError::Wraps(ByteRange { addr, len }))?;
     Ok(VpnRange::new(Vpn::containing(start), Vpn::containing(end)))
 }
 
@@ -250,8 +249,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     /// (`mlock_vma_pages_range`).
     pub(super) fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
         let mm = self.mm;
-        let pinned = self.cx.pin();
-        mark_unevictable(mm, mm.table.pin(pinned.guard()), part, locked);
+        let view = mm.table.view(&mut self.cx);
+        mark_unevictable(mm, view.pin(), part, locked);
     }
 }
 

@@ -14,7 +14,7 @@
 //! | `pkeys` | `pkey_mprotect`, `pkey_alloc` |
 //! | `change_protection` | the change of rights in entries, for `mprotect` and userfaultfd |
 //! | `mremap` | `mremap` |
-//! | `file_kinds` | what the kind of a file says to its mapping |
+//! | `file_kinds` | rules of a mapping by the kind of its file |
 //! | `shm` | `shmget`, `shmat`, `shmdt`, `shmctl` |
 //! | `mbind` | `mbind` |
 //! | `thp_disable` | the setting that keeps huge pages from a process |

@@ -14,7 +14,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::{LimitError, MprotectError},
+    error::{ByteRange, LimitError, MprotectError},
 };
 
 impl Mm {
@@ -96,7 +96,7 @@ fn check_args(addr: u64, len: u64, prot: Prot) -> Result<Option<VpnRange>, Mprot
     if len == 0 {
         return Ok(None);
     }
-    let wraps = MprotectError::Wraps { addr, len };
+    let wraps = MprotectError::Wraps(ByteRange { addr, len });
     let end = len
         .checked_next_multiple_of(PAGE_SIZE)
         .and_then(|len| addr.checked_add(len))

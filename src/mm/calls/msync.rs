@@ -9,7 +9,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::MsyncError,
+    error::{ByteRange, MsyncError},
     file::File,
 };
 use std::sync::Arc;
@@ -96,7 +96,7 @@ fn check_args(addr: u64, len: u64, flags: MsyncFlags) -> Result<Option<VpnRange>
     let rounded = len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
     let end = addr
         .checked_add(rounded)
-        .ok_or(MsyncError::Wraps { addr, len })?;
+        .ok_or(MsyncError::Wraps(ByteRange { addr, len }))?;
     Ok(VpnRange::new(Vpn::containing(addr), Vpn::containing(end)))
 }
 

@@ -188,17 +188,15 @@ impl MmapWriteGuard<'_> {
         drop(out);
         if others {
             let bounds = self.bounds(freed);
-            let pinned = self.cx.pin();
             let table = &self.mm.table;
-            table.free_range(freed, bounds, table.pin(pinned.guard()));
+            table.free_range(freed, bounds, table.view(&mut self.cx).pin());
         }
     }
     /// Returns true if there is a table of 2-MiB entries: a range that was moved as a whole has
     /// none.
     fn has_tables(&mut self, range: VpnRange) -> bool {
-        let table = &self.mm.table;
-        let pinned = self.cx.pin();
-        table.first_pmd(range, table.pin(pinned.guard())).is_some()
+        let view = self.mm.table.view(&mut self.cx);
+        view.first_pmd(range).is_some()
     }
     /// Returns the bounds of the neighbouring mappings, those among them that another operation is
     /// still unmapping.
@@ -232,8 +230,8 @@ impl RemovedVmas {
             if vma.flags.contains(VmFlags::LOCKED) {
                 let mm = window.mm();
                 let mut cx = window.cx();
-                let pinned = cx.pin();
-                mark_unevictable(mm, mm.table.pin(pinned.guard()), vma.range(), false);
+                let view = mm.table.view(&mut cx);
+                mark_unevictable(mm, view.pin(), vma.range(), false);
             }
             match vma.flags.contains(VmFlags::HUGETLB) {
                 true => window.zap_hugetlb(vma.range(), Zap::Mapping, vma.is_owner()),

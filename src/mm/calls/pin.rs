@@ -11,13 +11,13 @@ use crate::mm::{
     space::Mm,
 };
 use crate::{
-    addr::{Bytes, PAGE_SIZE, Pfn, TASK_SIZE, Vpn, VpnRange, by_page},
+    addr::{Bytes, PAGE_SIZE, Pfn, TASK_SIZE, Vpn, VpnRange, by_page, chunks},
     ctx::CallCx,
-    error::{FaultError, PinError},
+    error::{ByteRange, FaultError, PinError},
     frame::{FrameFlags, HeldFrame, PhysMem},
     notifier::Access,
 };
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, ptr::NonNull, sync::Arc};
 
 /// Pages that are held; dropping this gives them back (`unpin_user_pages`, `put_page`).
 ///
@@ -33,6 +33,8 @@ pub struct HeldPages {
     len: usize,
     access: Access,
     hold: Hold,
+    /// Their addresses were given out, so they may have been written when the hold ends.
+    has_addresses: bool,
 }
 
 impl Mm {
@@ -125,6 +127,7 @@ impl Mm {
             len: 0,
             access,
             hold,
+            has_addresses: false,
         };
         let how = Follow {
             access,
@@ -148,8 +151,9 @@ impl Mm {
 
 /// Returns the end of a range that is to be held.
 fn end_of(addr: u64, len: usize) -> Result<u64, PinError> {
-    let end = addr.checked_add(len as u64).filter(|&end| end <= TASK_SIZE);
-    end.ok_or(PinError::Range { addr, len })
+    let len = len as u64;
+    let end = addr.checked_add(len).filter(|&end| end <= TASK_SIZE);
+    end.ok_or(PinError::Range(ByteRange { addr, len }))
 }
 
 impl HeldPages {
@@ -188,6 +192,42 @@ impl HeldPages {
         });
         len
     }
+    /// Returns where the bytes lie in this process: address and length of the part in each page, in
+    /// order. `None` without [contents](crate::Contents), and while a page is lent to a partition.
+    ///
+    /// The addresses are good while this value lives. The bytes change at any time: they are to be
+    /// accessed by volatile or atomic loads and stores, and to be read only if the hold is for
+    /// reading. When the hold ends, pages that are held for writing become dirty
+    /// (`unpin_user_pages_dirty_lock`). Partitions cannot borrow the pages any more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, mm::{MmapArgs, PinKind}, notifier::Access};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE_SIZE))?;
+    /// let mut held = mm.pin(&mut cx, at + 8, 4096, Access::Write, PinKind::LongTerm)?;
+    /// let parts = held.addresses().expect("frames have contents");
+    /// assert_eq!([parts[0].1, parts[1].1], [4088, 8]);
+    /// // SAFETY: the page is held, and nobody accesses it by references.
+    /// unsafe { parts[0].0.write_volatile(7) };
+    /// assert_eq!(mm.load(&mut cx, at + 8)?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn addresses(&mut self) -> Option<Vec<(NonNull<u8>, usize)>> {
+        self.has_addresses = true;
+        let mem = self.machine.mem();
+        let parts = chunks(self.offset as u64, self.len);
+        let parts = parts.zip(&self.pfns).map(|((_, offset, len), &pfn)| {
+            let first = mem.address(pfn)?;
+            Some((NonNull::new(first.as_ptr().wrapping_add(offset))?, len))
+        });
+        parts.collect()
+    }
     /// Runs `f` on the frames of some bytes from offset `at` on, which are all held.
     fn each_page<B: Bytes>(&self, at: usize, bytes: B, f: impl Fn(&PhysMem, Pfn, usize, B)) {
         let mem = self.machine.mem();
@@ -206,7 +246,11 @@ impl HeldPages {
 impl Drop for HeldPages {
     fn drop(&mut self) {
         let mem = self.machine.mem();
+        let written = self.has_addresses && self.access == Access::Write;
         for &pfn in self.pfns.iter().filter(|pfn| !pfn.is_zero()) {
+            if written {
+                mem.set_flags(pfn, FrameFlags::DIRTY);
+            }
             drop(mem.adopt_held(pfn, self.hold.is_pin()));
         }
     }

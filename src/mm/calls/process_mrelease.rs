@@ -19,6 +19,24 @@ impl Mm {
     ///
     /// [`ReleaseError`]: a driver would have had to sleep; that mapping keeps its memory, and a
     /// later call may free it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{FaultError, PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 1)?;
+    /// mm.process_mrelease(&mut cx)?;
+    /// assert_eq!(machine.mem().in_use(), 0);
+    /// assert_eq!(mm.load(&mut cx, at), Err(FaultError::Released(at)));
+    /// mm.exit(&mut cx);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn process_mrelease(&self, cx: &mut CallCx<'_>) -> Result<(), ReleaseError> {
         // Exclusively: no fault is under way that has not seen this.
         self.lock_exclusive(cx).layout.released = true;

@@ -16,7 +16,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
     ctx::{CallCx, Sleepable},
-    error::{MmapError, NoMemory, RemapError, VmaError},
+    error::{ByteRange, MmapError, NoMemory, RemapError, VmaError},
     file::{MAX_SIZE, same_file},
     notifier::Event,
 };
@@ -87,7 +87,7 @@ impl Mm {
 }
 
 fn check_range(addr: u64, len: u64, pgoff: u64) -> Result<VpnRange, RemapError> {
-    let bad = RemapError::Range { addr, len };
+    let bad = RemapError::Range(ByteRange { addr, len });
     let (start, size) = (addr & !(PAGE_SIZE - 1), len & !(PAGE_SIZE - 1));
     let end = start.wrapping_add(size);
     if end <= start {
@@ -177,14 +177,14 @@ impl InvalidationWindow<'_, Sleepable> {
         let mut at = range.start();
         while at < range.end() {
             self.split_huge(at);
-            let mut cx = self.cx();
-            let pinned = cx.pin();
-            mm.table.make_leaf(at, mm.table.pin(pinned.guard()))?;
+            mm.table.view(&mut self.cx()).make_leaf(at)?;
             at = VpnRange::block_of(at).end();
         }
         for at in range.iter() {
             let entry = RawPte::file(pgoff + (at.0 - range.start().0));
-            self.lock_ptes(at, |txn| txn.slot(at).map(|slot| drop(slot.replace(entry))));
+            self.lock_ptes(at, |txn| {
+                txn.entry(at).map(|slot| drop(slot.replace(entry)))
+            });
         }
         Ok(())
     }

@@ -40,6 +40,30 @@ impl Machine {
     /// # Errors
     ///
     /// [`ShmError`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Mm, PAGE_SIZE, mm::{ShmFlags, ShmGetFlags}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let id = machine.shmget(0x2a, PAGE_SIZE, ShmGetFlags::CREAT)?;
+    /// let other = Mm::new(&machine);
+    /// let here = mm.shmat(&mut cx, id, 0, ShmFlags::empty())?;
+    /// let there = other.shmat(&mut cx, id, 0, ShmFlags::RDONLY)?;
+    /// mm.store(&mut cx, here, 7)?;
+    /// assert_eq!(other.load(&mut cx, there)?, 7);
+    ///
+    /// machine.shm_remove(id)?; // The memory stays until its last mapping goes.
+    /// mm.shmdt(&mut cx, here)?;
+    /// assert_eq!(machine.shm_stat(id)?.attached, 1);
+    /// other.exit(&mut cx);
+    /// assert!(machine.shm_stat(id).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shmget(&self, key: i32, size: u64, flags: ShmGetFlags) -> Result<ShmId, ShmError> {
         if !ShmGetFlags::all().contains(flags) {
             return Err(ShmError::Flags(flags.bits()));

@@ -5,7 +5,7 @@ use crate::mm::{
     space::Mm,
 };
 use crate::{
-    addr::{TASK_PAGES, Vpn, VpnRange},
+    addr::VpnRange,
     ctx::CallCx,
     error::{NoMemory, SwapError},
 };
@@ -25,6 +25,27 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, mm::{Advice, MmapArgs}};
+    /// # let memory = emmu::MemConfig { swap: 64, ..Default::default() };
+    /// # let config = emmu::MachineConfig { memory, ..Default::default() };
+    /// # let machine = emmu::Machine::new(config);
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    /// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::PageOut)?;
+    /// assert_eq!(machine.mem().swap().used(), 1);
+    /// machine.swapoff(&mut cx)?;
+    /// assert_eq!(machine.mem().swap().used(), 0);
+    /// assert_eq!(mm.load(&mut cx, at)?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn swapoff(&self, cx: &mut CallCx<'_>) -> Result<(), SwapError> {
         self.check_token(cx);
         let swap = self.mem().swap();
@@ -78,9 +99,8 @@ impl Machine {
 
 impl Space for Mm {
     fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory> {
-        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
         let mut swapped = Vec::new();
-        self.for_each_entry(cx, all, |at, pte| {
+        self.for_each_entry(cx, VpnRange::TASK, |at, pte| {
             swapped.extend(pte.swap_slot().map(|_| at));
         });
         for at in swapped {

@@ -36,7 +36,7 @@ pub enum VmaChange {
 }
 
 impl Mm {
-    /// Returns each reason for which the VMA that starts at `at` and the VMA below it are two.
+    /// Returns the reasons why the VMA that starts at `at` does not merge with the VMA below it.
     ///
     /// The list is empty if the two agree in everything: they came to agree after the operation
     /// that could have merged them, and the next change of flags of either merges them. `None` if

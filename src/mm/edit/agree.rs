@@ -11,7 +11,7 @@ use crate::mm::{
 use crate::{addr::VpnRange, file::File, file::same_file, rmap::AnonLink};
 use std::sync::Arc;
 
-/// A reason for which two neighbouring VMAs are two. [`Mm::merge_barriers`] returns all of them.
+/// A reason why two neighbouring VMAs do not merge. [`Mm::merge_barriers`] returns all of them.
 ///
 /// [`Mm::merge_barriers`]: crate::mm::Mm::merge_barriers
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, PMD_PAGES, TASK_PAGES, TASK_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::MmapError,
+    error::{ByteRange, MmapError},
     file::File,
 };
 use std::sync::Arc;
@@ -142,22 +142,20 @@ impl MmapWriteGuard<'_> {
             huge,
             area: Area::of(args.flags),
         };
+        let asked = ByteRange {
+            addr: args.addr,
+            len,
+        };
         let range = self.layout.place(place).map_err(|e| match e {
             PlaceError::TooHigh if fixed && args.addr > LAST_POINTER && pages <= TASK_PAGES => {
                 MmapError::ErrorAddress(args.addr)
             }
-            PlaceError::TooHigh => MmapError::TooHigh {
-                addr: args.addr,
-                len,
-            },
+            PlaceError::TooHigh => MmapError::TooHigh(asked),
             PlaceError::Unaligned => MmapError::Unaligned(args.addr),
             PlaceError::NoHole => MmapError::NoHole(len),
         })?;
         if args.flags.contains(MapFlags::FIXED_NOREPLACE) && self.layout.occupied(range) {
-            return Err(MmapError::Exists {
-                addr: args.addr,
-                len,
-            });
+            return Err(MmapError::Exists(asked));
         }
         Ok(range)
     }

@@ -85,10 +85,7 @@ impl MmapWriteGuard<'_> {
             return;
         }
         let mm = self.mm;
-        let has_pmd = {
-            let pinned = self.cx.pin();
-            mm.table.has_pmd(at, mm.table.pin(pinned.guard()))
-        };
+        let has_pmd = mm.table.view(&mut self.cx).has_pmd(at);
         if has_pmd {
             self.yield_while(0, AfterYield::KeepsEditing, &[around], |mut lease| {
                 lease.split_pmd_always(at);

@@ -6,7 +6,7 @@
 use super::flags::{MapFlags, MremapFlags, Prot};
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
-    error::{MmapError, MunmapError},
+    error::{ByteRange, MmapError, MunmapError},
     file::{File, HugetlbFile},
     frame::HugeSize,
 };
@@ -176,7 +176,7 @@ pub(in crate::mm) fn size_of_pages(args: &MmapArgs) -> Result<Option<HugeSize>, 
 
 /// Checks a range of bytes and rounds its length up to pages, as `do_vmi_munmap` does.
 pub(in crate::mm) fn check_range(addr: u64, len: u64) -> Result<VpnRange, MunmapError> {
-    let bad = MunmapError::Range { addr, len };
+    let bad = MunmapError::Range(ByteRange { addr, len });
     if !addr.is_multiple_of(PAGE_SIZE) || addr > TASK_SIZE || len > TASK_SIZE - addr {
         return Err(bad);
     }

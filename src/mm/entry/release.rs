@@ -2,13 +2,18 @@
 //!
 //! An entry of a present page holds one reference and one mapping count of its frame; an entry of a
 //! page in swap holds a count on its slot. The code that clears an entry takes these over, as a
-//! [`RemovedPte`] or as the bare word, and must give them up here. A frame whose last reference
-//! goes returns to the free list, alone or in a batch ([`Retired`]).
+//! [`RemovedPte`] or as the bare word, and must give them up here; a value does so when it is
+//! dropped (`docs/adr/0003-drop-is-the-other-half.md`). A frame whose last reference goes returns
+//! to the free list, alone or in a batch ([`Retired`]).
+//!
+//! A frame goes against a [`Flushed`]: the secondary TLBs have been flushed since the entry left
+//! its table (`docs/adr/0033-frames-go-against-a-flush.md`).
 
 use super::pte::RawPte;
 use crate::{
     addr::Pfn,
     frame::{AccessBits, PhysMem, Retired, SwapSlot},
+    notifier::Flushed,
 };
 
 /// The contents of an entry that was taken out of a table.
@@ -18,12 +23,13 @@ use crate::{
 pub struct RemovedPte<'m> {
     pte: RawPte,
     mem: &'m PhysMem,
+    flushed: Flushed<'m>,
 }
 
 impl<'m> RemovedPte<'m> {
     #[inline]
-    pub(in crate::mm) fn new(pte: RawPte, mem: &'m PhysMem) -> Self {
-        Self { pte, mem }
+    pub(in crate::mm) fn new(pte: RawPte, mem: &'m PhysMem, flushed: Flushed<'m>) -> Self {
+        Self { pte, mem, flushed }
     }
 }
 
@@ -49,13 +55,14 @@ impl RemovedPte<'_> {
 
 /// Gives up the contents of an entry that is no longer in a table: its mapping, and the frame if
 /// that was the last reference.
-pub(in crate::mm) fn drop_entry(mem: &PhysMem, pte: RawPte) {
-    drop_entry_to(&mut mem.retired(), pte);
+pub(in crate::mm) fn drop_entry(mem: &PhysMem, pte: RawPte, flushed: Flushed<'_>) {
+    drop_entry_to(&mut mem.retired(), pte, flushed);
 }
 /// Gives up the contents of one of many entries, as [`drop_entry`] does: `retired` collects the
 /// frames whose last reference goes and frees them in batches.
 #[inline(always)]
-pub(in crate::mm) fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte) {
+pub(in crate::mm) fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte, flushed: Flushed<'_>) {
+    let _owed_before = flushed;
     if let Some(pfn) = pte.counted() {
         let (young, dirty) = (pte.is_young(), pte.is_dirty());
         retired.unmap(pfn, AccessBits { young, dirty });
@@ -71,6 +78,6 @@ fn drop_slot(retired: &mut Retired<'_>, slot: SwapSlot) {
 
 impl Drop for RemovedPte<'_> {
     fn drop(&mut self) {
-        drop_entry(self.mem, self.pte);
+        drop_entry(self.mem, self.pte, self.flushed);
     }
 }

@@ -164,9 +164,8 @@ impl Mm {
         flags.is_some_and(|flags| !flags.contains(VmFlags::SHARED))
     }
     fn entry_at(&self, cx: &mut CallCx<'_>, at: Vpn) -> Option<RawPte> {
-        let pinned = cx.pin();
-        let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
-        Some(leaf.peek(at))
+        let view = self.table.view(cx);
+        Some(view.leaf(at)?.peek(at))
     }
     /// Returns a reference on the frame that the entry of `at` maps, if the entry allows the
     /// access.

@@ -9,6 +9,8 @@
 //! | --- | --- |
 //! | how is a driver registered, and how does it leave? | `register` |
 //! | how does a driver get the frame of a page? | `resolve` |
+//! | how does a driver get the frames of many pages? | `resolve_range` |
+//! | how does a device walk the table itself? | `secondary` |
 //! | how does a driver keep a frame by its number? | `export` |
 //! | was a page used? | `aging` |
 //! | what does the page table hold at this moment? | `walker` |
@@ -19,4 +21,6 @@ pub(in crate::mm) mod export;
 mod open_windows;
 pub(in crate::mm) mod register;
 pub(in crate::mm) mod resolve;
+mod resolve_range;
+mod secondary;
 pub(in crate::mm) mod walker;

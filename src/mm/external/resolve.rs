@@ -151,8 +151,8 @@ impl Mm {
             let right = ticket.access() == Access::Read || pte.may_write();
             pte.is_present() && pte.may_read() && right && !self.is_secret(pte)
         };
-        let pinned = cx.pin();
-        let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
+        let view = self.table.view(cx);
+        let leaf = view.leaf(at)?;
         if ticket.allows_huge(VpnRange::block_of(at)) && leaf.is_huge() {
             return huge(leaf, at, allowed).or_else(|| small(leaf, at, allowed));
         }
@@ -196,15 +196,23 @@ fn small(leaf: LeafAt<'_>, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<
     })
 }
 
-/// Returns the huge page around `at`, read under the lock of its leaf: mark and entry must belong
-/// together.
 fn huge(leaf: LeafAt<'_>, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found> {
-    let block = VpnRange::block_of(at);
-    let locked = leaf.lock()?;
-    let pte = locked.get(block.start());
-    (locked.is_huge() && allowed(pte)).then(|| Found {
-        range: block,
+    let range = VpnRange::block_of(at);
+    huge_entry(leaf, range.start(), allowed).map(|pte| Found {
+        range,
         pfn: pte.pfn(),
         may_write: pte.may_write(),
     })
+}
+
+/// Returns the first entry of a huge page, read under the lock of its leaf: mark and entry must
+/// belong together.
+pub(super) fn huge_entry(
+    leaf: LeafAt<'_>,
+    first: Vpn,
+    allowed: impl Fn(RawPte) -> bool,
+) -> Option<RawPte> {
+    let locked = leaf.lock()?;
+    let pte = locked.get(first);
+    (locked.is_huge() && allowed(pte)).then_some(pte)
 }

@@ -1,9 +1,9 @@
 //! A hardware walker: follows the tables without a lock.
 
-use crate::mm::{entry::pte::Pte, page_table::Pin, space::Mm};
+use crate::mm::{entry::pte::Pte, page_table::TableView, space::Mm};
 use crate::{
     addr::{TASK_PAGES, Vpn},
-    ctx::{Below, Context, Cx, Pinned, rank},
+    ctx::{Below, Context, Cx, rank},
 };
 
 impl Mm {
@@ -34,10 +34,10 @@ impl Mm {
         &'w self,
         cx: &'w mut Cx<'_, R, C>,
     ) -> Walker<'w, R> {
-        let pinned = cx.pin();
-        // Checked once here instead of at every lookup.
-        let _of_this_machine = self.table.pin(pinned.guard());
-        Walker { mm: self, pinned }
+        Walker {
+            mm: self,
+            view: self.table.view(cx),
+        }
     }
 }
 
@@ -45,7 +45,7 @@ impl Mm {
 /// may have changed since.
 pub struct Walker<'w, R: crate::ctx::Rank> {
     mm: &'w Mm,
-    pinned: Pinned<'w, R>,
+    view: TableView<'w, R>,
 }
 
 impl<R: crate::ctx::Rank> Walker<'_, R> {
@@ -57,11 +57,8 @@ impl<R: crate::ctx::Rank> Walker<'_, R> {
         if at.0 >= TASK_PAGES {
             return Pte::None;
         }
-        let leaf = self.mm.table.leaf(at, self.pin());
+        let leaf = self.view.leaf(at);
         leaf.map_or(Pte::None, |leaf| leaf.peek(at).into())
-    }
-    fn pin(&self) -> Pin<'_> {
-        self.mm.table.checked(self.pinned.guard())
     }
 }
 

@@ -15,7 +15,9 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange, by_page},
     ctx::{CallCx, Cx, Sleepable},
     error::FaultError,
+    frame::{AtomicOp, Word, WordAccess},
     notifier::Access,
+    sync::Ordering,
 };
 
 impl Mm {
@@ -132,6 +134,59 @@ impl Mm {
         })
     }
 
+    /// Does an atomic access of the aligned word at `addr` with the given ordering at least, and
+    /// returns the value before it.
+    ///
+    /// It is one step to every other access of the memory: of other threads and processes, of
+    /// drivers, and of the processors of a partition.
+    ///
+    /// # Errors
+    ///
+    /// Like [`load`](Self::load), for writing unless the access only loads;
+    /// [`FaultError::Misaligned`]: `addr` is no multiple of the word's size. Nothing is stored
+    /// then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, frame::AtomicOp, mm::MmapArgs};
+    /// use std::sync::atomic::Ordering::{Acquire, Release};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let index = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// assert_eq!(mm.atomic(&mut cx, index, AtomicOp::Add(3_u16), Release)?, 0);
+    /// let swap = AtomicOp::CompareExchange { current: 3_u16, new: 9 };
+    /// assert_eq!(mm.atomic(&mut cx, index, swap, Release)?, 3);
+    /// assert_eq!(mm.atomic(&mut cx, index, AtomicOp::<u16>::Load, Acquire)?, 9);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn atomic<T: Word>(
+        &self,
+        cx: &mut CallCx<'_>,
+        addr: u64,
+        op: AtomicOp<T>,
+        order: Ordering,
+    ) -> Result<T, FaultError> {
+        let word = WordAccess::new(op, order);
+        if !word.is_aligned(addr) {
+            return Err(FaultError::Misaligned(addr));
+        }
+        let access = match word.is_load() {
+            true => Access::Read,
+            false => Access::Write,
+        };
+        let (mem, at) = (self.machine().mem(), Vpn::containing(addr));
+        let mut old = 0;
+        let offset = usize::try_from(addr - at.addr()).expect("in a page");
+        self.touch(cx, at, addr, access, |pfn| {
+            old = mem.access_word(pfn, offset, &word);
+        })?;
+        Ok(T::from_low(old))
+    }
+
     /// Loads bytes up to the first page that cannot be read (`copy_from_user`). Returns how many,
     /// and the error that stopped it.
     pub(in crate::mm) fn read_up_to(
@@ -161,11 +216,10 @@ impl Mm {
         out: &mut [u8],
     ) -> usize {
         let mem = self.machine().mem();
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
+        let view = self.table.view(cx);
         let mut done = 0;
         let _ended: Result<(), ()> = by_page(addr, out, |at, offset, part| {
-            let leaf = self.table.leaf(at, pin).ok_or(())?;
+            let leaf = view.leaf(at).ok_or(())?;
             let leaf = leaf.lock().ok_or(())?;
             let pfn = hit(&leaf, at, Access::Read).ok_or(())?;
             mem.read(pfn, offset, part);
@@ -227,9 +281,8 @@ impl Mm {
         access: Access,
         f: F,
     ) -> Result<(), F> {
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
-        let Some(leaf) = self.table.leaf(at, pin) else {
+        let view = self.table.view(cx);
+        let Some(leaf) = view.leaf(at) else {
             return Err(f);
         };
         let pte = leaf.peek(at);

@@ -22,20 +22,19 @@ impl FaultScope<'_> {
     /// Reads the entry as [`look`](Self::look) does, and returns true beside it if there is a leaf.
     pub(super) fn look_for_leaf(&mut self, at: Vpn) -> Result<(RawPte, bool), NoMemory> {
         let mm = self.lease.mm;
-        let pinned = self.lease.cx.pin();
-        let pin = mm.table.pin(pinned.guard());
-        if let Some(leaf) = mm.table.leaf(at, pin) {
+        let view = mm.table.view(&mut self.lease.cx);
+        if let Some(leaf) = view.leaf(at) {
             return Ok((leaf.peek(at), true));
         }
-        mm.table.make_pmd(at, pin)?;
-        let leaf = mm.table.leaf(at, pin);
+        mm.table.make_pmd(at, view.pin())?;
+        let leaf = view.leaf(at);
         Ok(leaf.map_or((RawPte::NONE, false), |leaf| (leaf.peek(at), true)))
     }
     /// Returns true if `at` has a leaf.
     pub(super) fn has_leaf(&mut self, at: Vpn) -> bool {
         let mm = self.lease.mm;
-        let pinned = self.lease.cx.pin();
-        mm.table.leaf(at, mm.table.pin(pinned.guard())).is_some()
+        let view = mm.table.view(&mut self.lease.cx);
+        view.leaf(at).is_some()
     }
     /// Makes the leaf of `at` and runs `f` under its lock.
     pub(in crate::mm) fn with_leaf<T>(
@@ -77,8 +76,8 @@ pub(in crate::mm) fn with_leaf<T>(
     f: impl FnOnce(&LockedLeaf<'_>) -> T,
 ) -> Result<T, NoMemory> {
     loop {
-        let pinned = cx.pin();
-        let leaf = mm.table.make_leaf(at, mm.table.pin(pinned.guard()))?;
+        let view = mm.table.view(cx);
+        let leaf = view.make_leaf(at)?;
         // A large MADV_DONTNEED took the leaf out meanwhile: walk again.
         if let Some(locked) = leaf.try_lock()? {
             return Ok(f(&locked));

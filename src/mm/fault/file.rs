@@ -207,6 +207,9 @@ impl<'h> FaultScope<'h> {
             .plus(block)
             .min(VpnRange::block_of(at).end())
             .min(vma.end());
+        if vma.pgoff_at(from) >= object.pages() {
+            return Ok(false); // The walk begins behind the end (`filemap_map_pages`).
+        }
         let around = VpnRange::new(from, to).expect("at lies inside");
         let around = vma.with_folios(object, around);
         let resident = |page: Vpn| -> Option<FrameLock<'_>> {

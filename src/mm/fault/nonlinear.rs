@@ -19,7 +19,7 @@ impl<C: Context> InvalidationWindow<'_, C> {
     /// Unmaps pages `[from, to)` of the object in `range`; each entry keeps the index of its page.
     pub(in crate::mm) fn forget_pages(&mut self, range: VpnRange, from: u64, to: u64) {
         self.leaves_in(range, |txn| {
-            txn.for_each(|slot| {
+            txn.each_entry(|slot| {
                 let mem = slot.mem();
                 let page = slot.raw().counted_or_migrating();
                 let owner = page.and_then(|pfn| mem.owner(pfn));

@@ -131,9 +131,8 @@ impl FaultScope<'_> {
         let mm = self.lease.mm;
         let mem = mm.machine().mem();
         let node = self.layout.anon_of(vma)?;
-        let pinned = self.lease.cx.pin();
-        let pin = mm.table.pin(pinned.guard());
-        let Some(leaf) = mm.table.leaf(at, pin).and_then(LeafAt::lock) else {
+        let view = mm.table.view(&mut self.lease.cx);
+        let Some(leaf) = view.leaf(at).and_then(LeafAt::lock) else {
             return Ok(at);
         };
         let mut at = at;
@@ -191,9 +190,8 @@ impl FaultScope<'_> {
     }
     fn is_present(&mut self, at: Vpn, access: Access) -> bool {
         let mm = self.lease.mm;
-        let pinned = self.lease.cx.pin();
-        let pin = mm.table.pin(pinned.guard());
-        mm.table.leaf(at, pin).is_some_and(|leaf| {
+        let view = mm.table.view(&mut self.lease.cx);
+        view.leaf(at).is_some_and(|leaf| {
             let pte = leaf.peek(at);
             pte.is_present() && (access == Access::Read || pte.may_write())
         })

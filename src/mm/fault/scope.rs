@@ -234,7 +234,7 @@ impl InvalidationWindow<'_, Sleepable> {
                 Frames::Copy { copy, original },
             ) => {
                 self.lock_ptes(at, |txn| {
-                    if let Some(slot) = txn.slot(at)
+                    if let Some(slot) = txn.entry(at)
                         && slot.raw() == seen
                     {
                         let pfn = copy.into_raw();
@@ -284,10 +284,15 @@ impl InvalidationWindow<'_, Sleepable> {
             return;
         }
         self.for_each_leaf_in(page, |txn| {
-            let (leaf, part) = (txn.leaf(), txn.range());
+            let part = txn.range();
             let mut retired = txn.mem().retired();
             let nth = u32::try_from(part.start().0 - page.start().0).expect("within a page");
-            leaf.take_if(part, |_| true, |pte| drop_entry_to(&mut retired, pte));
+            txn.remove(
+                part,
+                |_| Some(RawPte::NONE),
+                |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
+            );
+            let leaf = txn.leaf();
             let first = first.with_pfn(first.pfn().nth(nth));
             fill_part(mem, leaf, part, first, PhysMem::map_inc);
         });

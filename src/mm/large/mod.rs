@@ -9,8 +9,10 @@
 //! | --- | --- |
 //! | `ownership` | which huge pages a range has, and whether this process alone maps them |
 //! | `split` | splitting such a page |
+//! | `folio` | which folios of objects an advice reaches as a whole |
 //! | `object` | dropping the mappings of huge pages of objects |
 
+mod folio;
 pub(in crate::mm) mod object;
 pub(in crate::mm) mod ownership;
 pub(in crate::mm) mod split;

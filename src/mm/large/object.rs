@@ -71,8 +71,12 @@ impl Mm {
         let is_part = |pte: RawPte| pte.counted().is_some_and(|pfn| pfn.head() == head);
         window.for_each_leaf_in(part, |txn| {
             let mut retired = txn.mem().retired();
-            let drop_entry = |pte| drop_entry_to(&mut retired, pte);
-            txn.leaf().take_if(txn.range(), is_part, drop_entry);
+            let range = txn.range();
+            txn.remove(
+                range,
+                |pte| is_part(pte).then_some(RawPte::NONE),
+                |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
+            );
             if txn.leaf().is_huge() && txn.leaf().is_empty() {
                 txn.leaf().set_huge(false);
                 was_one = true;
@@ -105,13 +109,16 @@ impl InvalidationWindow<'_, Sleepable> {
     pub(in crate::mm) fn drop_table(mut self, at: Vpn, head: Pfn) -> Result<(), TableStays> {
         let block = VpnRange::block_of(at);
         let dropped = self.lock_ptes(at, |txn| {
-            let leaf = txn.leaf();
-            if leaf.is_huge() {
+            if txn.leaf().is_huge() {
                 return Err(TableStays::OtherPage); // Another thread was first.
             }
-            check_parts(leaf, at, head)?;
+            check_parts(txn.leaf(), at, head)?;
             let mut retired = txn.mem().retired();
-            leaf.take_if(block, |_| true, |pte| drop_entry_to(&mut retired, pte));
+            txn.remove(
+                block,
+                |_| Some(RawPte::NONE),
+                |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
+            );
             Ok(())
         });
         self.free_empty_leaves(block);

@@ -6,7 +6,7 @@
 use crate::mm::{page_table::LockedLeaf, space::Mm};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    ctx::{Context, Cx, Rank},
+    ctx::{Context, Cx, FaultCx, Rank},
     frame::{FrameFlags, HUGE, PhysMem},
     rmap::{FrameOwner, RmapCx},
 };
@@ -47,6 +47,17 @@ impl Mm {
             true
         });
         own > 0 && own == mem.huge_mappings(head)
+    }
+    /// Returns the first frame of the huge page that is mapped as one in the 2 MiB of `block`, all
+    /// of them, if this process alone maps it, here or elsewhere.
+    pub(in crate::mm) fn huge_alone(&self, cx: &mut FaultCx<'_>, block: VpnRange) -> Option<Pfn> {
+        let at = block.start();
+        let head = self.with_leaf_of(cx, at, |leaf| {
+            let head = leaf.get(at).counted().filter(|_| leaf.is_huge())?;
+            is_whole(leaf, block, at, head).then_some(head)
+        });
+        let head = head.flatten()?;
+        self.has_alone(&mut cx.descend(), head).then_some(head)
     }
     /// Counts the entries of `range` that map pages of the huge page.
     fn parts_in(&self, mut cx: RmapCx<'_>, range: VpnRange, head: Pfn) -> u64 {

@@ -9,7 +9,7 @@ use crate::{
     addr::{Pfn, VpnRange},
     ctx::{FaultCx, rank},
     notifier::Event,
-    rmap::{RmapCx, split_object_huge},
+    rmap::{RmapCx, split_object_folio},
 };
 
 impl Mm {
@@ -26,10 +26,15 @@ impl Mm {
         });
         whole
     }
-    /// Splits the huge pages of objects that lie only partly in `range`, if this process alone maps
-    /// them: an advice for a part of a page must not reach the rest
-    /// (`madvise_cold_or_pageout_pte_range`). Their pages are no longer mapped then.
-    pub(in crate::mm) fn split_object_parts(&self, cx: &mut FaultCx<'_>, range: VpnRange) {
+    /// Splits the huge pages and folios of objects that lie only partly in `range`, if this process
+    /// alone maps them: an advice for a part of a page must not reach the rest
+    /// (`madvise_cold_or_pageout_pte_range`). Their pages are no longer mapped then. Returns the
+    /// frames of folios that the advice passes by.
+    pub(in crate::mm) fn split_object_parts(
+        &self,
+        cx: &mut FaultCx<'_>,
+        range: VpnRange,
+    ) -> Vec<Pfn> {
         let machine = self.machine();
         let mem = machine.mem();
         self.for_each_cut(cx, range, LARGE_OBJECT, |cx, part| {
@@ -38,9 +43,10 @@ impl Mm {
             };
             let mut cx = cx.descend::<rank::Folio, _>();
             if self.has_alone(&mut cx.descend(), part.head()) {
-                split_object_huge(machine.registry(), mem, &mut cx, &locked);
+                split_object_folio(machine.registry(), mem, &mut cx, &locked);
             }
         });
+        self.split_folio_parts(cx, range)
     }
     /// Splits the huge page that begins with `head`. Pages of it that hold only zeros are given
     /// back. Returns false, and opens no window, if the page is held by more than its mappings.
@@ -70,9 +76,12 @@ impl Mm {
         let mut found = 0;
         window.for_each_leaf_in(part, |txn| {
             let range = txn.range();
-            let leaf = txn.leaf();
-            for at in range.iter().filter(|&at| is_part(mem, leaf, at, head)) {
-                found += u64::from(!zero_unused(mem, leaf, at));
+            for at in range {
+                let (leaf, flusher) = txn.parts();
+                if is_part(mem, leaf, at, head) {
+                    let flush = || flusher.into_flushed(true, at.into());
+                    found += u64::from(!zero_unused(mem, leaf, at, flush));
+                }
             }
         });
         window.close();

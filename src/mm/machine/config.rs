@@ -65,9 +65,8 @@ impl MachineConfig {
     }
 }
 
-/// The pages of each kind that 2 MiB may have if
-/// [`khugepaged`](super::Machine::khugepaged) shall make a huge page of them
-/// (`/sys/kernel/mm/transparent_hugepage/khugepaged`). `Default` has Linux's defaults.
+/// The most pages of each kind in 2 MiB of which [`khugepaged`](super::Machine::khugepaged) makes a
+/// huge page (`/sys/kernel/mm/transparent_hugepage/khugepaged`). `Default` has Linux's defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KhugepagedLimits {
     /// Pages without memory of their own: holes and the zero page (`max_ptes_none`).

@@ -25,6 +25,27 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, mm::MmapArgs};
+    /// # let memory = emmu::MemConfig { swap: 64, ..Default::default() };
+    /// # let config = emmu::MachineConfig { memory, ..Default::default() };
+    /// # let machine = emmu::Machine::new(config);
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(40 * PAGE_SIZE))?;
+    /// machine.set_memory_limit(&mut cx, Some(32))?;
+    /// for page in 0..40 {
+    ///     mm.store(&mut cx, at + page * PAGE_SIZE, 1)?; // the last of these pages push others to swap
+    /// }
+    /// assert!(machine.mem().in_use() < 32 && machine.mem().swap().used() > 8);
+    /// assert!(machine.set_memory_limit(&mut cx, Some(1)).is_err()); // the page tables alone are more
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_memory_limit(
         &self,
         cx: &mut CallCx<'_>,

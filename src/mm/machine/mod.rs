@@ -30,7 +30,7 @@ pub use segments::{ShmGetFlags, ShmId, ShmStat};
 pub(in crate::mm) use spaces::{Space, Spaces};
 
 use crate::{
-    ctx::{AlreadyEntered, CallCx, Context, Cx, Epoch, Rank, Thread},
+    ctx::{AlreadyEntered, CallCx, Context, Cx, Epoch, Rank, Thread, TokenInUse},
     file::Host,
     frame::{Commit, PhysMem},
     reclaim::Reclaim,
@@ -126,6 +126,38 @@ impl Machine {
     /// ```
     pub fn enter(&self) -> Result<Thread, AlreadyEntered> {
         Thread::enter(&self.epoch)
+    }
+    /// Runs `f` with a token of the current thread: for code that is handed none, as behind a trait
+    /// of another crate.
+    ///
+    /// It is the token that the thread has [lent](CallCx::lend), or one of its own if the thread
+    /// has not entered a machine, which is kept for later calls and does not keep the thread from
+    /// [entering](Self::enter). Calls nest where the token is lent again.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenInUse`]: the thread entered a machine and did not lend its token, so it may hold a
+    /// lock. `f` did not run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Machine, MachineConfig, Mm, PAGE_SIZE, mm::MmapArgs};
+    ///
+    /// let machine = Machine::new(MachineConfig::default());
+    /// let mm = Mm::new(&machine);
+    /// let at = machine.with_current(|cx| mm.mmap(cx, &MmapArgs::anonymous(PAGE_SIZE)))??;
+    /// let read = || machine.with_current(|cx| mm.load(cx, at)); // no token is handed to it
+    ///
+    /// let mut thread = machine.enter()?;
+    /// let mut cx = thread.cx();
+    /// mm.store(&mut cx, at, 7)?;
+    /// assert!(read().is_err(), "the token is in use");
+    /// assert_eq!(cx.lend(read), Ok(Ok(7)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_current<T>(&self, f: impl FnOnce(&mut CallCx<'_>) -> T) -> Result<T, TokenInUse> {
+        self.epoch.with_current(f)
     }
     /// The settings that the machine was made with.
     pub fn config(&self) -> &MachineConfig {

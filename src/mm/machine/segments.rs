@@ -50,7 +50,7 @@ impl ShmGetFlags {
     }
 }
 
-/// The number of a segment. No number comes again.
+/// The number of a segment. A machine gives no number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShmId(pub u32);
 

@@ -9,7 +9,7 @@ use super::{
     node::{Pin, Pmd, Pud, Taken},
     table::PageTable,
 };
-use crate::addr::{PGD_PAGES, PMD_PAGES, PUD_PAGES, TASK_PAGES, Vpn, VpnRange};
+use crate::addr::{PGD_PAGES, PMD_PAGES, PUD_PAGES, Vpn, VpnRange};
 
 /// End and start of the neighbouring VMAs: a table that reaches past these bounds is still in use.
 #[derive(Clone, Copy, Debug)]
@@ -119,8 +119,7 @@ impl PageTable {
 
     /// Frees every table below the root (`exit_mmap`).
     pub(in crate::mm) fn free_all(&self, pin: Pin<'_>) {
-        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("the space is not empty");
-        each(all, PGD_PAGES, |part| {
+        each(VpnRange::TASK, PGD_PAGES, |part| {
             if let Some(pud) = self.root.take(slot(part.start(), PGD_PAGES)) {
                 self.retire_pud(pud, pin);
             }

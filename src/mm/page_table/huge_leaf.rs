@@ -12,6 +12,7 @@ use crate::{
         pte::{RawPte, Rights},
         release::drop_entry,
     },
+    notifier::Flushed,
 };
 
 /// Maps frames that follow each other in an empty leaf, which is marked; `first` is its first
@@ -33,16 +34,32 @@ pub(in crate::mm) fn fill_part(
 
 /// After a split: maps the zero page instead of a page that holds only zeros, and gives that page
 /// back (`try_to_map_unused_to_zeropage`). Returns whether it did.
-pub(in crate::mm) fn zero_unused(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) -> bool {
+///
+/// `flush` flushes the page. The entry is empty meanwhile, so no device writes to the page between
+/// the look at its bytes and the change of the entry.
+pub(in crate::mm) fn zero_unused<'f>(
+    mem: &PhysMem,
+    leaf: &LockedLeaf<'_>,
+    at: Vpn,
+    flush: impl FnOnce() -> Flushed<'f>,
+) -> bool {
     let pte = leaf.get(at);
-    let unused = pte.counted().is_some_and(|pfn| mem.is_unused(pfn));
+    let is_unused = |pte: RawPte| pte.counted().is_some_and(|pfn| mem.is_unused(pfn));
+    if !is_unused(pte) {
+        return false;
+    }
+    leaf.set(at, RawPte::NONE);
+    let flushed = flush();
+    let unused = is_unused(pte);
     if unused {
         let rights = Rights {
             read: pte.may_read(),
             write: false,
         };
         leaf.set(at, RawPte::zero(mem.zero_pfn(), rights).in_place_of(pte));
-        drop_entry(mem, pte);
+        drop_entry(mem, pte, flushed);
+    } else {
+        leaf.set(at, pte);
     }
     unused
 }
@@ -57,8 +74,8 @@ pub(in crate::mm) fn shared_huge(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> bool {
 /// Splits the mapping of a huge page: clears the mark of the leaf, whose entries are small ones
 /// from then on.
 ///
-/// Entries of an object's page are dropped instead and faulted in again later; returns true then,
-/// and the leaf is empty.
+/// Entries of an object's page stay, and have to be dropped, to be faulted in again later; returns
+/// true then.
 pub(in crate::mm) fn split_leaf(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> bool {
     if !leaf.is_huge() {
         return false;
@@ -68,12 +85,9 @@ pub(in crate::mm) fn split_leaf(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> bool {
     let objects = first
         .counted()
         .is_some_and(|pfn| !mem.flags(pfn).contains(FrameFlags::ANON));
-    for i in 0..PMD_PAGES {
+    for i in (0..PMD_PAGES).filter(|_| !objects) {
         let pte = leaf.get(Vpn(i));
-        if objects {
-            leaf.set(Vpn(i), RawPte::NONE);
-            drop_entry(mem, pte);
-        } else if pte.is_zero_page() {
+        if pte.is_zero_page() {
             leaf.set(Vpn(i), pte.with_pfn(mem.zero_pfn()));
         }
     }

@@ -14,6 +14,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `table` | [`PageTable`]: the way down, growth, the walk over a range |
+//! | `view` | [`TableView`]: the table under an epoch pin |
 //! | `node` | upper-level tables, slots and their reclamation: the unsafe code |
 //! | `leaf` | the last level: 512 entries and their lock |
 //! | `slot` | [`LeafAt`]: a leaf as found in its slot, perhaps shared with other spaces |
@@ -39,6 +40,7 @@ mod slot;
 mod table;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub(super) use free::Bounds;
 pub(super) use huge_leaf::{fill_part, shared_huge, split_leaf, zero_unused};
@@ -46,3 +48,4 @@ pub(super) use leaf::LockedLeaf;
 pub(super) use node::Pin;
 pub(super) use slot::{LeafAt, count_copies};
 pub(super) use table::PageTable;
+pub(super) use view::TableView;

@@ -105,13 +105,13 @@ fn is_own<C: Child>(word: *mut C) -> bool {
 
 /// A leaf in a slot as one load of the slot saw it.
 #[derive(Clone, Copy)]
-pub(super) struct Seen<'g> {
+pub(super) struct SlotValue<'g> {
     pub(super) leaf: &'g Leaf,
     /// The pointer with its marks.
     word: *mut Leaf,
 }
 
-impl Seen<'_> {
+impl SlotValue<'_> {
     #[inline]
     pub(super) fn marks(&self) -> Marks {
         Marks(self.word.addr() & Leaf::MARKS)
@@ -131,28 +131,28 @@ impl Dir<Leaf> {
     }
     /// The leaf in a slot, with its marks.
     #[inline]
-    pub(super) fn seen<'g>(&'g self, i: usize, _pin: Pin<'g>) -> Option<Seen<'g>> {
+    pub(super) fn seen<'g>(&'g self, i: usize, _pin: Pin<'g>) -> Option<SlotValue<'g>> {
         let word = self.slots[i].load(Ordering::Acquire);
         // SAFETY: as in `child`. A shared leaf is given to the epoch only after every slot has lost
         // it.
         let leaf = unsafe { plain(word).as_ref() }?;
-        Some(Seen { leaf, word })
+        Some(SlotValue { leaf, word })
     }
     /// Returns true if the slot still has the same leaf with the same marks.
     ///
     /// Acquire: a reader that finds them unchanged read the entry before any other table changed
     /// it.
     #[inline]
-    pub(super) fn has_still(&self, i: usize, seen: Seen<'_>) -> bool {
+    pub(super) fn has_still(&self, i: usize, seen: SlotValue<'_>) -> bool {
         self.slots[i].load(Ordering::Acquire) == seen.word
     }
     /// Replaces the marks if the slot still has what was seen; returns whether it did.
-    pub(super) fn remark(&self, i: usize, seen: Seen<'_>, marks: Marks) -> bool {
+    pub(super) fn remark(&self, i: usize, seen: SlotValue<'_>, marks: Marks) -> bool {
         self.swap(i, seen.word, seen.marked(marks))
     }
     /// Replaces a shared leaf by `own` or by nothing, if it is still there; returns whether it did.
     /// The caller holds the lock of the shared leaf and counts this table out.
-    pub(super) fn leave(&self, i: usize, seen: Seen<'_>, own: Option<Box<Leaf>>) -> bool {
+    pub(super) fn leave(&self, i: usize, seen: SlotValue<'_>, own: Option<Box<Leaf>>) -> bool {
         debug_assert!(seen.marks().is_shared(), "it would be lost");
         let own = own.map_or(ptr::null_mut(), Box::into_raw);
         let done = self.swap(i, seen.word, own);
@@ -167,7 +167,7 @@ impl Dir<Leaf> {
     /// # Panics
     ///
     /// If the slot is not empty.
-    pub(super) fn join(&self, i: usize, seen: Seen<'_>) {
+    pub(super) fn join(&self, i: usize, seen: SlotValue<'_>) {
         let held = self.lock.lock();
         let done = self.swap(i, ptr::null_mut(), seen.marked(Marks::INHERITED));
         drop(held);

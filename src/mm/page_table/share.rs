@@ -15,6 +15,7 @@ use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     error::NoMemory,
     mm::entry::{pte::RawPte, release::drop_entry_to},
+    notifier::Flushed,
 };
 
 impl PageTable {
@@ -48,11 +49,16 @@ impl PageTable {
         pmd.join(slot(at, PMD_PAGES), leaf.seen);
         Ok(true)
     }
-    /// Takes a shared leaf out of this table; other tables keep it. `gone` gets each entry that was
-    /// counted for this table.
+    /// Takes a shared leaf out of this table; other tables keep it. `flush` flushes the pages of
+    /// the leaf once it is out; then `gone` gets each entry that was counted for this table.
     ///
     /// Returns false, and changes nothing, if no other table has the leaf.
-    pub(in crate::mm) fn leave(&self, leaf: LeafAt<'_>, mut gone: impl FnMut(RawPte)) -> bool {
+    pub(in crate::mm) fn leave<'f>(
+        &self,
+        leaf: LeafAt<'_>,
+        flush: impl FnOnce() -> Flushed<'f>,
+        mut gone: impl FnMut(RawPte, Flushed<'f>),
+    ) -> bool {
         if !leaf.is_shared() {
             return false;
         }
@@ -60,9 +66,10 @@ impl PageTable {
         if locked.sharers().tables == 1 || !leaf.pmd.leave(leaf.i, leaf.seen, None) {
             return false;
         }
+        let flushed = flush();
         if locked.sharers().counted == locked.sharers().tables {
             locked.change_all(|pte| {
-                gone(pte);
+                gone(pte, flushed);
                 pte
             });
             locked.sharers().counted -= 1;
@@ -76,11 +83,18 @@ impl PageTable {
     ///
     /// Returns false, and changes nothing, if no other table has the leaf or if `part` is not all
     /// of it.
-    pub(in crate::mm) fn give_up_shared(&self, part: VpnRange, leaf: LeafAt<'_>) -> bool {
+    pub(in crate::mm) fn give_up_shared<'f>(
+        &self,
+        part: VpnRange,
+        leaf: LeafAt<'_>,
+        flush: impl FnOnce() -> Flushed<'f>,
+    ) -> bool {
         if part.pages() != PMD_PAGES {
             return false;
         }
         let mut retired = self.mem.retired();
-        self.leave(leaf, |pte| drop_entry_to(&mut retired, pte))
+        self.leave(leaf, flush, |pte, flushed| {
+            drop_entry_to(&mut retired, pte, flushed);
+        })
     }
 }

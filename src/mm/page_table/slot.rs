@@ -14,7 +14,7 @@
 
 use super::{
     leaf::{Leaf, LockedLeaf, Sharers},
-    node::{Marks, Pin, Pmd, Seen},
+    node::{Marks, Pin, Pmd, SlotValue},
 };
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
@@ -58,7 +58,7 @@ pub(in crate::mm) struct LeafAt<'g> {
     pub(super) pmd: &'g Pmd,
     pub(super) i: usize,
     pin: Pin<'g>,
-    pub(super) seen: Seen<'g>,
+    pub(super) seen: SlotValue<'g>,
 }
 
 impl<'g> LeafAt<'g> {

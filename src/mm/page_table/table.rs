@@ -60,7 +60,7 @@ impl PageTable {
     }
     /// Makes a table pin of an epoch pin that was checked by [`pin`](Self::pin) before.
     #[inline]
-    pub(in crate::mm) fn checked<'g>(&self, guard: &'g Guard) -> Pin<'g> {
+    pub(super) fn checked<'g>(&self, guard: &'g Guard) -> Pin<'g> {
         Pin::checked(&self.epoch, guard)
     }
 

@@ -6,6 +6,7 @@ use crate::{
     ctx::Epoch,
     frame::{AccessBits, MemConfig, PhysMem},
     mm::entry::pte::{RawPte, Rights},
+    notifier::Flushed,
 };
 use std::{convert::Infallible, sync::Arc};
 
@@ -251,10 +252,14 @@ fn a_shared_leaf_is_left_whether_counted_or_not() {
         }
         assert_eq!(mem.mapcount(pfn), 1 + u32::from(counted));
         let mut gone = 0;
-        let left = table.leave(table.leaf(Vpn(7), pin).unwrap(), |pte| {
-            gone += 1;
-            mem.retired().unmap(pte.pfn(), AccessBits::default());
-        });
+        let left = table.leave(
+            table.leaf(Vpn(7), pin).unwrap(),
+            Flushed::of_no_space,
+            |pte, _| {
+                gone += 1;
+                mem.retired().unmap(pte.pfn(), AccessBits::default());
+            },
+        );
         assert_eq!(
             (left, gone, leaf(&table)),
             (true, i32::from(counted), false)
@@ -262,7 +267,11 @@ fn a_shared_leaf_is_left_whether_counted_or_not() {
         assert_eq!(mem.mapcount(pfn), 1);
         // The last sharer does not leave: it empties its own leaf.
         let last = child.leaf(Vpn(7), pin).unwrap();
-        assert!(!child.leave(last, |_| unreachable!("it is kept")));
+        assert!(
+            !child.leave(last, Flushed::of_no_space, |_, _| unreachable!(
+                "it is kept"
+            ))
+        );
         set(last, 7, RawPte::NONE);
         mem.retired().unmap(pfn, AccessBits::default());
         child.free_all(pin);

@@ -2,7 +2,7 @@
 
 use crate::mm::{entry::merged::is_merged, space::Mm};
 use crate::{
-    addr::{Pfn, TASK_PAGES, Vpn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     ctx::CallCx,
     rmap::walk_frame,
 };
@@ -18,9 +18,8 @@ impl Mm {
         lost
     }
     fn mapped(&self, cx: &mut CallCx<'_>) -> Vec<(Vpn, Pfn)> {
-        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
         let mut out = Vec::new();
-        self.for_each_entry(cx, all, |at, pte| {
+        self.for_each_entry(cx, VpnRange::TASK, |at, pte| {
             out.extend(pte.counted().map(|pfn| (at, pfn)))
         });
         out

@@ -37,12 +37,12 @@ pub(in crate::mm) enum MergeInto<'k, 'm> {
 
 impl Mm {
     /// Returns a reference on the private page at `at`, whatever rights its entry gives; `None` if
-    /// its frame cannot be merged.
+    /// its frame cannot be merged: huge pages of a pool are never split (`vma_ksm_compatible`).
     pub(in crate::mm) fn private_frame(&self, cx: &mut CallCx<'_>, at: Vpn) -> Option<Frame<'_>> {
         let mem = self.machine().mem();
         self.mapped_at(cx, at).filter(|frame| {
             let kind = FrameFlags::ANON | FrameFlags::SWAP_CACHE;
-            mem.flags(frame.pfn()) & kind == FrameFlags::ANON
+            mem.flags(frame.pfn()) & kind == FrameFlags::ANON && !mem.is_of_pool(frame.pfn())
         })
     }
 
@@ -173,7 +173,7 @@ impl Mm {
         };
         let mut window = lease.into_window(VpnRange::single(at), Event::Clear);
         let done = window.lock_ptes(at, |txn| {
-            let slot = txn.slot(at).filter(|s| s.raw().counted() == Some(pfn));
+            let slot = txn.entry(at).filter(|s| s.raw().counted() == Some(pfn));
             slot.is_some_and(f)
         });
         window.close();

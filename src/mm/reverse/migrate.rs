@@ -38,7 +38,8 @@ impl Mm {
     /// pages move, but for those that hold only zeros: these become the zero page.
     ///
     /// Returns `None` if no page is there, or if a reference beside the mappings is held, as by a
-    /// driver. Nothing changed then, but windows were opened.
+    /// driver. Nothing changed then, but windows were opened. A huge page of a pool stays, without
+    /// a window, as one of a size that the kernel does not move (`hugepage_migration_supported`).
     ///
     /// # Errors
     ///
@@ -69,6 +70,9 @@ impl Mm {
         let Some(frame) = self.mapped_at(cx, at) else {
             return Ok(None);
         };
+        if mem.is_of_pool(frame.pfn()) {
+            return Ok(None);
+        }
         match mem.flags(frame.pfn()).contains(FrameFlags::LARGE) {
             true => self.migrate_large(cx, frame),
             false => self.migrate_small(cx, frame),

@@ -86,7 +86,7 @@ impl Mm {
             };
             for at in txn.range().iter() {
                 if is_part(mem, txn.leaf(), at, head)
-                    && let Some(slot) = txn.slot(at)
+                    && let Some(slot) = txn.entry(at)
                     && let Some(pfn) = slot.raw().counted()
                 {
                     leave(slot, pfn, flags, size)?;

@@ -145,10 +145,8 @@ impl RmapTarget for Mm {
 impl Mm {
     /// Returns true if the entry at the spot maps the frame: a hint, read without a lock.
     fn has_frame(&self, cx: &mut RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> bool {
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
-        self.table
-            .leaf(spot.at, pin)
+        let view = self.table.view(cx);
+        view.leaf(spot.at)
             .is_some_and(|leaf| leaf.peek(spot.at).counted() == Some(pfn))
     }
     /// Opens a window over the spot's page, and runs `f` on its entry if that maps the frame.
@@ -162,7 +160,7 @@ impl Mm {
     ) {
         let mut window = Lease { mm: self, cx }.into_window(VpnRange::single(spot.at), event);
         window.lock_ptes(spot.at, |txn| {
-            if let Some(slot) = txn.slot(spot.at)
+            if let Some(slot) = txn.entry(spot.at)
                 && slot.raw().counted() == Some(pfn)
             {
                 f(slot);

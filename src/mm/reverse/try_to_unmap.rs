@@ -47,7 +47,7 @@ fn take_in<C: Context>(
     let flags = VmFlags::from_bits_retain(spot.flags);
     let done = window.lock_ptes(spot.at, |txn| {
         let huge = txn.leaf().is_huge();
-        match txn.slot(spot.at) {
+        match txn.entry(spot.at) {
             Some(slot) if slot.raw().counted() != Some(pfn) => Ok(()),
             // A huge page is unmapped as a whole or not at all. The caller has split the huge pages
             // that it saw.

@@ -41,7 +41,7 @@ pub(in crate::mm) enum Event {
 
 /// A message for the handler.
 #[derive(Debug)]
-pub(in crate::mm) enum Told {
+pub(in crate::mm) enum HandlerMessage {
     Fault(PageFault),
     Event(Event),
 }
@@ -135,15 +135,15 @@ impl Context {
     }
     /// Returns the oldest message that was not read: of an access, else of an event
     /// (`userfaultfd_ctx_read`).
-    pub(in crate::mm) fn read(&self) -> Option<Told> {
+    pub(in crate::mm) fn read(&self) -> Option<HandlerMessage> {
         let mut queue = self.queue.lock();
         if let Some(waiting) = queue.faults.iter_mut().find(|w| !w.is_read) {
             waiting.is_read = true;
-            return Some(Told::Fault(waiting.fault));
+            return Some(HandlerMessage::Fault(waiting.fault));
         }
         let event = queue.events.pop_front()?;
         queue.changing -= 1;
-        Some(Told::Event(event))
+        Some(HandlerMessage::Event(event))
     }
     /// Returns true if there is a message to read.
     pub(in crate::mm) fn has_message(&self) -> bool {
@@ -167,10 +167,16 @@ impl Context {
     pub(in crate::mm) fn is_changing(&self) -> bool {
         self.queue.lock().changing > 0
     }
-    /// Drops every message, and wakes every access.
-    pub(in crate::mm) fn close(&self) {
-        *self.queue.lock() = Queue::default();
+    /// Drops every message, and wakes every access. Returns the userfaultfds of children that no
+    /// handler has read about, and none will.
+    pub(in crate::mm) fn close(&self) -> Vec<Arc<Self>> {
+        let dropped = std::mem::take(&mut *self.queue.lock());
         self.woken.notify_all();
+        let unread = dropped.events.into_iter().filter_map(|event| match event {
+            Event::Fork(child) => Some(child),
+            _ => None,
+        });
+        unread.collect()
     }
 }
 

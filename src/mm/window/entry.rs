@@ -15,9 +15,10 @@ use crate::mm::{
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, rank},
     frame::{FrameFlags, PhysMem},
+    notifier::{Flushed, Flusher},
 };
+use std::cell::Cell;
 
 /// The locked part of one leaf table that lies in a window.
 pub struct PteTxn<'p> {
@@ -25,7 +26,9 @@ pub struct PteTxn<'p> {
     pub(super) mem: &'p PhysMem,
     pub(super) part: VpnRange,
     pub(super) pin: Pin<'p>,
-    pub(super) _cx: Cx<'p, rank::Ptl, Atomic>,
+    pub(super) flusher: Flusher<'p>,
+    /// Set if entries may have lost rights that are not flushed yet.
+    pub(super) owes: Cell<bool>,
 }
 
 /// One entry in a window, under the page-table lock.
@@ -44,25 +47,47 @@ pub struct PteSlot<'s> {
     leaf: &'s LockedLeaf<'s>,
     mem: &'s PhysMem,
     at: Vpn,
+    flusher: Flusher<'s>,
+    owes: &'s Cell<bool>,
 }
 
 impl<'p> PteTxn<'p> {
     /// The entry of `vpn`; `None` unless that page is in the window and in this leaf.
+    ///
+    /// A huge page of a pool has one entry on Linux, never a part of it: `None` as well. The calls
+    /// on its mapping change such a page.
     pub fn slot(&mut self, vpn: Vpn) -> Option<PteSlot<'_>> {
-        self.part.contains(vpn).then_some(PteSlot {
+        self.entry(vpn).filter(|slot| !slot.is_of_pool())
+    }
+    /// Visits every entry of this leaf that lies in the window and is not empty, but those of huge
+    /// pages of a pool.
+    pub fn for_each(&mut self, mut f: impl FnMut(PteSlot<'_>)) {
+        self.each_entry(|slot| {
+            if !slot.is_of_pool() {
+                f(slot);
+            }
+        });
+    }
+    /// The entry of `vpn`, of any page; `None` unless that page is in the window and in this leaf.
+    pub(in crate::mm) fn entry(&mut self, vpn: Vpn) -> Option<PteSlot<'_>> {
+        self.part.contains(vpn).then(|| PteSlot {
             leaf: &self.leaf,
             mem: self.mem,
             at: vpn,
+            flusher: self.flusher.reborrow(),
+            owes: &self.owes,
         })
     }
     /// Visits every entry of this leaf that lies in the window and is not empty.
-    pub fn for_each(&mut self, mut f: impl FnMut(PteSlot<'_>)) {
+    pub(in crate::mm) fn each_entry(&mut self, mut f: impl FnMut(PteSlot<'_>)) {
         for at in self.part.iter() {
             if !self.leaf.get(at).is_none() {
                 f(PteSlot {
                     leaf: &self.leaf,
                     mem: self.mem,
                     at,
+                    flusher: self.flusher.reborrow(),
+                    owes: &self.owes,
                 });
             }
         }
@@ -70,8 +95,33 @@ impl<'p> PteTxn<'p> {
     pub(in crate::mm) fn mem(&self) -> &'p PhysMem {
         self.mem
     }
+    /// The leaf, whose entries may be changed: lost rights are flushed before it is unlocked.
     pub(in crate::mm) fn leaf(&self) -> &LockedLeaf<'p> {
+        self.owes.set(true);
         &self.leaf
+    }
+    /// Takes entries of `part` out of the leaf: `left` returns the entry that stays in the place of
+    /// one, or `None` if that stays itself. `gone` gets each that was taken, after a flush, and so
+    /// may give its frame up.
+    // Always: the loop over a leaf is then made for each caller.
+    #[inline(always)]
+    pub(in crate::mm) fn remove(
+        &mut self,
+        part: VpnRange,
+        left: impl Fn(RawPte) -> Option<RawPte>,
+        mut gone: impl FnMut(RawPte, Flushed<'_>),
+    ) {
+        if let Some(flushed) = self.flusher.nothing_cached() {
+            return self.leaf.replace_if(part, left, |pte| gone(pte, flushed));
+        }
+        let mut debt = FlushDebt::new(part);
+        self.leaf.replace_if(part, left, |pte| debt.owe(pte));
+        debt.pay(&mut self.flusher, gone);
+    }
+    /// Returns the leaf, and the right to flush.
+    pub(in crate::mm) fn parts(&mut self) -> (&LockedLeaf<'p>, Flusher<'_>) {
+        self.owes.set(true);
+        (&self.leaf, self.flusher.reborrow())
     }
     /// The epoch pin that the walk runs under.
     pub(in crate::mm) fn pin(&self) -> Pin<'p> {
@@ -80,6 +130,46 @@ impl<'p> PteTxn<'p> {
     /// The pages of the window that this leaf maps.
     pub fn range(&self) -> VpnRange {
         self.part
+    }
+}
+
+/// Rights that entries have lost are flushed before the leaf is unlocked.
+impl Drop for PteTxn<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.owes.get() {
+            // The leaf may have changed beside the part as well.
+            let all = VpnRange::block_of(self.part.start());
+            let _no_frame_goes = self.flusher.flush(all);
+        }
+    }
+}
+
+/// Entries that were taken out of a leaf. Their frames may go once the secondary TLBs are flushed.
+#[must_use = "pay it: the frames are not given up before"]
+struct FlushDebt {
+    range: VpnRange,
+    ptes: Vec<RawPte>,
+    present: bool,
+}
+
+impl FlushDebt {
+    fn new(range: VpnRange) -> Self {
+        let (ptes, present) = (Vec::new(), false);
+        Self {
+            range,
+            ptes,
+            present,
+        }
+    }
+    fn owe(&mut self, pte: RawPte) {
+        self.present |= pte.is_present();
+        self.ptes.push(pte);
+    }
+    /// Flushes once for all entries, and passes them on.
+    fn pay(self, flusher: &mut Flusher<'_>, mut gone: impl FnMut(RawPte, Flushed<'_>)) {
+        let flushed = flusher.flush_if(self.present, self.range);
+        self.ptes.into_iter().for_each(|pte| gone(pte, flushed));
     }
 }
 
@@ -95,6 +185,11 @@ impl<'s> PteSlot<'s> {
     pub(in crate::mm) fn raw(&self) -> RawPte {
         self.leaf.get(self.at)
     }
+    /// Returns true if the entry is part of a huge page of a pool.
+    fn is_of_pool(&self) -> bool {
+        let mapped = self.raw().counted();
+        mapped.is_some_and(|pfn| self.mem.is_of_pool(pfn))
+    }
     /// Empties the entry and returns its contents; `None` if it was empty.
     pub fn clear(self) -> Option<RemovedPte<'s>> {
         let pte = self.raw();
@@ -102,7 +197,16 @@ impl<'s> PteSlot<'s> {
             return None;
         }
         self.put(RawPte::NONE);
-        Some(RemovedPte::new(pte, self.mem))
+        Some(self.removed(pte))
+    }
+    /// Returns the contents of this entry, which was changed, after a flush (`ptep_clear_flush`).
+    fn removed(self, pte: RawPte) -> RemovedPte<'s> {
+        let (mem, range) = (self.mem, VpnRange::single(self.at));
+        RemovedPte::new(pte, mem, self.flusher.into_flushed(pte.is_present(), range))
+    }
+    /// Flushes this entry, which has lost a right, before anything relies on that.
+    fn flush(&mut self) {
+        let _no_frame_goes = self.flusher.flush(VpnRange::single(self.at));
     }
     /// Changes this entry alone: a leaf that was marked huge has small entries from now on. Else a
     /// look-up of the huge page would take the first entry's frame and rights for all of them.
@@ -116,26 +220,28 @@ impl<'s> PteSlot<'s> {
     /// `pte`.
     pub(in crate::mm) fn take(self, pte: RawPte, left: RawPte) -> Option<RemovedPte<'s>> {
         self.put(left);
-        Some(RemovedPte::new(pte, self.mem))
+        Some(self.removed(pte))
     }
     /// Removes write permission and returns whether it was set.
-    pub fn write_protect(self) -> bool {
+    pub fn write_protect(mut self) -> bool {
         let pte = self.raw();
         let was = pte.is_present() && pte.may_write();
         if was {
             self.lose_write(pte);
             self.put(pte.wrprotect());
+            self.flush();
         }
         was
     }
     /// Removes write permission and the dirty mark, so that the next store faults
     /// (`page_vma_mkclean_one`).
-    pub(in crate::mm) fn write_protect_clean(self) {
+    pub(in crate::mm) fn write_protect_clean(mut self) {
         let pte = self.raw();
         if let Some(pfn) = pte.counted().filter(|_| pte.is_dirty()) {
             self.mem.set_flags(pfn, FrameFlags::DIRTY);
         }
         self.put(pte.wrprotect().mkclean());
+        self.flush();
     }
     /// Replaces the entry by `pte`, of the same page, with these rights. An entry that is not
     /// present notes the rights that its page will come back with.
@@ -145,6 +251,7 @@ impl<'s> PteSlot<'s> {
             false => pte.reprotected(rights.write),
         };
         if new != self.raw() {
+            self.owes.set(true);
             self.leaf.set(self.at, new);
         }
     }
@@ -159,10 +266,11 @@ impl<'s> PteSlot<'s> {
     pub(in crate::mm) fn replace(self, new: RawPte) -> Option<RemovedPte<'s>> {
         let pte = self.raw();
         self.put(new);
-        (!pte.is_none()).then(|| RemovedPte::new(pte, self.mem))
+        (!pte.is_none()).then(|| self.removed(pte))
     }
     /// Changes marks or rights of the page that is mapped: no reference is dropped.
     pub(in crate::mm) fn set(self, pte: RawPte) {
+        self.owes.set(true);
         self.leaf.set(self.at, pte);
     }
     pub(in crate::mm) fn mem(&self) -> &'s PhysMem {

@@ -38,9 +38,9 @@ use super::{
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
-    notifier::{Event, OpenWindow, WouldBlock},
+    notifier::{Event, Flusher, OpenWindow, WouldBlock},
 };
-use std::convert::Infallible;
+use std::{cell::Cell, convert::Infallible};
 
 /// The right to open invalidation windows: it proves that a lock is held which keeps the mappings
 /// of one address space stable.
@@ -304,14 +304,15 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
         range: VpnRange,
         f: impl FnMut(&mut PteTxn<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.leaves_or(range, |_, _, _| Ok(false), f)
+        self.leaves_or(range, |_, _, _, _| Ok(false), f)
     }
     /// Visits the leaf tables of `range` as [`leaves_in`](Self::leaves_in) does, but first offers
-    /// each, unlocked and perhaps shared, to `instead`: a leaf for which that returns true is done.
+    /// each, unlocked and perhaps shared, to `instead`: a leaf for which that returns true is done,
+    /// and is flushed.
     pub(in crate::mm) fn leaves_or<E>(
         &mut self,
         range: VpnRange,
-        mut instead: impl FnMut(VpnRange, LeafAt<'_>, Pin<'_>) -> Result<bool, E>,
+        mut instead: impl FnMut(VpnRange, LeafAt<'_>, Pin<'_>, Flusher<'_>) -> Result<bool, E>,
         mut f: impl FnMut(&mut PteTxn<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mm = self.mm;
@@ -323,7 +324,9 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
         let (guard, mut cx) = pinned.parts();
         let pin = mm.table.pin(guard);
         mm.table.leaves(range, pin, |part, leaf| {
-            if instead(part, leaf, pin)? {
+            let mut flusher = Flusher::new(&mm.tlbs, cx.descend());
+            if instead(part, leaf, pin, flusher.reborrow())? {
+                let _no_frame_goes = flusher.flush(part);
                 return Ok(());
             }
             // A leaf that was taken out of its slot meanwhile has no entries.
@@ -335,7 +338,8 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
                 mem: mm.machine().mem(),
                 part,
                 pin,
-                _cx: cx.descend(),
+                flusher,
+                owes: Cell::new(false),
             })
         })
     }
@@ -359,20 +363,28 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
     pub(in crate::mm) fn free_tables(&mut self, range: VpnRange, bounds: Bounds) {
         let mm = self.mm;
         let (_, mut cx) = self.core.split();
-        let pinned = cx.pin();
-        mm.table
-            .free_range(range, bounds, mm.table.pin(pinned.guard()));
+        let mut pinned = cx.pin();
+        let (guard, mut cx) = pinned.parts();
+        mm.table.free_range(range, bounds, mm.table.pin(guard));
+        // The tables are unhooked, and the pin keeps them until a device's walk cannot meet them.
+        let _no_frame_goes = Flusher::new(&mm.tlbs, cx.descend()).flush(range);
+    }
+    /// Flushes `range`, of whose entries some have moved.
+    pub(in crate::mm) fn flush(&mut self, range: VpnRange) {
+        let mm = self.mm;
+        let (_, mut cx) = self.core.split();
+        let mut cx = cx.non_blocking();
+        let _no_frame_goes = Flusher::new(&mm.tlbs, cx.descend()).flush(range);
     }
     /// Frees the leaves that lie wholly in `range` and have no entry left
     /// (`reclaim_pt_is_enabled`).
     pub(in crate::mm) fn free_empty_leaves(&mut self, range: VpnRange) {
         let mm = self.mm;
         let (_, mut cx) = self.core.split();
-        let pinned = cx.pin();
-        let pin = mm.table.pin(pinned.guard());
+        let view = mm.table.view(&mut cx);
         let mut at = range.start().align_up(PMD_PAGES);
         while at.plus(PMD_PAGES) <= range.end() {
-            mm.table.free_if_empty(at, pin);
+            mm.table.free_if_empty(at, view.pin());
             at = at.plus(PMD_PAGES);
         }
     }

@@ -4,7 +4,10 @@
 //! window over all of them, as Linux does (`__split_huge_pmd`).
 
 use super::InvalidationWindow;
-use crate::mm::page_table::split_leaf;
+use crate::mm::{
+    entry::{pte::RawPte, release::drop_entry},
+    page_table::split_leaf,
+};
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::Sleepable,
@@ -35,9 +38,20 @@ impl InvalidationWindow<'_, Sleepable> {
     /// Splits the mapping of a huge page at `at`, if there is one, in this window, which covers it.
     pub(in crate::mm) fn split_huge(&mut self, at: Vpn) {
         let mem = self.mm.machine().mem();
-        let emptied = self.lock_ptes(at, |txn| split_leaf(mem, txn.leaf()));
+        let block = VpnRange::block_of(at);
+        let emptied = self.lock_ptes(at, |txn| {
+            let emptied = split_leaf(mem, txn.leaf());
+            if emptied {
+                txn.remove(
+                    block,
+                    |_| Some(RawPte::NONE),
+                    |pte, flushed| drop_entry(mem, pte, flushed),
+                );
+            }
+            emptied
+        });
         if emptied == Some(true) {
-            self.free_empty_leaves(VpnRange::block_of(at));
+            self.free_empty_leaves(block);
         }
     }
 }

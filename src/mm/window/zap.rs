@@ -9,6 +9,7 @@ use crate::{
     addr::VpnRange,
     ctx::{Context, Sleepable},
     frame::{FrameFlags, PhysMem},
+    notifier::Flusher,
 };
 use smallvec::SmallVec;
 use std::convert::Infallible;
@@ -94,15 +95,17 @@ impl<C: Context> InvalidationWindow<'_, C> {
     pub(in crate::mm) fn zap_whole(&mut self, range: VpnRange, what: Zap) {
         let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
         let mm = self.mm;
-        let left = |part: VpnRange, leaf: LeafAt<'_>, _: Pin<'_>| {
-            Ok(what == Zap::Mapping && mm.table.give_up_shared(part, leaf))
+        let left = |part: VpnRange, leaf: LeafAt<'_>, _: Pin<'_>, flusher: Flusher<'_>| {
+            let flush = || flusher.into_flushed(true, part);
+            Ok(what == Zap::Mapping && mm.table.give_up_shared(part, leaf, flush))
         };
         let Ok(()) = self.leaves_or(range, left, |txn| {
             let mut retired = txn.mem.retired();
-            txn.leaf.replace_if(
-                txn.part,
-                |pte| what.leaves(pte, txn.mem),
-                |pte| drop_entry_to(&mut retired, pte),
+            let (mem, part) = (txn.mem, txn.part);
+            txn.remove(
+                part,
+                |pte| what.leaves(pte, mem),
+                |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
             );
             drop(retired);
             if txn.leaf.is_huge() && txn.leaf.is_empty() {
@@ -122,15 +125,16 @@ impl<C: Context> InvalidationWindow<'_, C> {
                 restore_reserve(txn.mem, &txn.leaf, txn.part);
             }
             let mut retired = txn.mem.retired();
-            txn.leaf.replace_if(
-                txn.part,
-                |pte| what.leaves(pte, txn.mem),
-                |pte| drop_entry_to(&mut retired, pte),
+            let (mem, part) = (txn.mem, txn.part);
+            txn.remove(
+                part,
+                |pte| what.leaves(pte, mem),
+                |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
             );
             drop(retired);
             txn.leaf.set_huge(false);
             if txn.leaf.is_empty() {
-                huge.push(txn.part);
+                huge.push(part);
             }
         });
         self.free_huge_leaves(huge);

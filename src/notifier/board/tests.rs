@@ -1,6 +1,6 @@
 //! Verdicts are exact, and no ticket or window is left behind.
 
-use super::{Board, Verdict};
+use super::{Board, TicketVerdict};
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     notifier::blocks::NARROW,
@@ -23,33 +23,33 @@ fn tickets(board: &Board) -> usize {
 fn open_is_busy_closed_is_stale_elsewhere_is_current() {
     for wide in [0, PMD_PAGES * NARROW] {
         let board = Board::default();
-        let drawn = [9, 10, 19, 20, 20 + wide].map(|n| board.draw(Vpn(n)));
-        let busy = board.draw(Vpn(19));
+        let drawn = [9, 10, 19, 20, 20 + wide].map(|n| board.draw(at(n)));
+        let busy = board.draw(at(19));
         let window = range(10, 20 + wide);
         board.begin(window);
-        assert_eq!(busy.verdict(at(19)), Verdict::Busy);
+        assert_eq!(busy.verdict(at(19)), TicketVerdict::Busy);
         assert_eq!(
-            board.draw(Vpn(20 + wide)).verdict(at(20 + wide)),
-            Verdict::Current
+            board.draw(at(20 + wide)).verdict(at(20 + wide)),
+            TicketVerdict::Current
         );
         board.end(window);
         let inside = if wide > 0 {
-            Verdict::Stale
+            TicketVerdict::Stale
         } else {
-            Verdict::Current
+            TicketVerdict::Current
         };
         let want = [
-            Verdict::Current,
-            Verdict::Stale,
-            Verdict::Stale,
+            TicketVerdict::Current,
+            TicketVerdict::Stale,
+            TicketVerdict::Stale,
             inside,
-            Verdict::Current,
+            TicketVerdict::Current,
         ];
         assert_eq!(
             drawn.map(|d| (d.at.0, d)).map(|(n, d)| d.verdict(at(n))),
             want
         );
-        assert_eq!(board.draw(Vpn(19)).verdict(at(19)), Verdict::Current);
+        assert_eq!(board.draw(at(19)).verdict(at(19)), TicketVerdict::Current);
         assert_eq!(tickets(&board), 0);
     }
 }
@@ -57,15 +57,15 @@ fn open_is_busy_closed_is_stale_elsewhere_is_current() {
 #[test]
 fn windows_elsewhere_make_nobody_try_again_however_many() {
     let board = Board::default();
-    let (page, block, hit) = (board.draw(Vpn(5)), board.draw(Vpn(5)), board.draw(Vpn(100)));
+    let (page, block, hit) = (board.draw(at(5)), board.draw(at(5)), board.draw(at(100)));
     for n in 0..1000 {
         board.begin(at(100 + n));
         board.end(at(100 + n));
     }
-    assert_eq!(page.verdict(at(5)), Verdict::Current);
+    assert_eq!(page.verdict(at(5)), TicketVerdict::Current);
     // A verdict on all pages of a huge page is another one.
-    assert_eq!(block.verdict(range(0, PMD_PAGES)), Verdict::Stale);
-    assert_eq!(hit.verdict(at(100)), Verdict::Stale);
+    assert_eq!(block.verdict(range(0, PMD_PAGES)), TicketVerdict::Stale);
+    assert_eq!(hit.verdict(at(100)), TicketVerdict::Stale);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn nested_windows_end_in_any_order() {
     board.begin(a);
     board.begin(b);
     board.end(a);
-    assert_eq!(board.draw(Vpn(3)).verdict(at(3)), Verdict::Busy);
+    assert_eq!(board.draw(at(3)).verdict(at(3)), TicketVerdict::Busy);
     board.end(b);
     assert_eq!(board.open(), 0);
     board.wait_idle(a);
@@ -84,7 +84,7 @@ fn nested_windows_end_in_any_order() {
 #[test]
 fn a_ticket_that_is_dropped_leaves_nothing() {
     let board = Board::default();
-    drop((board.draw(Vpn(1)), board.draw(Vpn(1))));
+    drop((board.draw(at(1)), board.draw(at(1))));
     assert_eq!(tickets(&board), 0);
 }
 
@@ -134,19 +134,24 @@ proptest! {
                     board.end(gone);
                     plain.closed.push(gone);
                 }
-                3 | 4 => out.push((board.draw(Vpn(a)), a, plain.closed.len())),
+                3 | 4 => {
+                    // One page, or pages up to the end of the block at most.
+                    let left = PMD_PAGES - a % PMD_PAGES;
+                    let pages = range(a, a + 1 + if what == 3 { 0 } else { len % left });
+                    out.push((board.draw(pages), pages, plain.closed.len()));
+                }
                 5 if !out.is_empty() => {
                     let n = usize::try_from(len).unwrap() % out.len();
-                    let (drawn, a, since) = out.swap_remove(n);
-                    let block = a / PMD_PAGES * PMD_PAGES;
-                    let asked = if len % 2 == 0 { at(a) } else { range(block, block + PMD_PAGES) };
+                    let (drawn, pages, since) = out.swap_remove(n);
+                    let asked = if len % 2 == 0 { pages } else { VpnRange::block_of(pages.start()) };
                     let want = if plain.open.iter().any(|o| o.overlaps(asked)) {
-                        Verdict::Busy
+                        TicketVerdict::Busy
                     } else if plain.closed[since..].iter().any(|c| c.overlaps(asked)) {
-                        Verdict::Stale
+                        TicketVerdict::Stale
                     } else {
-                        Verdict::Current
+                        TicketVerdict::Current
                     };
+                    prop_assert_eq!(drawn.look(asked), want);
                     prop_assert_eq!(drawn.verdict(asked), want);
                 }
                 _ => {}

@@ -10,7 +10,7 @@ use super::{
     text::{arguments, unescape},
 };
 use crate::file::{FallocateMode, Seals};
-use crate::mm::{MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot};
+use crate::mm::{MapFlags, MlockFlags, MlockallFlags, MremapArgs, MremapFlags, MsyncFlags, Prot};
 
 /// The target of a pointer to characters.
 enum Text {
@@ -177,13 +177,13 @@ impl Call {
         })
     }
     fn mremap(args: &Args<'_>) -> Result<Self, String> {
-        Ok(Self::Mremap {
+        Ok(Self::Mremap(MremapArgs {
             addr: args.number(0)?,
             old_len: args.number(1)?,
             new_len: args.number(2)?,
             flags: MremapFlags::from_bits_retain(args.long(3)?),
             new_addr: args.number_or_0(4)?,
-        })
+        }))
     }
     /// Parses `clone`, whose flags are among its arguments, and `clone3`, whose flags are in a
     /// structure.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     ctx::CallCx,
-    mm::{Advice, MapFlags, Mm, MremapArgs, Prot},
+    mm::{Advice, MapFlags, Mm, Prot},
 };
 
 /// Errors of files: kinds, rights, seals, leases, drivers.
@@ -66,10 +66,10 @@ pub(super) fn failed(
                 && matches!(map_args(files, objects, call, returned), Some(Ok(args))
                     if mm.would_map_at(cx, &args).is_ok())
         }
-        Call::Mremap { .. } => {
-            let growing = remap_args(call).filter(|args| args.new_len > args.old_len);
-            ["ENOMEM", "EAGAIN"].contains(&&**errno)
-                && growing.is_some_and(|args| mm.would_remap_to(cx, args).is_ok())
+        Call::Mremap(args) => {
+            args.new_len > args.old_len
+                && among(&["ENOMEM", "EAGAIN"])
+                && mm.would_remap_to(cx, args).is_ok()
         }
         Call::Shmat { .. } => {
             let args = attach_args(objects, call, returned);
@@ -91,27 +91,6 @@ pub(super) fn failed(
         Call::NameMemory { .. } => true,
         _ => false,
     }
-}
-
-/// Arguments of `mremap`.
-pub(super) fn remap_args(call: &Call) -> Option<MremapArgs> {
-    let Call::Mremap {
-        addr,
-        old_len,
-        new_len,
-        flags,
-        new_addr,
-    } = *call
-    else {
-        return None;
-    };
-    Some(MremapArgs {
-        addr,
-        old_len,
-        new_len,
-        flags,
-        new_addr,
-    })
 }
 
 /// Returns true if this error of an `mmap` comes from its file, from limits or from the size of

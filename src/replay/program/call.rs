@@ -2,7 +2,7 @@
 
 use super::{strace_words::value, text::unescape};
 use crate::file::{FallocateMode, Seals};
-use crate::mm::{MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot};
+use crate::mm::{MapFlags, MlockFlags, MlockallFlags, MremapArgs, MsyncFlags, Prot};
 
 /// A descriptor in the form of `strace -y`: `3</path>`, `3</path>(deleted)`; a closed one is a
 /// number alone.
@@ -49,13 +49,7 @@ pub enum Call {
         len: u64,
         prot: Prot,
     },
-    Mremap {
-        addr: u64,
-        old_len: u64,
-        new_len: u64,
-        flags: MremapFlags,
-        new_addr: u64,
-    },
+    Mremap(MremapArgs),
     RemapFilePages {
         addr: u64,
         len: u64,

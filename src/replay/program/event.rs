@@ -6,7 +6,7 @@
 
 use super::{
     call::{Call, Returned},
-    faults::Fault,
+    faults::RecordedFault,
     strace::{Body, Line, shorten},
 };
 use std::collections::BTreeSet;
@@ -26,12 +26,12 @@ pub enum What {
     /// A thread ended.
     Ended,
     /// A thread took a page fault.
-    Fault(Fault),
+    Fault(RecordedFault),
 }
 
 /// An event of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct ProgramEvent {
     /// The begin, in ns.
     pub start: u64,
     /// The latest time of the effect, in ns.
@@ -46,13 +46,16 @@ pub struct Event {
 
 /// Returns the events of a recording in the order of their effects; the error is a line of the
 /// calls and a reason.
-pub(super) fn events(lines: &[Line], faults: &[Fault]) -> Result<Vec<Event>, (usize, String)> {
+pub(super) fn events(
+    lines: &[Line],
+    faults: &[RecordedFault],
+) -> Result<Vec<ProgramEvent>, (usize, String)> {
     let births = Births::new(lines, faults);
     let mut out = Vec::with_capacity(lines.len() + faults.len());
     for line in lines {
         out.push(event(line, &births).map_err(|why| (line.line, why))?);
     }
-    out.extend(faults.iter().enumerate().map(|(n, fault)| Event {
+    out.extend(faults.iter().enumerate().map(|(n, fault)| ProgramEvent {
         start: fault.at,
         at: fault.at,
         line: n + 1,
@@ -60,7 +63,7 @@ pub(super) fn events(lines: &[Line], faults: &[Fault]) -> Result<Vec<Event>, (us
         what: What::Fault(*fault),
     }));
     // No thread acts before its birth.
-    let is_birth = |e: &Event| {
+    let is_birth = |e: &ProgramEvent| {
         matches!(
             &e.what,
             What::Call {
@@ -73,8 +76,8 @@ pub(super) fn events(lines: &[Line], faults: &[Fault]) -> Result<Vec<Event>, (us
     Ok(out)
 }
 
-fn event(line: &Line, births: &Births) -> Result<Event, String> {
-    let mut event = Event {
+fn event(line: &Line, births: &Births) -> Result<ProgramEvent, String> {
+    let mut event = ProgramEvent {
         start: line.start,
         at: line.end,
         line: line.line,
@@ -103,7 +106,7 @@ fn event(line: &Line, births: &Births) -> Result<Event, String> {
 struct Births(BTreeSet<(u32, u64)>);
 
 impl Births {
-    fn new(lines: &[Line], faults: &[Fault]) -> Self {
+    fn new(lines: &[Line], faults: &[RecordedFault]) -> Self {
         let calls = lines.iter().map(|l| (l.tid, l.start));
         let faults = faults.iter().map(|f| (f.tid, f.at));
         Self(calls.chain(faults).collect())

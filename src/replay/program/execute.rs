@@ -1,10 +1,9 @@
 //! The execution of one recorded call, by the rules of this library.
 
 use super::{
-    believe::remap_args,
     call::{Call, Returned},
     files::{Descriptors, Objects},
-    place::{Asked, attach_args, map_args},
+    place::{CheckedArgs, attach_args, map_args},
 };
 use crate::{
     ctx::CallCx,
@@ -29,7 +28,7 @@ pub(super) fn execute(
             let args = map_args(files.0, files.1, call, returned)?;
             args.and_then(|args| mm.mmap(cx, &args).map_err(|e| e.errno()))
         }
-        Call::Mremap { .. } => mm.mremap(cx, remap_args(call)?).map_err(|e| e.errno()),
+        Call::Mremap(args) => mm.mremap(cx, args).map_err(|e| e.errno()),
         Call::Brk { addr } => Ok(mm.brk(cx, addr)),
         Call::Ftruncate { .. } | Call::Fallocate { .. } | Call::AddSeals { .. } => {
             return on_file(cx, files.0, call);
@@ -132,7 +131,7 @@ fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Result<u64,
 }
 
 /// `shmat`: a shared mapping of the whole segment, through an open file of its own.
-fn attach(cx: &mut CallCx<'_>, mm: &Mm, args: Option<Asked>) -> CallResult {
+fn attach(cx: &mut CallCx<'_>, mm: &Mm, args: Option<CheckedArgs>) -> CallResult {
     Some(args?.and_then(|args| {
         mm.mmap(cx, &args).map_err(|e| match e.errno() {
             Errno::EEXIST => Errno::EINVAL,
@@ -168,7 +167,7 @@ pub(super) fn correct(
     theirs: Option<u64>,
 ) {
     let (len, new_addr) = match *call {
-        Call::Mmap { len, .. } | Call::Mremap { new_len: len, .. } => (len, theirs),
+        Call::Mmap { len, .. } | Call::Mremap(MremapArgs { new_len: len, .. }) => (len, theirs),
         _ => return,
     };
     let (Some(addr), Some(new_addr)) = (mine, new_addr) else {

@@ -4,7 +4,7 @@ use super::files::Descriptors;
 use crate::{
     ctx::CallCx,
     mm::Mm,
-    replay::limits::{Limits, beyond},
+    replay::limits::{ReplayLimits, beyond},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -78,7 +78,7 @@ impl Family {
         cx: &mut CallCx<'_>,
         parent: Task,
         (vm, files): (bool, bool),
-        limits: &Limits,
+        limits: &ReplayLimits,
     ) -> Option<String> {
         let most = limits.processes;
         if !vm && self.spaces.len() >= most || !files && self.tables.len() >= most {

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// The access of a page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FaultKind {
     /// A load.
     Read,
     /// A store.
@@ -16,7 +16,7 @@ pub enum Kind {
 
 /// A page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct RecordedFault {
     /// The process.
     pub pid: u32,
     /// The thread.
@@ -24,7 +24,7 @@ pub struct Fault {
     /// The time, in ns.
     pub at: u64,
     /// The access.
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// The address.
     pub addr: u64,
 }
@@ -34,11 +34,11 @@ pub struct Fault {
 /// # Errors
 ///
 /// Number, from 1, and reason of the first line that is no fault.
-pub fn parse(text: &str) -> Result<Vec<Fault>, (usize, String)> {
+pub fn parse(text: &str) -> Result<Vec<RecordedFault>, (usize, String)> {
     let rows = text.lines().enumerate();
     rows.filter(|(_, row)| !row.trim().is_empty())
         .map(|(n, row)| {
-            Fault::parse(row).ok_or_else(|| {
+            RecordedFault::parse(row).ok_or_else(|| {
                 let why = "not PID TID TIME read|write|exec ADDRESS";
                 (n + 1, why.to_owned())
             })
@@ -46,16 +46,16 @@ pub fn parse(text: &str) -> Result<Vec<Fault>, (usize, String)> {
         .collect()
 }
 
-impl Fault {
+impl RecordedFault {
     fn parse(row: &str) -> Option<Self> {
         let mut text = Text(row);
         let pid = u32::try_from(decimal(text.word()?)?).ok()?;
         let tid = u32::try_from(decimal(text.word()?)?).ok()?;
         let at = time(text.word()?)?;
         let kind = match text.word()? {
-            "read" => Kind::Read,
-            "write" => Kind::Write,
-            "exec" => Kind::Exec,
+            "read" => FaultKind::Read,
+            "write" => FaultKind::Write,
+            "exec" => FaultKind::Exec,
             _ => return None,
         };
         let addr = hexadecimal(text.word()?.strip_prefix("0x")?)?;
@@ -70,12 +70,12 @@ impl Fault {
 }
 
 /// The line of the fault in `faults.txt`.
-impl fmt::Display for Fault {
+impl fmt::Display for RecordedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            Kind::Read => "read",
-            Kind::Write => "write",
-            Kind::Exec => "exec",
+            FaultKind::Read => "read",
+            FaultKind::Write => "write",
+            FaultKind::Exec => "exec",
         };
         let (seconds, ns) = (self.at / 1_000_000_000, self.at % 1_000_000_000);
         let Self { pid, tid, addr, .. } = self;

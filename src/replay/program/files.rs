@@ -8,7 +8,7 @@ use crate::{
     addr::PAGE_SIZE,
     error::ObjectError,
     file::{
-        Device, DiskFile, File, FileMode, Host, HugetlbFile, MAX_SIZE, MemStore, MemoryObject,
+        DeviceFile, DiskFile, File, FileMode, Host, HugetlbFile, MAX_SIZE, MemStore, MemoryObject,
         SecretMem, Shmem,
     },
     frame::HugeSize,
@@ -134,7 +134,7 @@ impl Objects {
         let in_memory = self.in_memory.contains(path)
             || ["/dev/shm/", "/memfd:"].iter().any(|p| path.starts_with(p));
         if path == "/dev/zero" {
-            return Ok(Device::zero(host));
+            return Ok(DeviceFile::zero(host));
         }
         Ok(if in_memory {
             Shmem::new(host, name, UNKNOWN, 0)?

@@ -3,16 +3,16 @@
 use super::{
     believe,
     call::{Call, Returned},
-    event::{Event, What},
+    event::{ProgramEvent, What},
     execute::{correct, execute},
     family::{Family, SpaceId, Task},
-    faults::{Fault, Kind},
+    faults::{FaultKind, RecordedFault},
     files::Objects,
     image, layouts,
     load::{CALLS, FAULTS, Program},
     order::Order,
     race,
-    verdict::{Differing, Outcome, Process, Verdict, equal},
+    verdict::{Differing, LayoutVerdict, Process, ProgramOutcome, equal},
     watch::{Watch, Who},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     ctx::CallCx,
     mm::{Machine, Mm},
     replay::{
-        limits::{self, Limits},
+        limits::{self, ReplayLimits},
         work::Work,
     },
 };
@@ -31,12 +31,12 @@ pub(super) type Place = (&'static str, usize);
 
 pub(super) struct Follower<'p> {
     machine: Arc<Machine>,
-    limits: &'p Limits,
+    limits: &'p ReplayLimits,
     program: &'p Program,
     watch: &'p mut dyn Watch,
     family: Family,
     objects: Objects,
-    outcome: Outcome,
+    outcome: ProgramOutcome,
     /// The initial layouts of programs, by the line of their `execve`.
     initial: BTreeMap<usize, &'p [super::maps::Row]>,
     /// Processes whose final layout was recorded while other threads still ran, and did not fit
@@ -49,14 +49,14 @@ impl<'p> Follower<'p> {
         machine: &Arc<Machine>,
         program: &'p Program,
         watch: &'p mut dyn Watch,
-        limits: &'p Limits,
+        limits: &'p ReplayLimits,
     ) -> Self {
         let rows = program.initial.values().chain(program.finals.values());
         let mut family = Family::default();
         family.begin(program.first);
         let processes = program.finals.iter().map(|(&pid, rows)| Process {
             pid,
-            verdict: Verdict::NoEnd,
+            verdict: LayoutVerdict::NoEnd,
             linux: rows.iter().filter(|r| !r.is_special()).cloned().collect(),
             emmu: Vec::new(),
         });
@@ -67,10 +67,10 @@ impl<'p> Follower<'p> {
             watch,
             family,
             objects: Objects::new(machine, rows.flatten()),
-            outcome: Outcome {
+            outcome: ProgramOutcome {
                 name: program.name.clone(),
                 processes: processes.collect(),
-                ..Outcome::default()
+                ..ProgramOutcome::default()
             },
             initial: layouts::by_execve(program),
             pending: Vec::new(),
@@ -82,7 +82,7 @@ impl<'p> Follower<'p> {
         &mut self,
         cx: &mut CallCx<'_>,
         now: &Cell<Place>,
-    ) -> Result<Outcome, String> {
+    ) -> Result<ProgramOutcome, String> {
         let mut order = Order::new(&self.program.events);
         let mut done = Ok(());
         while let (Ok(()), Some(event)) = (
@@ -106,7 +106,7 @@ impl<'p> Follower<'p> {
         }
     }
     /// Refuses events that no kernel can have produced, and events beyond the limits.
-    fn check(&self, cx: &mut CallCx<'_>, event: &Event) -> Result<(), String> {
+    fn check(&self, cx: &mut CallCx<'_>, event: &ProgramEvent) -> Result<(), String> {
         let What::Call { call, returned, .. } = &event.what else {
             return Ok(());
         };
@@ -140,7 +140,7 @@ impl<'p> Follower<'p> {
         }
     }
 
-    fn follow(&mut self, cx: &mut CallCx<'_>, event: &Event) {
+    fn follow(&mut self, cx: &mut CallCx<'_>, event: &ProgramEvent) {
         let Some(task) = self.family.task(event.tid) else {
             self.outcome.unknown += usize::from(event.what != What::Ended);
             return;
@@ -155,7 +155,7 @@ impl<'p> Follower<'p> {
         self.take(cx, event, who, task);
         self.watch.over(cx, who);
     }
-    fn take(&mut self, cx: &mut CallCx<'_>, event: &Event, who: Who, task: Task) {
+    fn take(&mut self, cx: &mut CallCx<'_>, event: &ProgramEvent, who: Who, task: Task) {
         match &event.what {
             What::Ended => self.end(cx, event.tid),
             What::Fault(fault) => self.fault(cx, who, task, fault),
@@ -187,7 +187,7 @@ impl<'p> Follower<'p> {
         }
     }
 
-    fn fault(&mut self, cx: &mut CallCx<'_>, who: Who, task: Task, fault: &Fault) {
+    fn fault(&mut self, cx: &mut CallCx<'_>, who: Who, task: Task, fault: &RecordedFault) {
         let Some(mm) = task.space.and_then(|space| self.family.mm(space)) else {
             self.outcome.unknown += 1;
             return;
@@ -198,8 +198,8 @@ impl<'p> Follower<'p> {
         }
         self.outcome.faults += 1;
         let touched = match fault.kind {
-            Kind::Write => mm.store(cx, fault.addr, 1),
-            Kind::Read | Kind::Exec => mm.load(cx, fault.addr).map(|_| ()),
+            FaultKind::Write => mm.store(cx, fault.addr, 1),
+            FaultKind::Read | FaultKind::Exec => mm.load(cx, fault.addr).map(|_| ()),
         };
         self.outcome.refused += usize::from(touched.is_err());
         self.watch.touched(cx, mm, who, fault.addr, fault.kind);
@@ -286,14 +286,14 @@ impl<'p> Follower<'p> {
         };
         let process = &mut processes[nth];
         let Some((space, mm)) = space.and_then(|s| Some((s, self.family.mm(s)?))) else {
-            process.verdict = Verdict::NoBeginning;
+            process.verdict = LayoutVerdict::NoBeginning;
             return;
         };
         process.emmu = image::rows(cx, mm);
         if equal(&process.linux, &process.emmu) {
-            process.verdict = Verdict::Equal;
+            process.verdict = LayoutVerdict::Equal;
         } else {
-            process.verdict = Verdict::Differs;
+            process.verdict = LayoutVerdict::Differs;
             self.pending.push((nth, space));
         }
     }
@@ -317,7 +317,7 @@ impl<'p> Follower<'p> {
             let fits = at == space && equal(&process.linux, &rows);
             if fits {
                 process.emmu.clone_from(&process.linux);
-                process.verdict = Verdict::Equal;
+                process.verdict = LayoutVerdict::Equal;
             }
             !fits
         });

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 /// first `execve`.
 pub(super) fn by_execve(program: &Program) -> BTreeMap<usize, &[Row]> {
     let mut of_thread: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut processes: BTreeMap<u32, Seen> = BTreeMap::new();
+    let mut processes: BTreeMap<u32, CallLines> = BTreeMap::new();
     for event in &program.events {
         let What::Call { call, returned, .. } = &event.what else {
             continue;
@@ -48,7 +48,7 @@ pub(super) fn by_execve(program: &Program) -> BTreeMap<usize, &[Row]> {
 
 /// The calls of a process, by lines.
 #[derive(Default)]
-struct Seen {
+struct CallLines {
     first: Option<usize>,
     last: Option<usize>,
     /// The last `execve` before the first `brk`, if there was a `brk`.

@@ -1,13 +1,13 @@
 //! A recording from a folder, and the one that comes with the library.
 
 use super::{
-    event::{Event, events},
+    event::{ProgramEvent, events},
     faults, maps,
     maps::Row,
     strace,
 };
 use crate::replay::{
-    limits::{InputError, Limits},
+    limits::{InputError, ReplayLimits},
     load::{Inputs, unread},
 };
 use std::{collections::BTreeMap, fs, path::Path};
@@ -21,7 +21,7 @@ pub struct Program {
     /// The name of the recording, from its folder.
     pub name: String,
     /// Calls and faults in the order in which they took effect.
-    pub events: Vec<Event>,
+    pub events: Vec<ProgramEvent>,
     /// Layouts right after `execve`, by process.
     pub initial: BTreeMap<u32, Vec<Row>>,
     /// Layouts at `exit_group`, by process.
@@ -82,23 +82,23 @@ pub fn is_program(path: &Path) -> bool {
 }
 
 impl Program {
-    /// Reads the folder of a recording, within the usual [`Limits`] ([`Inputs::program`]).
+    /// Reads the folder of a recording, within the usual [`ReplayLimits`] ([`Inputs::program`]).
     ///
     /// # Errors
     ///
     /// As [`Inputs::program`].
     pub fn load(path: &Path) -> Result<Self, ProgramError> {
-        Inputs::new(Limits::default()).program(path)
+        Inputs::new(ReplayLimits::default()).program(path)
     }
 
     /// Reads a recording from the contents of its files, by name, compressed or not, within the
-    /// usual [`Limits`]. The function skips files of other names.
+    /// usual [`ReplayLimits`]. The function skips files of other names.
     ///
     /// # Errors
     ///
     /// As [`load`](Self::load).
     pub fn from_files(name: &str, files: BTreeMap<String, Vec<u8>>) -> Result<Self, ProgramError> {
-        let mut inputs = Inputs::new(Limits::default());
+        let mut inputs = Inputs::new(ReplayLimits::default());
         let mut parts = Parts::default();
         for (file, bytes) in files {
             if let Some(part) = part_of(name, &file)? {

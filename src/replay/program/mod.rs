@@ -4,8 +4,8 @@
 //! A recording is a folder (`data/README.md` has the format): the system calls of a program and its
 //! children in the form of `strace`, its page faults, and the layouts of its processes right after
 //! `execve` and at `exit_group`. [`Program::load`] or [`shipped`] reads one, [`run`] follows it on
-//! a machine of its own, and an [`Outcome`] has the result of each process. [`run_on`] follows a
-//! recording on a given machine and tells a [`Watch`] of every step.
+//! a machine of its own, and a [`ProgramOutcome`] has the result of each process. [`run_on`]
+//! follows a recording on a given machine and tells a [`Watch`] of every step.
 //!
 //! ```
 //! use emmu::replay::program::{run, shipped};
@@ -60,11 +60,11 @@ mod verdict;
 mod watch;
 
 pub use call::{Call, Descriptor, MemfdKind, OpenAccess, Returned};
-pub use event::{Event, What};
-pub use faults::{Fault, Kind as FaultKind, parse as parse_faults};
+pub use event::{ProgramEvent, What};
+pub use faults::{FaultKind, RecordedFault, parse as parse_faults};
 pub use load::{Program, ProgramError, is_program, shipped};
 pub use maps::{Row, parse as parse_maps};
 pub use run::{machine, machine_within, run, run_on, run_within};
 pub use strace::{Body, Line, parse as parse_strace};
-pub use verdict::{Differing, Outcome, Process, Verdict};
+pub use verdict::{Differing, LayoutVerdict, Process, ProgramOutcome};
 pub use watch::{Nobody, Watch, Who};

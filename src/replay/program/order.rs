@@ -4,11 +4,11 @@
 //! cut in two may have happened earlier; a callback decides, since recorded results prove the
 //! order.
 
-use super::event::{Event, What};
+use super::event::{ProgramEvent, What};
 
 /// The events in the order of their effects.
 pub(super) struct Order<'e> {
-    events: &'e [Event],
+    events: &'e [ProgramEvent],
     next: usize,
     /// Indices of the calls that overlapped the ends of others, ascending.
     split: Vec<usize>,
@@ -18,8 +18,8 @@ pub(super) struct Order<'e> {
 }
 
 impl<'e> Order<'e> {
-    pub(super) fn new(events: &'e [Event]) -> Self {
-        let is_split = |e: &Event| e.start < e.at && matches!(e.what, What::Call { .. });
+    pub(super) fn new(events: &'e [ProgramEvent]) -> Self {
+        let is_split = |e: &ProgramEvent| e.start < e.at && matches!(e.what, What::Call { .. });
         let split = (0..events.len()).filter(|&n| events.get(n).is_some_and(is_split));
         Self {
             events,
@@ -33,8 +33,8 @@ impl<'e> Order<'e> {
     /// the one that is due.
     pub(super) fn next(
         &mut self,
-        mut precedes: impl FnMut(&Event, &Event) -> bool,
-    ) -> Option<&'e Event> {
+        mut precedes: impl FnMut(&ProgramEvent, &ProgramEvent) -> bool,
+    ) -> Option<&'e ProgramEvent> {
         while self.done.get(self.next) == Some(&true) {
             self.next += 1;
         }
@@ -48,8 +48,8 @@ impl<'e> Order<'e> {
     }
     fn earlier(
         &mut self,
-        due: &Event,
-        precedes: &mut impl FnMut(&Event, &Event) -> bool,
+        due: &ProgramEvent,
+        precedes: &mut impl FnMut(&ProgramEvent, &ProgramEvent) -> bool,
     ) -> Option<usize> {
         while self
             .split

@@ -17,7 +17,7 @@ use crate::{
 use std::sync::Arc;
 
 /// Arguments for the address space, or the errno of a call that does not reach one.
-pub(super) type Asked = Result<MmapArgs, Errno>;
+pub(super) type CheckedArgs = Result<MmapArgs, Errno>;
 
 /// Returns the request of an `mmap`; `None` if memory for the file ran out, and for other calls.
 pub(super) fn map_args(
@@ -25,7 +25,7 @@ pub(super) fn map_args(
     objects: &mut Objects,
     call: &Call,
     returned: &Returned,
-) -> Option<Asked> {
+) -> Option<CheckedArgs> {
     let Call::Mmap {
         addr,
         len,
@@ -113,7 +113,11 @@ const SHM_REMAP: u64 = 0o40_000;
 const SHM_EXEC: u64 = 0o100_000;
 
 /// Returns the mapping of a `shmat` (`do_shmat`); `None` for other calls.
-pub(super) fn attach_args(objects: &Objects, call: &Call, returned: &Returned) -> Option<Asked> {
+pub(super) fn attach_args(
+    objects: &Objects,
+    call: &Call,
+    returned: &Returned,
+) -> Option<CheckedArgs> {
     let Call::Shmat { id, addr, flags } = *call else {
         return None;
     };

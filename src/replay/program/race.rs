@@ -1,15 +1,16 @@
 //! The order of two calls that overlapped in time: only one order leads to the recorded results.
 
 use super::{
-    believe::remap_args,
     call::{Call, Returned},
-    event::{Event, What},
+    event::{ProgramEvent, What},
     family::Family,
     files::Objects,
     place::{attach_args, map_args},
 };
-use crate::{ctx::CallCx, mm::Mm};
-
+use crate::{
+    ctx::CallCx,
+    mm::{Mm, MremapArgs},
+};
 use std::ops::Range;
 
 /// Returns true if `event`, which ended later, must have taken effect before `due`.
@@ -20,8 +21,8 @@ pub(super) fn precedes(
     cx: &mut CallCx<'_>,
     family: &mut Family,
     objects: &mut Objects,
-    event: &Event,
-    due: &Event,
+    event: &ProgramEvent,
+    due: &ProgramEvent,
 ) -> bool {
     let Some(space) = family.space_of(event.tid) else {
         return false;
@@ -64,7 +65,7 @@ fn hole(cx: &mut CallCx<'_>, mm: &Mm, freed: Range<u64>) -> Range<u64> {
     }
 }
 
-fn parts(event: &Event) -> Option<(&Call, &Returned)> {
+fn parts(event: &ProgramEvent) -> Option<(&Call, &Returned)> {
     match &event.what {
         What::Call { call, returned, .. } => Some((call, returned)),
         _ => None,
@@ -77,7 +78,7 @@ fn fits(
     cx: &mut CallCx<'_>,
     family: &mut Family,
     objects: &mut Objects,
-    event: &Event,
+    event: &ProgramEvent,
 ) -> Option<bool> {
     let task = family.task(event.tid)?;
     let (call, returned) = parts(event)?;
@@ -92,21 +93,18 @@ fn fits(
             let mm = family.mm(task.space?)?;
             args.ok().and_then(|args| mm.would_map_at(cx, &args).ok())
         }
-        Call::Mremap { .. } => {
-            let args = remap_args(call)?;
-            family.mm(task.space?)?.would_remap_to(cx, args).ok()
-        }
+        Call::Mremap(args) => family.mm(task.space?)?.would_remap_to(cx, args).ok(),
         _ => return None,
     };
     Some(place == returned.value())
 }
 
 /// Returns the memory that a call gets.
-fn placed(objects: &Objects, event: &Event) -> Option<Range<u64>> {
+fn placed(objects: &Objects, event: &ProgramEvent) -> Option<Range<u64>> {
     let (call, returned) = parts(event)?;
     let start = returned.value()?;
     let len = match *call {
-        Call::Mmap { len, .. } | Call::Mremap { new_len: len, .. } => len,
+        Call::Mmap { len, .. } | Call::Mremap(MremapArgs { new_len: len, .. }) => len,
         Call::Shmat { .. } => attach_args(objects, call, returned)?.ok()?.len,
         _ => return None,
     };
@@ -114,16 +112,16 @@ fn placed(objects: &Objects, event: &Event) -> Option<Range<u64>> {
 }
 
 /// Returns the memory that a call gives back.
-fn freed(cx: &mut CallCx<'_>, mm: &Mm, event: &Event) -> Option<Range<u64>> {
+fn freed(cx: &mut CallCx<'_>, mm: &Mm, event: &ProgramEvent) -> Option<Range<u64>> {
     let (call, returned) = parts(event)?;
     match *call {
         Call::Munmap { addr, len } => Some(addr..addr.saturating_add(len)),
-        Call::Mremap {
+        Call::Mremap(MremapArgs {
             addr,
             old_len,
             new_len,
             ..
-        } => {
+        }) => {
             let kept = match returned.value() {
                 Some(to) if to == addr => new_len,
                 Some(_) => 0,

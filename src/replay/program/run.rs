@@ -4,14 +4,14 @@
 use super::{
     follow::Follower,
     load::{CALLS, Program},
-    verdict::Outcome,
+    verdict::ProgramOutcome,
     watch::{Nobody, Watch},
 };
 use crate::{
     frame::HugePoolConfig,
     mm::{Machine, MachineConfig},
     oracle::message,
-    replay::limits::{InputError, Limits, ReplayError},
+    replay::limits::{InputError, ReplayError, ReplayLimits},
 };
 use std::{
     cell::Cell,
@@ -19,24 +19,24 @@ use std::{
     sync::Arc,
 };
 
-/// Follows a recording to its end on a machine of its own, within the usual [`Limits`].
+/// Follows a recording to its end on a machine of its own, within the usual [`ReplayLimits`].
 ///
 /// # Errors
 ///
 /// [`ReplayError`] if the current thread is on a machine already; or the call or fault, by file and
 /// line, that exceeds the limits, cannot have happened, or made this library panic.
-pub fn run(program: &Program) -> Result<Outcome, ReplayError> {
+pub fn run(program: &Program) -> Result<ProgramOutcome, ReplayError> {
     run_on(&machine(), program, &mut Nobody)
 }
 
-/// Returns a machine for recorded programs, with the memory of the usual [`Limits`]; memory costs
-/// nothing until its first use.
+/// Returns a machine for recorded programs, with the memory of the usual [`ReplayLimits`]; memory
+/// costs nothing until its first use.
 pub fn machine() -> Arc<Machine> {
-    machine_within(&Limits::default())
+    machine_within(&ReplayLimits::default())
 }
 
 /// Returns a machine for recorded programs, within other limits.
-pub fn machine_within(limits: &Limits) -> Arc<Machine> {
+pub fn machine_within(limits: &ReplayLimits) -> Arc<Machine> {
     /// 64 GiB: no recording contains the memory of its machine.
     const RECORDED: (u64, u32) = (1 << 24, 0);
     /// As many huge pages as the recorded pool had, which no recording tells.
@@ -61,8 +61,8 @@ pub fn run_on(
     machine: &Arc<Machine>,
     program: &Program,
     watch: &mut dyn Watch,
-) -> Result<Outcome, ReplayError> {
-    run_within(machine, program, watch, &Limits::default())
+) -> Result<ProgramOutcome, ReplayError> {
+    run_within(machine, program, watch, &ReplayLimits::default())
 }
 
 /// Follows a recording as [`run_on`] does, within other limits of processes.
@@ -74,8 +74,8 @@ pub fn run_within(
     machine: &Arc<Machine>,
     program: &Program,
     watch: &mut dyn Watch,
-    limits: &Limits,
-) -> Result<Outcome, ReplayError> {
+    limits: &ReplayLimits,
+) -> Result<ProgramOutcome, ReplayError> {
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
     let now = Cell::new((CALLS, 1));

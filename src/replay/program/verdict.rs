@@ -1,4 +1,4 @@
-//! [`Outcome`]: the result of a replay, next to the kernel's.
+//! [`ProgramOutcome`]: the result of a replay, next to the kernel's.
 
 use super::{image::same, maps::Row};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use std::fmt;
 
 /// The comparison of a process's final layout with the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LayoutVerdict {
     /// Every line is equal.
     Equal,
     /// Some lines differ.
@@ -23,7 +23,7 @@ pub struct Process {
     /// The number.
     pub pid: u32,
     /// The comparison.
-    pub verdict: Verdict,
+    pub verdict: LayoutVerdict,
     /// The kernel's final layout, without the kernel's own mappings.
     pub linux: Vec<Row>,
     /// The final layout of the replay.
@@ -43,7 +43,7 @@ pub struct Differing {
 
 /// The result of a replayed program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ProgramOutcome {
     /// The name of the program.
     pub name: String,
     /// Number of calls of processes with a known layout.
@@ -74,7 +74,7 @@ impl Process {
     /// Returns true if the process was followed from its beginning to its end and its layout
     /// differs.
     pub fn is_wrong(&self) -> bool {
-        matches!(self.verdict, Verdict::Differs | Verdict::NoEnd)
+        matches!(self.verdict, LayoutVerdict::Differs | LayoutVerdict::NoEnd)
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) fn equal(a: &[Row], b: &[Row]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
 }
 
-impl Outcome {
+impl ProgramOutcome {
     /// Returns true if every process that could be followed has the kernel's final layout, and
     /// every call its result.
     pub fn is_whole(&self) -> bool {
@@ -93,9 +93,9 @@ impl Outcome {
     pub fn to_json(&self) -> Value {
         let rows = |rows: &[Row]| -> Vec<String> { rows.iter().map(Row::to_string).collect() };
         let process = |p: &Process| {
-            let mut value = json!({"pid": p.pid, "equal": p.verdict == Verdict::Equal,
+            let mut value = json!({"pid": p.pid, "equal": p.verdict == LayoutVerdict::Equal,
                 "verdict": p.verdict.to_string(), "vmas": p.linux.len()});
-            if p.verdict == Verdict::Differs {
+            if p.verdict == LayoutVerdict::Differs {
                 value["linux"] = json!(rows(&p.linux));
                 value["emmu"] = json!(rows(&p.emmu));
             }
@@ -115,7 +115,7 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for LayoutVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Equal => "as on Linux",
@@ -129,7 +129,7 @@ impl fmt::Display for Verdict {
 /// Most lines of each side.
 const SHOWN: usize = 4;
 
-impl fmt::Display for Outcome {
+impl fmt::Display for ProgramOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -146,7 +146,7 @@ impl fmt::Display for Outcome {
         for process in &self.processes {
             let (pid, vmas) = (process.pid, process.linux.len());
             writeln!(f, "  process {pid}: {vmas} VMAs, {}", process.verdict)?;
-            if process.verdict == Verdict::Differs {
+            if process.verdict == LayoutVerdict::Differs {
                 let (linux, emmu) = process.first_differing(SHOWN);
                 linux
                     .iter()

@@ -1,6 +1,6 @@
 //! [`Watch`]: an observer of the replay of a program.
 
-use super::{call::Call, event::What, faults::Kind};
+use super::{call::Call, event::What, faults::FaultKind};
 use crate::{ctx::CallCx, mm::Mm};
 
 use std::sync::Arc;
@@ -35,7 +35,14 @@ pub trait Watch {
         let _unused = (cx, mm);
     }
     /// The program touched `addr`, in a recorded page fault.
-    fn touched(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>, who: Who, addr: u64, access: Kind) {
+    fn touched(
+        &mut self,
+        cx: &mut CallCx<'_>,
+        mm: &Arc<Mm>,
+        who: Who,
+        addr: u64,
+        access: FaultKind,
+    ) {
         let _unused = (cx, mm, who, addr, access);
     }
     /// The program made a call.

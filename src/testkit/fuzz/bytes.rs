@@ -8,8 +8,8 @@
 use super::userfaults::on_userfault;
 use crate::{
     addr::PAGE_SIZE as PAGE,
-    mm::{Advice, MapFlags, MremapFlags, Prot},
-    replay::{FileKind, FileSpec, Header, Mbind, OURS, Op, OpenMode, Outcome, Script, Step},
+    mm::{Advice, MapFlags, MremapArgs, MremapFlags, Prot},
+    replay::{FileKind, FileSpec, Header, Mbind, OURS, Op, OpenMode, Script, Step},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,13 +102,13 @@ fn mapping(r: Record) -> Op {
             file: (a >= 64).then(|| file(a / 64 - 1)),
             off,
         },
-        5 => Op::Mremap {
+        5 => Op::Mremap(MremapArgs {
             addr,
             old_len: len,
             new_len: u64::from(b % 12) * PAGE,
             flags: MremapFlags::from_bits_truncate(a.into()),
             new_addr: at(other, skew),
-        },
+        }),
         _ => Op::RemapFilePages {
             addr,
             len,
@@ -250,17 +250,7 @@ pub fn decode(bytes: &[u8]) -> Script {
             Op::Fork { .. } | Op::Exit {} => continue,
             _ => {}
         }
-        steps.push(Step {
-            line,
-            actor,
-            op,
-            outcome: Outcome::Ret(0),
-            notified: Vec::new(),
-            layouts: BTreeMap::new(),
-            vm_flags: BTreeMap::new(),
-            more: Box::default(),
-            pages: None,
-        });
+        steps.push(Step::unrecorded(line, actor, op));
     }
     let mut header = Header::new("fuzz", 0, OURS, BASE..BASE + (1 << 30), files);
     for nth in 0..3 {
@@ -336,16 +326,10 @@ impl Nearest<'_> {
                 let file = file.as_ref().map_or(0, |f| 64 * (named(f) + 1));
                 self.of(2, (addr, len), [off(from), file + rights(prot), bits])
             }
-            Op::Mremap {
-                addr,
-                old_len,
-                new_len,
-                flags,
-                new_addr,
-            } => {
-                let flags = byte(u64::from(flags.bits()) % 8);
-                let new = byte(new_len.div_ceil(PAGE) % 12);
-                self.of(5, (addr, old_len), [self.page(new_addr), flags, new])
+            Op::Mremap(m) => {
+                let flags = byte(u64::from(m.flags.bits()) % 8);
+                let new = byte(m.new_len.div_ceil(PAGE) % 12);
+                self.of(5, (m.addr, m.old_len), [self.page(m.new_addr), flags, new])
             }
             Op::Ftruncate { ref file, len } => self.of(12, (start, 0), [off(len), named(file), 0]),
             Op::PunchHole {

@@ -15,7 +15,7 @@ pub use bytes::{decode, encode};
 
 use super::Suite;
 use crate::replay::{
-    Limits, ReplayError, Script,
+    ReplayError, ReplayLimits, Script,
     program::{
         Nobody, Program, machine_within, parse_faults, parse_maps, parse_strace, run_within,
     },
@@ -82,12 +82,12 @@ pub fn program(calls: &str, faults: &str) {
 7f0000000000-7f0000001000 r--p 00000000 00:00 0
 7ff000000000-7ff000021000 rw-p 00000000 00:00 0 [stack]
 ";
-    let limits = Limits {
+    let limits = ReplayLimits {
         pages: 1 << 12,
         tables: 1 << 8,
         step: 1 << 12,
         processes: 16,
-        ..Limits::default()
+        ..ReplayLimits::default()
     };
     let first = calls.split_whitespace().next().unwrap_or("1");
     let files = [

@@ -3,7 +3,7 @@
 //!
 //! The paper kernel can make the mistakes that the types of this library exclude.
 
-use crate::testkit::verdict::{Side, Step};
+use crate::testkit::verdict::{Side, TrialStep};
 use std::fmt;
 
 const PAGES: usize = 4;
@@ -330,11 +330,11 @@ impl fmt::Display for PaperStep {
 
 /// Executes the steps in order, up to the first violation; returns the executed steps and the
 /// violation.
-pub(super) fn play(schedule: &[PaperStep]) -> (Vec<Step>, Option<Violation>) {
+pub(super) fn play(schedule: &[PaperStep]) -> (Vec<TrialStep>, Option<Violation>) {
     let mut paper = Paper::default();
     let mut done = Vec::new();
     for step in schedule {
-        done.push(Step {
+        done.push(TrialStep {
             side: step.side(),
             what: step.to_string(),
         });

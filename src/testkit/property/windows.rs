@@ -297,13 +297,12 @@ pub(super) fn reach(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         window.for_each_leaf(|txn| txn.for_each(|slot| drop(slot.clear())));
         window.close();
     };
-    let everything = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
     let ranges = [
         pages(0, 1 << 18),
         pages(3, 4),
         VpnRange::new(Vpn(0), Vpn::containing(at(2))).expect("not empty"),
         VpnRange::new(Vpn::containing(at(2)), Vpn(TASK_PAGES)).expect("not empty"),
-        everything,
+        VpnRange::TASK,
         pages(5000, 5001),
         VpnRange::new(Vpn(1 << 20), Vpn((1 << 20) + 1024)).expect("not empty"),
     ];

@@ -29,7 +29,7 @@ pub(super) struct Pages {
     pub(super) droppable: bool,
 }
 
-pub(super) enum Asked {
+pub(super) enum MmapRequest {
     /// The call must be refused, and nothing changes.
     Never,
     /// Pool pages, of so many small pages each.
@@ -40,7 +40,7 @@ pub(super) enum Asked {
 }
 
 /// Returns the request of an `mmap`.
-pub(super) fn asked(op: &Op) -> Asked {
+pub(super) fn asked(op: &Op) -> MmapRequest {
     let Op::Mmap {
         prot,
         flags,
@@ -68,27 +68,27 @@ pub(super) fn asked(op: &Op) -> Asked {
         validated || (kind == MapFlags::SHARED && has(MapFlags::GROWSDOWN))
     };
     if !a_type || contradicts || !off.is_multiple_of(PAGE) {
-        return Asked::Never;
+        return MmapRequest::Never;
     }
     if huge {
         // Without a reservation the mapping succeeds, and only its faults find no page.
         let is_later = |size| has(MapFlags::NORESERVE) && (off / PAGE).is_multiple_of(size);
         return match (flags.bits() >> 26) & 0x3f {
-            0 | 21 if is_later(HUGE) => Asked::Unknown,
-            30 if is_later(HUGE * HUGE) => Asked::Unknown,
-            0 | 21 => Asked::Huge(HUGE),
-            30 => Asked::Huge(HUGE * HUGE),
-            _ => Asked::Never,
+            0 | 21 if is_later(HUGE) => MmapRequest::Unknown,
+            30 if is_later(HUGE * HUGE) => MmapRequest::Unknown,
+            0 | 21 => MmapRequest::Huge(HUGE),
+            30 => MmapRequest::Huge(HUGE * HUGE),
+            _ => MmapRequest::Never,
         };
     }
     if !(KNOWN | TYPE).contains(flags) || !RWX.contains(prot) {
-        return Asked::Unknown;
+        return MmapRequest::Unknown;
     }
     if validated && has(MapFlags::FIXED_NOREPLACE) {
         // A flag outside of the known ones.
-        return Asked::Never;
+        return MmapRequest::Never;
     }
-    Asked::Pages(Pages {
+    MmapRequest::Pages(Pages {
         shared: kind == MapFlags::SHARED || validated,
         droppable,
     })

@@ -2,12 +2,12 @@
 
 use super::{
     Reference,
-    kinds::{Asked, asked, is_in_area},
+    kinds::{MmapRequest, asked, is_in_area},
     outcome::{Came, DONE, RWX, Step, errno, must, refusing, whole},
     page::{Kind, Object, PAGE, Page, Pages, pages},
 };
 use crate::{
-    mm::{MapFlags, MremapFlags},
+    mm::{MapFlags, MremapArgs, MremapFlags},
     replay::{Op, Outcome},
 };
 use std::ops::Range;
@@ -16,7 +16,7 @@ impl Reference {
     pub(super) fn call(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
         match *op {
             Op::Mmap { .. } => self.map(actor, op, came),
-            Op::Mremap { .. } => self.mremap(actor, op, came),
+            Op::Mremap(args) => self.mremap(actor, args, came),
             Op::Fork { child } => self.fork(actor, child, came),
             Op::Exit {} => {
                 self.exit(actor);
@@ -136,10 +136,10 @@ impl Reference {
             unreachable!("the caller matched")
         };
         let kind = match asked(op) {
-            Asked::Never => return refusing(came),
-            Asked::Huge(size) => return self.no_huge(actor, op, size, came),
-            Asked::Unknown => return self.odd(came),
-            Asked::Pages(kind) => kind,
+            MmapRequest::Never => return refusing(came),
+            MmapRequest::Huge(size) => return self.no_huge(actor, op, size, came),
+            MmapRequest::Unknown => return self.odd(came),
+            MmapRequest::Pages(kind) => kind,
         };
         let Some(wanted) = pages(addr, len) else {
             return self.odd(came);
@@ -240,17 +240,14 @@ impl Reference {
         }
     }
 
-    fn mremap(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
-        let Op::Mremap {
+    fn mremap(&mut self, actor: u32, args: MremapArgs, came: Came<'_>) -> Step {
+        let MremapArgs {
             addr,
             old_len,
             new_len,
             flags,
             new_addr,
-        } = *op
-        else {
-            unreachable!("the caller matched")
-        };
+        } = args;
         let (Some(old), Some(new)) = (pages(addr, old_len), pages(addr, new_len)) else {
             return self.odd(came);
         };

@@ -3,7 +3,7 @@
 
 use crate::{
     addr::PAGE_SIZE,
-    mm::{MremapFlags, Prot},
+    mm::{MremapArgs, MremapFlags, Prot},
     replay::Op,
 };
 
@@ -101,11 +101,11 @@ pub(super) fn odd(number: u64) -> u64 {
 pub(super) fn remap(from: u64, n: u64, to: u64, keep: bool) -> Op {
     let mut flags = MremapFlags::MAYMOVE | MremapFlags::FIXED;
     flags.set(MremapFlags::DONTUNMAP, keep);
-    Op::Mremap {
+    Op::Mremap(MremapArgs {
         addr: at(from),
         old_len: n * PAGE_SIZE,
         new_len: n * PAGE_SIZE,
         flags,
         new_addr: at(to),
-    }
+    })
 }

@@ -2,11 +2,11 @@
 
 use super::case::{Case, Ran};
 use crate::{
-    replay::{Op, Outcome, Step},
+    replay::{Op, Step},
     sync::{AtomicU64, Mutex, Ordering},
     testkit::Seen,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 /// The progress of a case, which the watching thread reads.
 #[derive(Debug, Default)]
@@ -61,17 +61,7 @@ impl Beat {
     /// Returns the result of a case that did not end by itself: its steps, without their outcomes.
     pub(super) fn ended(&self, case: &Case, seen: Seen) -> Ran {
         let mut script = case.source.blank();
-        let step = |(line, (actor, op))| Step {
-            line,
-            actor,
-            op,
-            outcome: Outcome::Ret(0),
-            notified: Vec::new(),
-            layouts: BTreeMap::new(),
-            vm_flags: BTreeMap::new(),
-            more: Box::default(),
-            pages: None,
-        };
+        let step = |(line, (actor, op))| Step::unrecorded(line, actor, op);
         script.steps = (2..).zip(self.steps.lock().clone()).map(step).collect();
         Ran {
             script,

@@ -8,7 +8,7 @@ use super::{
     pace::Pace,
 };
 use crate::{
-    addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
+    addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
     notifier::Event,
     sync::{Ordering, thread},
@@ -28,7 +28,7 @@ impl Checker<'_> {
         let range = match mark % 6 {
             0 => VpnRange::single(page),
             1 => VpnRange::new(page, page.plus(40)).expect("not empty"),
-            2 => VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty"),
+            2 => VpnRange::TASK,
             3 => VpnRange::single(Vpn(5)),
             4 => {
                 mm.machine().reclaim_all(cx);

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     addr::PAGE_SIZE,
-    mm::{Advice, MapFlags, MremapFlags, Prot},
+    mm::{Advice, MapFlags, MremapArgs, MremapFlags, Prot},
     replay::Op,
 };
 
@@ -62,13 +62,13 @@ pub(super) fn op(d: Draw) -> Option<Op> {
         On::Unmap => Op::Munmap { addr, len },
         On::Protect => Op::Mprotect { addr, len, prot },
         On::Move => remap(page, d.n, to, d.byte.is_multiple_of(2)),
-        On::Resize => Op::Mremap {
+        On::Resize => Op::Mremap(MremapArgs {
             addr,
             old_len: len,
             new_len: (1 + d.other % 8) * PAGE_SIZE,
             flags: MremapFlags::empty(),
             new_addr: 0,
-        },
+        }),
         On::Advise => Op::Madvise {
             addr,
             len,

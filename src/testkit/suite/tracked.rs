@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     addr::PAGE_SIZE,
-    mm::{PageCategories, RegisterMode, ScanFlags, UffdFeatures},
+    mm::{MremapArgs, PageCategories, RegisterMode, ScanFlags, UffdFeatures},
     replay::{Moded, Op, Open, Part, ScanOf},
 };
 
@@ -39,19 +39,13 @@ pub(super) fn op(d: Draw) -> Option<Op> {
     // A move of several registered mappings is refused, and which mappings there are is nothing
     // that the model knows.
     Some(match op {
-        Op::Mremap {
-            addr,
-            old_len,
-            new_len,
-            flags,
-            new_addr,
-        } if old_len == new_len && old_len > PAGE_SIZE => Op::Mremap {
-            addr,
-            old_len: PAGE_SIZE,
-            new_len: PAGE_SIZE,
-            flags,
-            new_addr,
-        },
+        Op::Mremap(all) if all.old_len == all.new_len && all.old_len > PAGE_SIZE => {
+            Op::Mremap(MremapArgs {
+                old_len: PAGE_SIZE,
+                new_len: PAGE_SIZE,
+                ..all
+            })
+        }
         op => op,
     })
 }

@@ -5,7 +5,7 @@ use super::advices::{ANY, HELD, OUT, SWAPPING, USUAL};
 use emmu::{
     PAGE_SIZE as PAGE,
     host::{ARENA, MAX_PROCESSES, Plan},
-    mm::{MapFlags, MremapFlags, MsyncFlags, Prot},
+    mm::{MapFlags, MremapArgs, MremapFlags, MsyncFlags, Prot},
     replay::{FileKind, FileSpec, Mbind, Op, OpenMode},
 };
 use proptest::prelude::*;
@@ -410,7 +410,7 @@ impl Making {
         } else {
             d.other
         };
-        Op::Mremap {
+        Op::Mremap(MremapArgs {
             addr,
             old_len: len,
             new_len,
@@ -420,7 +420,7 @@ impl Making {
             } else {
                 0
             },
-        }
+        })
     }
     fn on_file(&self, addr: u64, len: u64, d: &Draw) -> Option<Op> {
         let file = self.file(d)?;

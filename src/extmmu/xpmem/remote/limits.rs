@@ -13,14 +13,14 @@ pub struct RemoteConfig {
     /// descriptor.
     pub access: Access,
     /// The limits of the partition.
-    pub limits: Limits,
+    pub limits: PartitionLimits,
 }
 
 impl Default for RemoteConfig {
     fn default() -> Self {
         Self {
             access: Access::Write,
-            limits: Limits::default(),
+            limits: PartitionLimits::default(),
         }
     }
 }
@@ -30,7 +30,7 @@ impl Default for RemoteConfig {
 /// A request beyond a limit is refused ([`Limit`](crate::extmmu::xpmem::XpmemError::Limit)). A
 /// partition that asks more questions at a time than it may breaks the protocol, and is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct PartitionLimits {
     /// Partitions of this owner that are connected, this one included; each has two threads and a
     /// descriptor.
     pub connections: usize,
@@ -48,13 +48,13 @@ pub struct Limits {
     pub memories: usize,
 }
 
-impl Limits {
+impl PartitionLimits {
     /// The answers to so many questions, and some recalls beside them, have room in a socket of the
     /// host's usual size.
     pub(super) const MOST_QUESTIONS: usize = 128;
 }
 
-impl Default for Limits {
+impl Default for PartitionLimits {
     fn default() -> Self {
         Self {
             connections: 32,

@@ -28,7 +28,8 @@
 //!   one that hangs, and of a child that it left behind. Memory that was sent to a partition is not
 //!   used again when the partition goes.
 //! * Bytes that are no message, an answer that is not owed, and a flood of questions end the
-//!   connection ([`Breach`](super::Breach)). The resources of a partition are [limited](Limits).
+//!   connection ([`Breach`](super::Breach)). The resources of a partition are
+//!   [limited](PartitionLimits).
 //! * No process is killed: the process at the other end has no name that could not have passed to
 //!   another by now.
 //!
@@ -55,6 +56,6 @@ mod socket;
 mod wire;
 
 pub use error::RemoteError;
-pub use limits::{Limits, RemoteConfig};
+pub use limits::{PartitionLimits, RemoteConfig};
 pub use partition::{RemoteAttachment, RemotePartition};
 pub use serve::{Remote, ServeError};

@@ -4,7 +4,7 @@
 //! the first hears.
 
 use super::{
-    limits::{ConnectionSlot, Limits, RemoteConfig},
+    limits::{ConnectionSlot, PartitionLimits, RemoteConfig},
     server::{Question, Server},
     socket::Socket,
     wire::{Messages, NoMessage, ToOwner, ToRemote, VERSION},
@@ -114,7 +114,7 @@ impl Owner {
             return Err(ServeError::NotShared);
         }
         let limits = config.limits;
-        let open = limits.questions.clamp(1, Limits::MOST_QUESTIONS);
+        let open = limits.questions.clamp(1, PartitionLimits::MOST_QUESTIONS);
         let seat = ConnectionSlot::take(&self.seats, limits.connections)
             .ok_or(ServeError::Limit(limits.connections))?;
         // The thread that hears blocks in reads, without a timeout.

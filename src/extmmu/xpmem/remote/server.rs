@@ -1,7 +1,7 @@
 //! The thread that works on the questions of a partition: attach, make, detach, and faults.
 
 use super::{
-    limits::{Limits, RemoteConfig},
+    limits::{PartitionLimits, RemoteConfig},
     socket::Socket,
     wire::{Attached, Grant, Reply, Request, ToRemote},
 };
@@ -36,14 +36,14 @@ pub(super) struct Server {
     partition: Arc<Partition>,
     socket: Arc<Socket>,
     access: Access,
-    limits: Limits,
-    attachments: BTreeMap<u64, Held>,
+    limits: PartitionLimits,
+    attachments: BTreeMap<u64, HeldAttachment>,
     /// The memory that the partition was sent, by number, with its segment.
     sent: BTreeMap<u64, (SegId, Arc<Loan>)>,
 }
 
 /// An attachment, and the number of segments that were made of it.
-struct Held {
+struct HeldAttachment {
     attachment: Attachment,
     made: usize,
 }
@@ -156,7 +156,7 @@ impl Server {
             }
         }
     }
-    fn held(&self, handle: u64) -> Result<&Held, XpmemError> {
+    fn held(&self, handle: u64) -> Result<&HeldAttachment, XpmemError> {
         let held = self.attachments.get(&handle);
         held.ok_or(XpmemError::NoAttachment(handle))
     }
@@ -167,7 +167,7 @@ impl Server {
         let attachment = owner.import(&self.partition, segment, first, pages)?;
         let (range, access) = attachment.extent()?;
         let handle = fresh();
-        let held = Held {
+        let held = HeldAttachment {
             attachment,
             made: 0,
         };
@@ -245,7 +245,7 @@ struct Page<'s> {
     owner: &'s Arc<Owner>,
     socket: &'s Socket,
     partition: &'s Partition,
-    limits: Limits,
+    limits: PartitionLimits,
     segment: SegId,
     /// The partition may have the page for writing.
     writes: bool,

@@ -36,7 +36,7 @@ use crate::{
     ctx::{CallCx, Cx, Rank, Sleepable, rank},
     error::{ForkError, NoMemory},
     frame::{AllocKind, FrameFlags, PhysMem, PoolPage},
-    notifier::Event,
+    notifier::{Event, Flusher},
     rmap::{AnonLink, RmapTarget},
 };
 use std::sync::{Arc, Weak};
@@ -201,7 +201,7 @@ fn copy_range(
         } else if mem.has_pinned() {
             window.split_pinned(range);
         }
-        let shared = |part: VpnRange, leaf: LeafAt<'_>, pin: Pin<'_>| match alone {
+        let shared = |part: VpnRange, leaf: LeafAt<'_>, pin: Pin<'_>, _: Flusher<'_>| match alone {
             Some(alone) if alone.covers(VpnRange::block_of(part.start())) => {
                 if needs_look(mem, part, leaf) {
                     return Ok(false);
@@ -239,9 +239,8 @@ fn copy_shared(
     let parent = lease.mm;
     let mem = parent.machine().mem();
     copy_upper(parent, child, &mut lease.cx, range)?;
-    let pinned = lease.cx.pin();
-    let pin = parent.table.pin(pinned.guard());
-    parent.table.leaves(range, pin, |part, leaf| {
+    let view = parent.table.view(&mut lease.cx);
+    view.leaves(range, |part, leaf| {
         let Some(from) = leaf.lock() else {
             return Ok(());
         };
@@ -249,7 +248,7 @@ fn copy_shared(
         if is_huge && !copy.flags.contains(VmFlags::HUGETLB) {
             return Ok(()); // A page of the object: it faults in again.
         }
-        copy_leaf(child, pin, part, is_huge, |to| {
+        copy_leaf(child, view.pin(), part, is_huge, |to| {
             let protected = copy.is_uffd_wp();
             from.copy_to(to, part, |pte| (pte, share_shared(mem, pte, protected)));
         })
@@ -277,11 +276,10 @@ fn copy_upper<R: Rank>(
     cx: &mut Cx<'_, R, Sleepable>,
     range: VpnRange,
 ) -> Result<(), NoMemory> {
-    let pinned = cx.pin();
-    let pin = parent.table.pin(pinned.guard());
+    let view = parent.table.view(cx);
     let mut rest = Some(range);
-    while let Some(at) = rest.and_then(|r| parent.table.first_pmd(r, pin)) {
-        child.table.make_pmd(at, pin)?;
+    while let Some(at) = rest.and_then(|r| view.first_pmd(r)) {
+        child.table.make_pmd(at, view.pin())?;
         rest = VpnRange::new(at.align_down(PUD_PAGES).plus(PUD_PAGES), range.end());
     }
     Ok(())

@@ -29,12 +29,9 @@ impl Layout {
 
 impl SharesLeaves for Mm {
     fn settle_leaves(&self, cx: &mut CallCx<'_>) {
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
+        let view = self.table.view(cx);
         self.fork_member.unregister();
-        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
-        self.table
-            .for_each_leaf(all, pin, |_, leaf| leaf.settle_counts());
+        view.for_each_leaf(VpnRange::TASK, |_, leaf| leaf.settle_counts());
     }
 }
 

@@ -134,8 +134,7 @@ impl Mm {
         let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf, (by, armed)));
         let Some(scanned) = scanned else {
             // No page is here. Linux looks further only if the table above is missing too.
-            let pinned = g.cx.pin();
-            let above = self.table.has_pmd(at, self.table.pin(pinned.guard()));
+            let above = self.table.view(&mut g.cx).has_pmd(at);
             return Err(if above { Fail::Never } else { Fail::Skip });
         };
         let swapped = match scanned? {
@@ -332,15 +331,22 @@ impl InvalidationWindow<'_, Sleepable> {
                 return Err(Fail::Skip);
             }
             let head = huge.into_raw();
-            for (i, page) in (0..HUGE).zip(VpnRange::block_of(at).iter()) {
-                let (old, new) = (leaf.get(page), head.nth(i));
+            let old: Vec<_> = VpnRange::block_of(at).iter().map(|p| leaf.get(p)).collect();
+            // No device writes to a page that is being copied (`pmdp_collapse_flush`).
+            VpnRange::block_of(at)
+                .iter()
+                .for_each(|p| leaf.set(p, RawPte::NONE));
+            let (leaf, mut flusher) = txn.parts();
+            let flushed = flusher.flush(VpnRange::block_of(at));
+            for ((i, page), old) in (0..HUGE).zip(VpnRange::block_of(at).iter()).zip(old) {
+                let new = head.nth(i);
                 if let Some(pfn) = old.counted() {
                     mem.copy(pfn, new);
                 }
                 mem.map_inc(new);
                 mem.lru_add(new);
                 leaf.set(page, RawPte::frame(new, rights).mkdirty());
-                crate::mm::entry::release::drop_entry(mem, old);
+                crate::mm::entry::release::drop_entry(mem, old, flushed);
             }
             leaf.set_huge(true);
             Ok(Some(()))

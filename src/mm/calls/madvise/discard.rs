@@ -133,7 +133,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         window
             .leaves_in(part, |txn| {
                 if !shared_huge(txn.mem(), txn.leaf()) {
-                    txn.for_each(|slot| {
+                    txn.each_entry(|slot| {
                         if !is_part_of(&whole, slot.raw()) {
                             free_lazily(slot);
                         }
@@ -147,7 +147,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     fn cool(mut self, part: VpnRange) {
         let mm = self.mm;
         let whole = mm.split_own_parts(self.cx.descend(), part);
-        mm.split_object_parts(&mut self.cx, part);
+        let passed_by = mm.split_object_parts(&mut self.cx, part);
         let mem = mm.machine().mem();
         mm.for_each_locked_leaf(&mut self.cx, part, |part, leaf| {
             if shared_huge(mem, leaf) {
@@ -155,7 +155,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
             }
             for at in part.iter() {
                 let pte = leaf.get(at);
-                let own = |pfn: &Pfn| mem.mapcount(*pfn) == 1 && !whole.contains(&pfn.head());
+                let passed_by = |pfn: &Pfn| whole.contains(&pfn.head()) || passed_by.contains(pfn);
+                let own = |pfn: &Pfn| mem.mapcount(*pfn) == 1 && !passed_by(pfn);
                 let Some(pfn) = pte.counted().filter(own) else {
                     continue; // Others may use it.
                 };

@@ -40,7 +40,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::{CallCx, Sleepable, rank},
-    error::{MadviseError, VmaError},
+    error::{ByteRange, MadviseError, VmaError},
     notifier::Access,
 };
 
@@ -77,7 +77,7 @@ impl Mm {
         len: u64,
         advice: Advice,
     ) -> Result<(), MadviseError> {
-        let bad = MadviseError::Range { addr, len };
+        let bad = MadviseError::Range(ByteRange { addr, len });
         let rounded = len.checked_next_multiple_of(PAGE_SIZE).ok_or(bad)?;
         if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(bad);

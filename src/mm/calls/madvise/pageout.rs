@@ -2,7 +2,7 @@
 
 use crate::mm::{entry::flags::VmFlags, space::Mm, window::Lease};
 use crate::{
-    addr::VpnRange,
+    addr::{Pfn, VpnRange},
     ctx::{CallCx, FaultCx, Sleepable, rank},
     error::MadviseError,
     frame::{Frame, FrameFlags},
@@ -32,8 +32,12 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         let mm = self.mm;
         let mut rest = Some(part);
         while let Some(block) = rest.and_then(|rest| first_leaf(mm, &mut self.cx, rest)) {
-            mm.split_object_parts(&mut self.cx, block);
-            let list = own_pages(mm, &mut self.cx, block);
+            let passed_by = mm.split_object_parts(&mut self.cx, block);
+            let one = mm.huge_alone(&mut self.cx, block);
+            let list = own_pages(mm, &mut self.cx, block, |pfn| {
+                let is_own = mm.machine().mem().mapcount(pfn) == 1 || one == Some(pfn.head());
+                is_own && !passed_by.contains(&pfn)
+            });
             let _counts = mm
                 .machine()
                 .reclaimer()
@@ -45,20 +49,23 @@ impl Lease<'_, rank::Mmap, Sleepable> {
 
 /// Returns the pages of `range` in its first leaf. Ranges without tables cost nothing.
 fn first_leaf(mm: &Mm, cx: &mut FaultCx<'_>, range: VpnRange) -> Option<VpnRange> {
-    let pinned = cx.pin();
-    let pin = mm.table.pin(pinned.guard());
-    mm.table.leaves(range, pin, |part, _| Err(part)).err()
+    let view = mm.table.view(cx);
+    view.leaves(range, |part, _| Err(part)).err()
 }
 
-/// Takes the frames of a leaf off their lists that no other entry maps: this process may not give
-/// up pages that others use.
-fn own_pages<'m>(mm: &'m Mm, cx: &mut FaultCx<'_>, block: VpnRange) -> Vec<Frame<'m>> {
+/// Takes the frames of a leaf off their lists that are this process's `own`: it may not give up
+/// pages that others use.
+fn own_pages<'m>(
+    mm: &'m Mm,
+    cx: &mut FaultCx<'_>,
+    block: VpnRange,
+    own: impl Fn(Pfn) -> bool,
+) -> Vec<Frame<'m>> {
     let mem = mm.machine().mem();
     let mut list = Vec::new();
     mm.for_each_locked_leaf(cx, block, |part, leaf| {
         let counted = part.iter().filter_map(|at| leaf.get(at).counted());
-        let own = counted.filter(|&pfn| mem.mapcount(pfn) == 1);
-        for pfn in own {
+        for pfn in counted.filter(|&pfn| own(pfn)) {
             mem.clear_flags(pfn, FrameFlags::REFERENCED | FrameFlags::ACTIVE);
             // The page leaves its list. A page on no list is being worked on already.
             if mem.lru_remove(pfn) || !mem.has_lru() {
@@ -122,7 +129,7 @@ mod tests {
         let pages = VpnRange::new(first, first.plus(2)).unwrap();
         let mut g = mm.lock_shared(cx);
         let Lease { mm, mut cx } = g.lease();
-        let list = own_pages(mm, &mut cx, pages);
+        let list = own_pages(mm, &mut cx, pages, |pfn| machine.mem().mapcount(pfn) == 1);
         assert_eq!(list.len(), 2);
         let _counts = machine.reclaimer().shrink(&mut cx, list, References::Check);
     }

@@ -1,7 +1,11 @@
 //! `process_madvise`: advice about several ranges, also of another process.
 
 use crate::mm::{entry::flags::Advice, space::Mm};
-use crate::{addr::TASK_SIZE, ctx::CallCx, error::MadviseError};
+use crate::{
+    addr::TASK_SIZE,
+    ctx::CallCx,
+    error::{ByteRange, MadviseError},
+};
 
 /// The most ranges of a call (`UIO_MAXIOV`).
 const MOST_RANGES: usize = 1024;
@@ -25,7 +29,7 @@ fn checked(ranges: &[(u64, u64)]) -> Result<Vec<(u64, u64)>, MadviseError> {
         let end = addr.checked_add(if ranges.len() == 1 { part } else { len });
         match end.is_some_and(|end| end <= TASK_SIZE) {
             true => Ok((addr, part)),
-            false => Err(MadviseError::BeyondTask { addr, len }),
+            false => Err(MadviseError::BeyondTask(ByteRange { addr, len })),
         }
     };
     ranges.iter().map(one).collect()
@@ -42,6 +46,25 @@ impl Mm {
     /// That of [`madvise`](Self::madvise) for the first range;
     /// [`MadviseError::OfAnother`]: another process's memory takes only the advice `Cold`,
     /// `PageOut`, `WillNeed` and `Collapse`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Mm, PAGE_SIZE, mm::{Advice, MmapArgs}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 1)?;
+    /// let manager = Mm::new(&machine);
+    /// let ranges = [(at, PAGE_SIZE)];
+    /// let done = manager.process_madvise(&mut cx, &mm, &ranges, Advice::Cold)?;
+    /// assert_eq!(done, PAGE_SIZE);
+    /// assert!(manager.process_madvise(&mut cx, &mm, &ranges, Advice::DontNeed).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn process_madvise(
         &self,
         cx: &mut CallCx<'_>,

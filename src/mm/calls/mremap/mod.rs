@@ -21,7 +21,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::{MremapError, VmaError},
+    error::{ByteRange, MremapError, VmaError},
 };
 
 /// The remapping of one mapping (`struct vma_remap_struct`). Lengths are in pages.
@@ -158,7 +158,7 @@ fn check_target(remap: &Remap) -> Result<(), MremapError> {
     let len = remap.new << PAGE_SHIFT;
     let addr = remap.new_addr;
     if addr > TASK_SIZE - len {
-        return Err(MremapError::TooHigh { addr, len });
+        return Err(MremapError::TooHigh(ByteRange { addr, len }));
     }
     if !addr.is_multiple_of(PAGE_SIZE) {
         return Err(MremapError::Unaligned(addr));

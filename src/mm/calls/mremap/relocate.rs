@@ -222,42 +222,55 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
 }
 
 impl InvalidationWindow<'_, Sleepable> {
-    /// Moves the entries that one entry of the highest usable level covers. Returns the number of
-    /// pages, or `None` if a huge page must be split first.
+    /// Moves the entries that one entry of the highest usable level covers, and flushes the old
+    /// place. Returns the number of pages, or `None` if a huge page must be split first.
+    ///
+    /// No walk over a reverse map reaches the new place before the flush: the caller makes them
+    /// wait.
     fn move_step(&mut self, step: MoveStep, tables: TargetTables) -> Result<Option<u64>, NoMemory> {
+        let moved = self.move_entries(step, tables)?;
+        if let Some(old) = moved.and_then(|n| VpnRange::new(step.at, step.at.plus(n))) {
+            self.flush(old);
+        }
+        Ok(moved)
+    }
+    fn move_entries(
+        &mut self,
+        step: MoveStep,
+        tables: TargetTables,
+    ) -> Result<Option<u64>, NoMemory> {
         let makes = tables == TargetTables::Made;
         let mm = self.mm();
         let mut cx = self.cx();
-        let pinned = cx.pin();
-        let pin = mm.table.pin(pinned.guard());
+        let view = mm.table.view(&mut cx);
         let extent = step.extent(PUD_PAGES);
-        if !mm.table.has_pmd(step.at, pin) || !makes && !mm.table.has_pud(step.to, pin) {
+        if !view.has_pmd(step.at) || !makes && !view.has_pud(step.to) {
             return Ok(Some(extent));
         }
         let whole = !step.unprotects;
         let by_table = whole && !step.whole_pages && extent == PUD_PAGES;
-        if by_table && mm.table.move_pud(step.at, step.to, pin)? {
+        if by_table && mm.table.move_pud(step.at, step.to, view.pin())? {
             return Ok(Some(extent));
         }
         if makes {
-            mm.table.make_pud_for(step.to, pin)?;
-        } else if !mm.table.has_pmd(step.to, pin) {
+            mm.table.make_pud_for(step.to, view.pin())?;
+        } else if !view.has_pmd(step.to) {
             return Ok(Some(extent));
         }
         let extent = step.extent(PMD_PAGES);
-        let Some(old) = mm.table.leaf(step.at, pin) else {
+        let Some(old) = view.leaf(step.at) else {
             return Ok(Some(extent));
         };
         if makes {
-            mm.table.make_pmd(step.to, pin)?;
+            mm.table.make_pmd(step.to, view.pin())?;
         }
         if makes && step.whole_pages {
-            mm.table.free_if_empty(step.to, pin);
+            mm.table.free_if_empty(step.to, view.pin());
         }
         let whole = whole || old.is_huge();
-        if whole && extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
+        if whole && extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, view.pin())? {
             if step.unprotects {
-                unprotect_block(mm, step.to, pin);
+                unprotect_block(mm, step.to, view.pin());
             }
             return Ok(Some(extent));
         }
@@ -266,8 +279,8 @@ impl InvalidationWindow<'_, Sleepable> {
             return Ok(None);
         }
         let new = match tables {
-            TargetTables::Made => Some(mm.table.make_leaf(step.to, pin)?),
-            TargetTables::Kept => mm.table.leaf(step.to, pin),
+            TargetTables::Made => Some(view.make_leaf(step.to)?),
+            TargetTables::Kept => view.leaf(step.to),
         };
         if let Some(new) = new {
             move_ptes(old, new, step, extent)?;

@@ -13,7 +13,7 @@ pub struct ScanArgs {
     pub start: u64,
     /// One past the last byte; rounded up to pages.
     pub end: u64,
-    /// Protects pages, checks memory.
+    /// The effects beside the answer: protection of pages, a check of the memory.
     pub flags: ScanFlags,
     /// Most regions that are reported; with 0, pages are protected and none is reported.
     pub regions: usize,

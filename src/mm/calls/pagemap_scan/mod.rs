@@ -34,6 +34,38 @@ impl Mm {
     /// # Errors
     ///
     /// [`ScanError`]. [`ScanError::NotTracked`]: the pages below were protected.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, mm::*};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(8 * PAGE_SIZE))?;
+    /// let uffd = mm.userfaultfd();
+    /// uffd.api(Userfault::VERSION, UffdFeatures::WP_ASYNC)?; // writes are tracked, without messages
+    /// uffd.register(&mut cx, at, 8 * PAGE_SIZE, RegisterMode::WP)?;
+    /// let written = ScanArgs {
+    ///     start: at,
+    ///     end: at + 8 * PAGE_SIZE,
+    ///     flags: ScanFlags::WP_MATCHING,
+    ///     regions: 64, // at most
+    ///     pages: 0,    // no limit
+    ///     inverted: PageCategories::empty(),
+    ///     mask: PageCategories::WRITTEN,
+    ///     any_of: PageCategories::empty(),
+    ///     reported: PageCategories::WRITTEN,
+    /// };
+    /// mm.pagemap_scan(&mut cx, &written)?; // protects all pages
+    /// mm.store(&mut cx, at + PAGE_SIZE, 1)?;
+    /// let found = mm.pagemap_scan(&mut cx, &written)?.regions;
+    /// assert_eq!((found.len(), found[0].start), (1, at + PAGE_SIZE));
+    /// assert!(mm.pagemap_scan(&mut cx, &written)?.regions.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pagemap_scan(&self, cx: &mut CallCx<'_>, args: &ScanArgs) -> Result<Scan, ScanError> {
         let range = check(args)?;
         let mut scan = Scanner::new(args, self.machine().mem());

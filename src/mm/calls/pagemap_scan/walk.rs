@@ -24,11 +24,10 @@ pub(super) trait Walk {
 
 /// The first page behind the missing table at `at`, of the highest level that is missing.
 fn behind_hole<R: Rank>(mm: &Mm, cx: &mut Cx<'_, R, Sleepable>, at: Vpn) -> Vpn {
-    let pinned = cx.pin();
-    let pin = mm.table.pin(pinned.guard());
-    let span = if !mm.table.has_pud(at, pin) {
+    let view = mm.table.view(cx);
+    let span = if !view.has_pud(at) {
         PGD_PAGES
-    } else if !mm.table.has_pmd(at, pin) {
+    } else if !view.has_pmd(at) {
         PUD_PAGES
     } else {
         PMD_PAGES

@@ -5,7 +5,8 @@
 //! absent or protected page there ends with
 //! [`FaultError::Userfault`](crate::error::FaultError::Userfault); a message is in the queue
 //! ([`read`](Userfault::read)) until the handler answers: it fills the page, lifts its protection,
-//! or wakes the access. Then the access is repeated; [`Mm::wait_for_answer`] waits for that moment.
+//! or wakes the access. Then the access is repeated; [`Mm::wait_for_answer`] waits for that moment
+//! (`docs/adr/0029-a-fault-that-waits-is-returned.md`).
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -28,12 +29,12 @@ mod register;
 use crate::mm::{
     entry::uffd_flags::UffdFeatures,
     space::Mm,
-    vma::userfault::{Context, Event, PageFault, Told},
+    vma::userfault::{Context, Event, HandlerMessage, PageFault},
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::UserfaultError,
+    error::{ByteRange, UserfaultError},
 };
 use std::{any::Any, sync::Arc};
 
@@ -154,11 +155,15 @@ impl Userfault {
     /// access that was read waits until it is answered; an event needs no answer.
     pub fn read(&self) -> Option<UffdMessage> {
         Some(match self.0.read()? {
-            Told::Fault(fault) => UffdMessage::PageFault(fault),
-            Told::Event(Event::Fork(child)) => UffdMessage::Fork(Self(child)),
-            Told::Event(Event::Remap { from, to, len }) => UffdMessage::Remap { from, to, len },
-            Told::Event(Event::Remove { start, end }) => UffdMessage::Remove { start, end },
-            Told::Event(Event::Unmap { start, end }) => UffdMessage::Unmap { start, end },
+            HandlerMessage::Fault(fault) => UffdMessage::PageFault(fault),
+            HandlerMessage::Event(Event::Fork(child)) => UffdMessage::Fork(Self(child)),
+            HandlerMessage::Event(Event::Remap { from, to, len }) => {
+                UffdMessage::Remap { from, to, len }
+            }
+            HandlerMessage::Event(Event::Remove { start, end }) => {
+                UffdMessage::Remove { start, end }
+            }
+            HandlerMessage::Event(Event::Unmap { start, end }) => UffdMessage::Unmap { start, end },
         })
     }
     /// Returns true if there is a message to read (`poll`).
@@ -208,7 +213,7 @@ impl Userfault {
 }
 
 fn check_range(mm: &Mm, addr: u64, len: u64) -> Result<VpnRange, UserfaultError> {
-    let bad = UserfaultError::Range { addr, len };
+    let bad = UserfaultError::Range(ByteRange { addr, len });
     let lowest = mm.machine().config().mmap_min_addr;
     let whole = (addr | len).is_multiple_of(PAGE_SIZE);
     if !whole || addr < lowest || addr >= TASK_SIZE || len > TASK_SIZE - addr {

@@ -17,7 +17,7 @@ use crate::{
     ctx::{CallCx, Sleepable, rank},
     error::{NoMemory, UserfaultError},
     frame::{FrameFlags, HUGE},
-    notifier::Event,
+    notifier::{Event, Flusher},
 };
 use std::sync::Arc;
 
@@ -183,12 +183,16 @@ impl InvalidationWindow<'_, Sleepable> {
     ) -> Result<T, Stop> {
         let mm: &Mm = self.mm();
         let mut cx = self.cx();
-        let pinned = cx.pin();
-        let pin = mm.table.pin(pinned.guard());
+        let mut pinned = cx.pin();
+        let (guard, mut cx) = pinned.parts();
+        let pin = mm.table.pin(guard);
         let source = mm.table.make_leaf(from, pin).map_err(failed)?;
         let target = mm.table.make_leaf(to, pin).map_err(failed)?;
         let (source, target) = LeafAt::lock_pair(source, target).map_err(failed)?;
-        f(&source, target.as_ref())
+        let moved = f(&source, target.as_ref())?;
+        // Before the locks are released: another thread may drop the pages at their new place.
+        let _no_frame_goes = Flusher::new(&mm.tlbs, cx.descend()).flush(VpnRange::block_of(from));
+        Ok(moved)
     }
     /// Moves pages from the first one on, as many as move together: up to a page that is not in
     /// memory, or not to be moved so (`move_pages_ptes`).

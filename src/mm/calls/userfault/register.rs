@@ -144,8 +144,19 @@ impl Userfault {
     /// Closes the userfaultfd: its memory is registered no longer, write protection is lifted, and
     /// every access that waits tries again (`userfaultfd_release`).
     ///
+    /// So are the userfaultfds of children about which no handler has read
+    /// (`userfaultfd_event_wait_completion`).
+    ///
     /// A VMA that cannot be split or merged for want of memory keeps its boundaries.
     pub fn close(self, cx: &mut CallCx<'_>) {
+        let mut open = vec![self];
+        while let Some(fd) = open.pop() {
+            fd.end_registrations(cx);
+            open.extend(fd.0.close().into_iter().map(Self));
+        }
+    }
+    /// Ends the registration of all memory.
+    fn end_registrations(&self, cx: &mut CallCx<'_>) {
         if let Ok(mm) = self.space() {
             let mut g = mm.lock_exclusive_some(cx);
             g.claim_range(VpnRange::ALL);
@@ -155,7 +166,6 @@ impl Userfault {
                 Ok::<_, Infallible>(ended.and_then(Result::ok).unwrap_or(start))
             });
         }
-        self.0.close();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The way from the root down to a leaf, which the finger remembers.
 
 use super::{
-    path::{Path, Step},
+    path::{Path, PathStep},
     vma_tree::VmaTree,
 };
 use crate::addr::Vpn;
@@ -48,7 +48,7 @@ impl<V> VmaTree<V> {
         let id = path.leaf().node;
         let leaf = self.leaf(id);
         let at = leaf.ending_by(start.0);
-        path.steps[0] = Step::new(id, at);
+        path.steps[0] = PathStep::new(id, at);
         if at > 0 {
             path.floor = leaf.end(at - 1);
         }
@@ -65,7 +65,7 @@ impl<V> VmaTree<V> {
         for level in (1..=self.height).rev() {
             let node = self.inner(id);
             let at = node.home_of(at);
-            path.steps[level] = Step::new(id, at);
+            path.steps[level] = PathStep::new(id, at);
             if at > 0 {
                 path.floor = node.end(at - 1);
             }

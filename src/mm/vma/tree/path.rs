@@ -5,13 +5,13 @@ const LEVELS: usize = 8;
 
 /// One node on a path. Small, because paths are copied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Step {
+pub(super) struct PathStep {
     pub(super) node: u32,
     /// Index of the entry in the node.
     at: u32,
 }
 
-impl Step {
+impl PathStep {
     const NONE: Self = Self { node: 0, at: 0 };
 
     pub(super) fn new(node: u32, at: usize) -> Self {
@@ -28,7 +28,7 @@ impl Step {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Path {
     /// `steps[0]` is in the leaf.
-    pub(super) steps: [Step; LEVELS],
+    pub(super) steps: [PathStep; LEVELS],
     /// End of the range below, or 0.
     pub(super) floor: u64,
     /// Start of the range above, or the highest number.
@@ -60,12 +60,12 @@ impl Holes {
 
 impl Path {
     pub(super) const EMPTY: Self = Self {
-        steps: [Step::NONE; LEVELS],
+        steps: [PathStep::NONE; LEVELS],
         floor: 0,
         ceiling: u64::MAX,
     };
 
-    pub(super) const fn leaf(&self) -> Step {
+    pub(super) const fn leaf(&self) -> PathStep {
         self.steps[0]
     }
 }

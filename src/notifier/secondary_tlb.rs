@@ -1,0 +1,216 @@
+//! The channel of secondary TLBs: devices that walk the address space's own page table and cache
+//! the entries that they read (`arch_invalidate_secondary_tlbs`).
+//!
+//! Guarantee: when a frame that the page table mapped goes, no device on this channel has a
+//! translation to it that it read there; and a right that an entry loses is flushed before the lock
+//! of its leaf is released.
+//!
+//! A window would be wrong for such a device. Between the beginning of a window and the change of
+//! the entry the device would walk again, and cache the old entry again. So it is told after the
+//! entry has changed, at the moment at which a processor's own TLB is flushed. A device fills its
+//! TLB under a lock that the flush takes ([`TlbGate`](super::TlbGate)): it has either read the new
+//! entry, or the flush removes the old one.
+//!
+//! A device may walk once every window has ended that found no device counted. So a window that
+//! finds none owes nothing to its end.
+
+use super::once_arc::OnceArc;
+use crate::{
+    addr::VpnRange,
+    ctx::{AtomicCallbackCx, Below, Context, Cx, Outside, Sleepable, rank},
+    frame::PhysMem,
+    sync::{AtomicBool, AtomicUsize, Ordering, RwLock},
+};
+use std::sync::Arc;
+
+/// A device that walks the page table of an address space itself, as an IOMMU does that shares the
+/// table with the processor.
+///
+/// It gets no windows and draws no tickets, and a driver of windows is not on this channel: a
+/// registration is of one kind, by the seat that it gives.
+///
+/// ```compile_fail,E0308
+/// use emmu::driver::*;
+///
+/// fn gate_of_windows(seat: TlbSeat) -> Gate<OrderedStore<Vpn>, (), Atomic> {
+///     Gate::new(seat, OrderedStore::default(), ()) // `TlbGate::new` takes it
+/// }
+/// ```
+pub trait SecondaryTlb: Send + Sync {
+    /// Entries of `range` have changed: the device forgets them before this returns
+    /// (`arch_invalidate_secondary_tlbs`).
+    ///
+    /// A lock of the page table is held. Nothing is flushed for an entry that was not present, or
+    /// that gained a right. More may be flushed than has changed. A flush must not panic: the
+    /// frames whose entries were being removed would stay in use for ever.
+    fn flush(&self, cx: AtomicCallbackCx<'_>, range: VpnRange);
+
+    /// The tables are about to go: the device walks no more (`release` of
+    /// `struct mmu_notifier_ops`). Called once, after a flush of everything. The default does
+    /// nothing.
+    fn release(&self, cx: AtomicCallbackCx<'_>) {
+        let _unused = cx;
+    }
+}
+
+/// The life of one registration, shared by its seat and its place on the list.
+#[derive(Debug)]
+pub(super) struct TlbPhase(AtomicBool);
+
+impl TlbPhase {
+    /// Returns true while the device may walk.
+    ///
+    /// The device asks under its gate. The end of the registration is noted before everything is
+    /// flushed through that gate, so nothing is cached after that flush.
+    pub(super) fn is_alive(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// The right to make the [`TlbGate`](super::TlbGate) of one registration.
+#[derive(Debug)]
+pub struct TlbSeat {
+    pub(super) phase: Arc<TlbPhase>,
+    pub(super) mem: Arc<PhysMem>,
+    pub(super) list: Arc<TlbList>,
+}
+
+struct ListedTlb {
+    phase: Arc<TlbPhase>,
+    tlb: Arc<dyn SecondaryTlb>,
+}
+
+/// The devices of one address space.
+#[derive(Default)]
+pub(super) struct TlbList {
+    /// A flush holds the lock shared, so no device leaves during one.
+    listed: RwLock<Vec<ListedTlb>>,
+    /// The number of devices, with those that are about to be put on the list.
+    count: AtomicUsize,
+}
+
+impl TlbList {
+    /// Flushes `range` from each device.
+    pub(super) fn flush<R: Below<rank::Callback>, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        range: VpnRange,
+    ) {
+        for listed in &*self.listed.read() {
+            listed.tlb.flush(cx.descend(), range);
+        }
+    }
+    /// Ends a registration, unless that was done: forbids walks, flushes everything, takes the
+    /// device off the list, and releases it.
+    fn end<R: Below<rank::Callback>, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        phase: &Arc<TlbPhase>,
+    ) {
+        phase.0.store(false, Ordering::SeqCst);
+        let is = |listed: &ListedTlb| Arc::ptr_eq(&listed.phase, phase);
+        let found = self
+            .listed
+            .read()
+            .iter()
+            .find(|l| is(l))
+            .map(|l| Arc::clone(&l.tlb));
+        let Some(tlb) = found else {
+            return;
+        };
+        tlb.flush(cx.descend(), VpnRange::ALL);
+        let mut listed = self.listed.write();
+        let Some(nth) = listed.iter().position(is) else {
+            return;
+        };
+        listed.swap_remove(nth);
+        drop(listed);
+        self.count.fetch_sub(1, Ordering::SeqCst);
+        tlb.release(cx.descend());
+    }
+}
+
+impl std::fmt::Debug for TlbList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlbList").finish_non_exhaustive()
+    }
+}
+
+/// The registration of a secondary TLB. Dropping it leaves the device registered until the address
+/// space ends.
+#[derive(Debug)]
+#[must_use = "dropping it leaves the device registered until the address space ends"]
+pub struct TlbRegistration {
+    list: Arc<TlbList>,
+    phase: Arc<TlbPhase>,
+}
+
+impl TlbRegistration {
+    /// Ends the registration. When this returns, the device has nothing cached, walks no more, was
+    /// released, and no flush of it runs or will run.
+    pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
+        self.list.end(cx, &self.phase);
+    }
+}
+
+/// The secondary TLBs of an address space: one pointer, null until the first is registered.
+pub(crate) struct SecondaryTlbs(OnceArc<TlbList>);
+
+impl SecondaryTlbs {
+    pub(crate) fn new() -> Self {
+        Self(OnceArc::new())
+    }
+    /// Puts a device on the list.
+    ///
+    /// The caller holds the mmap lock exclusively, which excludes windows but for those of walks
+    /// over reverse maps; `drain` waits until the present walks have ended.
+    pub(crate) fn register<E: SecondaryTlb + 'static>(
+        &self,
+        mem: &Arc<PhysMem>,
+        drain: impl FnOnce(),
+        build: impl FnOnce(TlbSeat) -> Arc<E>,
+    ) -> (Arc<E>, TlbRegistration) {
+        self.0.get_or_make(TlbList::default);
+        let list = self.0.share().expect("just made");
+        // Windows from here on flush.
+        list.count.fetch_add(1, Ordering::SeqCst);
+        drain();
+        let phase = Arc::new(TlbPhase(AtomicBool::new(false)));
+        let tlb = build(TlbSeat {
+            phase: Arc::clone(&phase),
+            mem: Arc::clone(mem),
+            list: Arc::clone(&list),
+        });
+        list.listed.write().push(ListedTlb {
+            phase: Arc::clone(&phase),
+            tlb: Arc::clone(&tlb) as Arc<dyn SecondaryTlb>,
+        });
+        // The device may walk now that each flush reaches it.
+        phase.0.store(true, Ordering::SeqCst);
+        (tlb, TlbRegistration { list, phase })
+    }
+    /// Returns the list, unless no device is counted.
+    #[inline]
+    pub(super) fn listed(&self) -> Option<&TlbList> {
+        let list = self.0.get()?;
+        (list.count.load(Ordering::SeqCst) > 0).then_some(list)
+    }
+    /// Ends every registration, before the tables go.
+    pub(crate) fn release_all<R: Below<rank::Callback>, C: Context>(&self, cx: &mut Cx<'_, R, C>) {
+        let Some(list) = self.0.get() else {
+            return;
+        };
+        loop {
+            let first = list.listed.read().first().map(|l| Arc::clone(&l.phase));
+            match first {
+                Some(phase) => list.end(cx, &phase),
+                None => return,
+            }
+        }
+    }
+    /// Returns true if the seat was given out by this address space.
+    pub(super) fn gave(&self, seat: &TlbSeat) -> bool {
+        let list = self.0.get();
+        list.is_some_and(|list| std::ptr::eq(list, &raw const *seat.list))
+    }
+}
