@@ -3,8 +3,8 @@
 //! The object is locked, not its mappings: its pages are on no list of reclaim, those that come in
 //! later included, whether something maps them or not.
 
-use super::{MemoryObject, PageCache, Shmem};
-use crate::sync::{AtomicU64, Ordering};
+use super::PageCache;
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use std::sync::Arc;
 
 /// The number of pages of all locked objects of a machine. Linux counts by user
@@ -14,7 +14,7 @@ pub(crate) struct LockedPages(AtomicU64);
 
 /// The pages of one object, counted until this is dropped.
 #[derive(Debug)]
-pub(super) struct Counted {
+struct Counted {
     all: Arc<LockedPages>,
     pages: u64,
 }
@@ -37,36 +37,40 @@ impl Drop for Counted {
     }
 }
 
-impl Shmem {
-    /// Locks the object, if no more than `most` pages of `all` are locked then. Returns true if it
-    /// is locked. Pages that are on a list stay there until reclaim looks at them.
-    pub(crate) fn lock(&self, all: &Arc<LockedPages>, most: u64) -> bool {
-        let mut locked = self.locked.lock();
+/// The lock of one object.
+#[derive(Debug, Default)]
+pub(super) struct MemoryLock(Mutex<Option<Counted>>);
+
+impl MemoryLock {
+    /// Locks the object of `pages` with this cache, if no more than `most` pages of `all` are
+    /// locked then. Returns true if it is locked. Pages that are on a list stay there until reclaim
+    /// looks at them.
+    pub(super) fn lock(
+        &self,
+        cache: &PageCache,
+        (pages, most): (u64, u64),
+        all: &Arc<LockedPages>,
+    ) -> bool {
+        let mut locked = self.0.lock();
         if locked.is_none() {
-            *locked = all.count(self.pages(), most);
+            *locked = all.count(pages, most);
         }
         if locked.is_some() {
-            self.mapping().set_unevictable(true);
+            cache.mapping().set_unevictable(true);
         }
         locked.is_some()
     }
-    /// Unlocks the object: its pages return to the lists (`shmem_unlock_mapping`).
-    pub(crate) fn unlock(&self) {
-        let mut locked = self.locked.lock();
-        if locked.take().is_some() {
-            self.mapping().set_unevictable(false);
-            self.cache.return_to_lists();
+    /// Unlocks the object: its pages return to the lists (`shmem_unlock_mapping`). A page of locked
+    /// memory leaves them again when reclaim finds that out.
+    pub(super) fn unlock(&self, cache: &PageCache) {
+        let mut locked = self.0.lock();
+        if locked.take().is_none() {
+            return;
         }
-    }
-}
-
-impl PageCache {
-    /// Puts every page that is kept from reclaim on its list. A page of locked memory leaves it
-    /// again when reclaim finds that out.
-    fn return_to_lists(&self) {
+        cache.mapping().set_unevictable(false);
         let mut at = 0;
-        while let Some((index, frame)) = self.next(at, u64::MAX) {
-            self.host().mem.lru_unlock(frame.pfn());
+        while let Some((index, frame)) = cache.next(at, u64::MAX) {
+            cache.host().mem.lru_unlock(frame.pfn());
             at = index + 1;
         }
     }

@@ -109,7 +109,6 @@ const KINDS: &[&str] = &[
     "sysv",
     "sysv_huge",
     "sysv_huge_more",
-    "sysv_huge_none",
     "sysv_lock",
     "sysv_lock_limits",
     "sysv_lock_reclaim",

@@ -79,8 +79,8 @@ impl Machine {
     pub fn shm_remove(&self, id: ShmId) -> Result<(), ShmError> {
         self.segments.remove(id)
     }
-    /// Lets reclaim have the pages of a segment again (`shmctl(SHM_UNLOCK)`). One that is not locked
-    /// stays as it is.
+    /// Lets reclaim have the pages of a segment again (`shmctl(SHM_UNLOCK)`). One that is not
+    /// locked stays as it is.
     ///
     /// # Errors
     ///

@@ -86,9 +86,9 @@ impl FaultScope<'_> {
             .contains(mode)
             .then(|| self.hand_over(vma, (at, access), why, RawPte::is_vacant))
     }
-    /// Hands over an access to a huge page of a pool that no entry maps, if the VMA is registered for
-    /// absent pages and the file lacks this one, or for those that it has. `None`: the fault goes
-    /// on.
+    /// Hands over an access to a huge page of a pool that no entry maps, if the VMA is registered
+    /// for absent pages and the file lacks this one, or for those that it has. `None`: the fault
+    /// goes on.
     pub(super) fn hand_over_hugetlb(
         &mut self,
         vma: &Vma,

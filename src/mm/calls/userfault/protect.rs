@@ -13,9 +13,9 @@ impl Userfault {
     ///
     /// # Errors
     ///
-    /// [`UserfaultError`]. [`NotRegistered`](UserfaultError::NotRegistered),
-    /// [`InsideHugePage`](UserfaultError::InsideHugePage): the VMAs below that one have changed, and
-    /// stay so.
+    /// [`UserfaultError`]. With [`NotRegistered`](UserfaultError::NotRegistered) and
+    /// [`InsideHugePage`](UserfaultError::InsideHugePage) the VMAs below the failing one have
+    /// changed, and stay so.
     pub fn write_protect(
         &self,
         cx: &mut CallCx<'_>,

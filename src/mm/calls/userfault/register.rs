@@ -212,8 +212,8 @@ impl Vma {
         same_userfault(self.userfault.as_ref(), Some(context))
     }
     /// Returns true if the VMA may be registered in the ways of `flags` (`vma_can_userfault`):
-    /// private anonymous memory, shared memory and huge pages of a pool; memory of other objects only for write protection that
-    /// sends no messages.
+    /// private anonymous memory, shared memory and huge pages of a pool; memory of other objects
+    /// only for write protection that sends no messages.
     fn may_be_registered(&self, flags: VmFlags, asynchronous: bool) -> bool {
         let flags = flags & VmFlags::UFFD;
         let pooled = self.flags.contains(VmFlags::HUGETLB);
