@@ -8,7 +8,8 @@
 //! A token is derived by *mutably borrowing* its parent. So while a guard lives, calls that its
 //! lock forbids do not compile. There is one derivation, `descend`, and its two bounds are the
 //! whole rule set; the raw constructor is private to this file and to `thread`, which makes the
-//! outermost token of a thread (docs/adr/0001-the-token-carries-the-epoch-handle.md, docs/adr/0002-leaf-locks-and-closures.md).
+//! outermost token of a thread (docs/adr/0001-the-token-carries-the-epoch-handle.md,
+//! docs/adr/0002-leaf-locks-and-closures.md).
 
 use crate::sync;
 use crossbeam_epoch::{Collector, Guard, LocalHandle};

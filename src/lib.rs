@@ -119,6 +119,7 @@
 //! | `notifier/epoch_list.rs`, `notifier/grace.rs`, `notifier/once_arc.rs` | the chain of drivers |
 //! | `frame/atomic_bytes.rs` | words of memory that other code accesses at the same time |
 //! | `frame/shared.rs` (feature `remote`) | memory that other processes map |
+//! | `extmmu/vm_memory.rs` (feature `vm-memory`) | slices of pages that are held |
 //! | `host/executor.rs` (feature `host`) | the process that is recorded |
 //! | `sync/checked.rs` (under a model checker) | one call of the checker |
 #![deny(unsafe_code)]

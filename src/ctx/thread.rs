@@ -4,8 +4,8 @@
 //! thread has one lock order, also when code that was handed no token asks for one.
 //!
 //! How: each thread has one *current root*. Its token is out, or was lent ([`Cx::lend`]): then it
-//! is borrowed, so nobody can use it, and its rank says that the thread holds no lock. Only a token
-//! that was lent, or that nobody has, is handed out.
+//! is borrowed, so no code can use it, and its rank says that the thread holds no lock. Only a
+//! token that was lent, or that is not out, is handed out.
 
 use super::{CallCx, Cx, Epoch, Sleepable, rank};
 use crate::sync;
@@ -35,21 +35,22 @@ impl Root {
 /// The current root of a thread.
 #[derive(Debug, Default)]
 enum Current {
-    /// Nobody has a token. A root that was used before may be kept.
+    /// No token is out.
     #[default]
-    Nobody,
+    Nowhere,
+    /// No token is out, and the root is kept for the next one.
     Kept(Rc<Root>),
     /// A token of the root is out.
     Out(Rc<Root>),
-    /// The token is lent to whoever asks.
+    /// The token is lent to code that asks for one.
     Lent(Rc<Root>),
 }
 
 #[cfg(not(loom))]
-sync::thread_local!(static CURRENT: Cell<Current> = const { Cell::new(Current::Nobody) });
+sync::thread_local!(static CURRENT: Cell<Current> = const { Cell::new(Current::Nowhere) });
 // The macro of loom accepts no constants.
 #[cfg(loom)]
-sync::thread_local!(static CURRENT: Cell<Current> = Cell::new(Current::Nobody));
+sync::thread_local!(static CURRENT: Cell<Current> = Cell::new(Current::Nowhere));
 
 /// Puts a state in the place of the current one, and returns that.
 fn replace(state: Current) -> Current {
@@ -94,15 +95,15 @@ impl Thread {
     /// [`AlreadyEntered`] while another `Thread` of this thread lives, or inside of
     /// [`with_current`](crate::Machine::with_current): two roots would be two lock orders.
     pub fn enter(epoch: &Epoch) -> Result<Self, AlreadyEntered> {
-        let root = match replace(Current::Nobody) {
+        let root = match replace(Current::Nowhere) {
             taken @ (Current::Out(_) | Current::Lent(_)) => {
-                let _nobody = replace(taken);
+                let _nowhere = replace(taken);
                 return Err(AlreadyEntered);
             }
             Current::Kept(root) if root.is_of(epoch) => root,
-            Current::Kept(_) | Current::Nobody => Root::new(epoch),
+            Current::Kept(_) | Current::Nowhere => Root::new(epoch),
         };
-        let _nobody = replace(Current::Out(Rc::clone(&root)));
+        let _nowhere = replace(Current::Out(Rc::clone(&root)));
         Ok(Self(root))
     }
     /// Returns the outermost token.
@@ -113,7 +114,7 @@ impl Thread {
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        let _out = replace(Current::Nobody);
+        let _out = replace(Current::Nowhere);
     }
 }
 
@@ -123,26 +124,26 @@ impl Cx<'_, rank::Idle, Sleepable> {
     ///
     /// The caller cannot use it meanwhile, as it is borrowed.
     pub fn lend<T>(&mut self, f: impl FnOnce() -> T) -> T {
-        let root = match replace(Current::Nobody) {
+        let root = match replace(Current::Nowhere) {
             Current::Out(root) => root,
             other => unreachable!("a token is out, not {other:?}"),
         };
         let _restore = Restore(Current::Out(Rc::clone(&root)));
-        let _nobody = replace(Current::Lent(root));
+        let _nowhere = replace(Current::Lent(root));
         f()
     }
 }
 
 impl Epoch {
     /// Runs `f` with the token that was lent on this thread, or with one of the thread's own if
-    /// nobody has one; see [`Machine::with_current`](crate::Machine::with_current).
+    /// none is out; see [`Machine::with_current`](crate::Machine::with_current).
     pub(crate) fn with_current<T>(
         &self,
         f: impl FnOnce(&mut CallCx<'_>) -> T,
     ) -> Result<T, TokenInUse> {
-        match replace(Current::Nobody) {
+        match replace(Current::Nowhere) {
             taken @ Current::Out(_) => {
-                let _nobody = replace(taken);
+                let _nowhere = replace(taken);
                 Err(TokenInUse)
             }
             Current::Lent(root) => {
@@ -154,7 +155,7 @@ impl Epoch {
                 let after = Current::Kept(Rc::clone(&root));
                 Ok(with_token(&root, after, f))
             }
-            Current::Kept(_) | Current::Nobody => {
+            Current::Kept(_) | Current::Nowhere => {
                 let root = Root::new(self);
                 let after = Current::Kept(Rc::clone(&root));
                 Ok(with_token(&root, after, f))
@@ -165,7 +166,7 @@ impl Epoch {
     /// end something. `f` must not wait for a lock that the thread may hold.
     pub(crate) fn with_token_of_a_drop<T>(&self, f: impl FnOnce(&mut CallCx<'_>) -> T) -> T {
         let root = Root::new(self);
-        let before = replace(Current::Nobody);
+        let before = replace(Current::Nowhere);
         with_token(&root, before, f)
     }
 }
@@ -180,9 +181,9 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_handed_out_where_nobody_can_use_another() {
+    fn a_token_is_handed_out_where_no_other_can_be_used() {
         let (epoch, other) = (Epoch::new(), Epoch::new());
-        assert_eq!(ask(&epoch), Ok(true), "nobody has a token");
+        assert_eq!(ask(&epoch), Ok(true), "no token is out");
         // The root that is kept does not keep the thread from entering.
         let mut thread = Thread::enter(&epoch).unwrap();
         assert_eq!(Thread::enter(&epoch).unwrap_err(), AlreadyEntered);

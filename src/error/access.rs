@@ -52,8 +52,8 @@ pub enum FaultError {
     /// The page was poisoned by userfaultfd: SIGBUS.
     #[error("{0:#x} is poisoned")]
     Poisoned(u64),
-    /// An atomic access of a word that does not lie at a multiple of its size: SIGBUS, as on a kernel
-    /// that forbids split locks (`handle_user_split_lock`).
+    /// An atomic access of a word that does not lie at a multiple of its size: SIGBUS, as on a
+    /// kernel that forbids split locks (`handle_user_split_lock`).
     #[error("the word at {0:#x} is not aligned")]
     Misaligned(u64),
     /// Memory is used up, where Linux would call its OOM killer.

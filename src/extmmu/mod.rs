@@ -12,16 +12,21 @@
 //! | `gru` | TLBs without page tables: entries that nothing but the notifier keeps true |
 //! | `xpmem` | memory that other processes map: a gate that sleeps, answers from afar, two passes |
 //! | `pinned` | devices behind an IOMMU whose pages are pinned: no notifier, long-term pins |
+//! | `host_mmu` | the host's own accesses, by addresses that a window waits for |
+//! | `vm_memory` | the memory of a process as guest memory of rust-vmm (feature `vm-memory`) |
 //! | `recorder` | an MMU that translates nothing and records its callbacks |
 //! | `tlb` | a set-associative TLB for pages of 4 KiB and 2 MiB |
 //! | `bill` | counts of the windows, faults and retries of one MMU |
 
 mod bill;
 pub mod gru;
+mod host_mmu;
 pub mod kvm;
 pub mod pinned;
 mod recorder;
 mod tlb;
+#[cfg(feature = "vm-memory")]
+pub mod vm_memory;
 #[allow(
     clippy::disallowed_methods,
     reason = "partitions have threads of their own"
@@ -30,5 +35,6 @@ pub mod xpmem;
 
 pub use crate::driver::References;
 pub use bill::{Bill, Meter, Span};
+pub use host_mmu::{HostMmu, HostSlice, SliceError};
 pub use recorder::{Recorded, Recorder};
 pub use tlb::{PageSize, Tlb};

@@ -115,10 +115,7 @@ impl MemoryObject for DiskFile {
             return Err(ObjectError::Again);
         };
         self.arrive();
-        let mem = self.cache.host().mem();
-        if mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
-            mem.clear_flags(frame.pfn(), FrameFlags::RECLAIM);
-        }
+        self.unmark(&frame);
         Ok(frame)
     }
     fn resident(&self, index: u64) -> Option<Frame<'_>> {
@@ -220,7 +217,10 @@ impl MemoryObject for DiskFile {
             match self.read_in(&mut cx, index, || self.pages()) {
                 // The page was cut off meanwhile.
                 Err(ObjectError::Beyond(_)) => Ok(None),
-                page => page.map(Some),
+                page => page.map(|frame| {
+                    self.unmark(&frame);
+                    Some(frame)
+                }),
             }
         })
     }
@@ -249,6 +249,7 @@ impl MemoryObject for DiskFile {
         let mem = self.cache.host().mem();
         let written = write_by_page(offset, bytes, |index, within, part| {
             let frame = self.read_in(&mut cx, index, || u64::MAX)?;
+            self.unmark(&frame);
             if let Some(tail) = tail.take() {
                 let mut filling = self.cache.filling(&mut cx);
                 self.zero_edge(&mut filling, &tail, rest_of_page(old));

@@ -2,13 +2,13 @@
 
 use super::{
     DiskFile, MemoryObject, PageRequest, Pattern,
-    read_ahead::{STRETCH, stretch},
+    read_ahead::{STRETCH, Stretch, stretch},
     store::BLOCK,
 };
 use crate::{
     ctx::{Below, CallCx, Cx, FaultCx, Sleepable, rank},
     error::ObjectError,
-    frame::Frame,
+    frame::{Frame, FrameFlags},
 };
 use std::ops::Range;
 
@@ -74,6 +74,11 @@ impl DiskFile {
             Pattern::Sequential => (index, index + READ_AROUND),
             Pattern::Random => (index, index),
         };
+        let mark = match want.pattern {
+            Pattern::Normal if from < to => from + READ_AROUND * 3 / 4,
+            _ => u64::MAX,
+        };
+        let marked = self.cache.is_hole(mark);
         let (mut arriving, mut waits) = (Vec::new(), false);
         for page in from..to.min(self.pages()) {
             if self.cache.is_hole(page)
@@ -82,6 +87,9 @@ impl DiskFile {
                 arriving.push(page);
                 waits |= page == index;
             }
+        }
+        if marked {
+            self.mark(mark);
         }
         *self.arriving.lock() = if waits { Vec::new() } else { arriving };
         self.read_in(cx, index, || self.pages()).map(|_| ())
@@ -93,6 +101,21 @@ impl DiskFile {
     /// Ends the arrival of pages.
     pub(super) fn arrive(&self) {
         self.arriving.lock().clear();
+    }
+    /// Marks a page, if it is in memory, as the one where a program that reads on is expected
+    /// (`folio_set_readahead`). Linux has one flag for this mark and for that of reclaim.
+    fn mark(&self, index: u64) {
+        if let Some(frame) = self.cache.get(index) {
+            let mem = self.cache.host().mem();
+            mem.set_flags(frame.pfn(), FrameFlags::RECLAIM);
+        }
+    }
+    /// Takes the mark off a page that is read or written.
+    pub(super) fn unmark(&self, frame: &Frame<'_>) {
+        let mem = self.cache.host().mem();
+        if mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
+            mem.clear_flags(frame.pfn(), FrameFlags::RECLAIM);
+        }
     }
     /// Reads those pages that are missing. A page that cannot be read stays missing, without an
     /// error.
@@ -115,6 +138,11 @@ impl DiskFile {
             return;
         }
         let behind = self.cache.in_a_row_before(wanted.start, STRETCH);
-        self.bring_in(cx, stretch(wanted, before, behind));
+        let Stretch { pages, mark } = stretch(wanted, before, behind);
+        let marked = pages.contains(&mark) && self.cache.is_hole(mark);
+        self.bring_in(cx, pages);
+        if marked {
+            self.mark(mark);
+        }
     }
 }

@@ -25,28 +25,6 @@ use std::{any::Any, borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::A
 const NAMELESS: &str = "/anon_hugepage (deleted)";
 
 /// A file of huge pages.
-///
-/// # Examples
-///
-/// ```
-/// use emmu::{HugePoolConfig, HugeSize, Machine, MachineConfig, Mm, mm::MmapArgs};
-/// use emmu::file::{File, FileMode, HugetlbFile};
-///
-/// let huge_pages = HugePoolConfig { pages: 2, ..Default::default() };
-/// let machine = Machine::new(MachineConfig { huge_pages, ..Default::default() });
-/// let mut thread = machine.enter()?;
-/// let mut cx = thread.cx();
-/// let mm = Mm::new(&machine);
-///
-/// let object = HugetlbFile::memfd(machine.host(), "example", 4 << 20, HugeSize::Mib2)?;
-/// let file = File::open(object, FileMode::ReadWrite);
-/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 << 20).file(&file, 0))?; // reserves both pages
-/// mm.store(&mut cx, at, 7)?; // takes one of them
-/// let pool = machine.mem().huge_pool(HugeSize::Mib2);
-/// assert_eq!((pool.free, pool.reserved), (1, 1));
-/// mm.exit(&mut cx);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 pub struct HugetlbFile {
     name: Box<str>,
     pub(super) host: Host,
@@ -210,23 +188,25 @@ impl HugetlbFile {
     ///
     /// [`ObjectError::Beyond`], [`ObjectError::NoHugePage`].
     pub(crate) fn make(&self, index: u64) -> Result<(), ObjectError> {
-        if !self.has(index) {
-            self.check_inside(index)?;
-        }
-        self.allocate(index)
+        self.allocate(index, || self.check_inside(index))
     }
     /// Returns true if the file has page `index`.
     pub(crate) fn has(&self, index: u64) -> bool {
         self.with_page(index, |page| page.is_some())
     }
-    /// Makes page `index` if the file has none. The caller keeps other faults out.
-    fn allocate(&self, index: u64) -> Result<(), ObjectError> {
+    /// Makes page `index` if the file has none and `check` allows it, before and after a page was
+    /// taken: the file may be cut meanwhile. The caller keeps other faults out.
+    fn allocate(
+        &self,
+        index: u64,
+        check: impl Fn() -> Result<(), ObjectError>,
+    ) -> Result<(), ObjectError> {
         if self.has(index) {
             return Ok(());
         }
+        check()?;
         let page = self.take(Claim::File(Arc::clone(&self.reserved), index))?;
-        self.insert(index, page);
-        Ok(())
+        self.insert(index, page, check)
     }
     /// Fills the hole at page `index` with these bytes. Returns false if the file has the page. The
     /// caller keeps other faults out.
@@ -240,14 +220,21 @@ impl HugetlbFile {
         }
         let page = self.take(Claim::File(Arc::clone(&self.reserved), index))?;
         page.write(bytes);
-        self.check_inside(index)?;
-        self.insert(index, page);
+        self.insert(index, page, || self.check_inside(index))?;
         Ok(true)
     }
-    fn insert(&self, index: u64, page: PoolPage) {
+    fn insert(
+        &self,
+        index: u64,
+        page: PoolPage,
+        check: impl Fn() -> Result<(), ObjectError>,
+    ) -> Result<(), ObjectError> {
         let first = self.mapping.owner(index * self.huge.pages());
+        let mut pages = self.pages.lock();
+        check()?;
         page.own(FrameFlags::DIRTY, first);
-        self.pages.lock().insert(index, page.keep());
+        pages.insert(index, page.keep());
+        Ok(())
     }
     /// Checks that page `index` lies before the end.
     pub(crate) fn check_inside(&self, index: u64) -> Result<(), ObjectError> {
@@ -295,15 +282,21 @@ impl MemoryObject for HugetlbFile {
         self.check_whole(size)?;
         let changing = self.changing.lock();
         let resized = SizeChange::set(&self.size, size);
+        // A fault that saw the old size has mapped its page now.
+        drop(self.pages.lock());
         self.mapping
             .unmap(&mut cx, size / PAGE_SIZE, u64::MAX, EvenCows::Yes);
         resized.done();
         let mut despite = Despite::default();
         let from = size / self.bytes();
         let gone = self.remove(&mut cx, from..u64::MAX, &mut despite);
-        let reserved = self.reserved.remove(from..u64::MAX);
-        let unused = reserved.saturating_sub(gone.len() as u64);
-        self.host.mem.unreserve_huge(self.huge, unused);
+        {
+            // A fault that has taken a page by now has given it back, or to the file.
+            let _serial = self.serialize();
+            let reserved = self.reserved.remove(from..u64::MAX);
+            let unused = reserved.saturating_sub(gone.len() as u64);
+            self.host.mem.unreserve_huge(self.huge, unused);
+        }
         despite.call(|| self.host.settle_exports(&mut cx));
         drop(changing);
         despite.resume();
@@ -330,7 +323,7 @@ impl MemoryObject for HugetlbFile {
         let _changing = self.changing.lock();
         for index in from / self.bytes()..end.div_ceil(self.bytes()) {
             let _serial = self.serialize();
-            self.allocate(index)?;
+            self.allocate(index, || Ok(()))?;
         }
         if !kept {
             self.size.fetch_max(end, Ordering::AcqRel);

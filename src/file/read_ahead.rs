@@ -3,8 +3,8 @@
 //! Linux reads on where a program seems to go through the file: from the beginning, from where the
 //! last read of the open file ended, or behind pages that are in memory already
 //! (`page_cache_sync_ra`). Any other read brings in the wanted pages alone. Not modelled: the read
-//! that begins when a program reaches the page that marks the end of such a stretch
-//! (`page_cache_async_ra`), which depends on the device.
+//! that begins when a program reaches the marked page of such a stretch (`page_cache_async_ra`),
+//! which depends on the device. The mark itself is: no fault on a neighbour maps such a page.
 
 use super::PageCache;
 use crate::addr::PAGE_SIZE;
@@ -13,24 +13,36 @@ use std::ops::Range;
 /// The most pages of a stretch (`ra_pages`: 128 KiB).
 pub(super) const STRETCH: u64 = 32;
 
+/// Pages to read together.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) pages: Range<u64>,
+    /// The page to mark (`folio_set_readahead`); none if it is the end.
+    pub(super) mark: u64,
+}
+
 /// Returns the stretch to read for pages `wanted`, of which the first is missing.
 ///
 /// `before` is the byte where the last read ended; `behind` is the number of pages in memory
 /// directly before, [`STRETCH`] at most.
-pub(super) fn stretch(wanted: Range<u64>, before: u64, behind: u64) -> Range<u64> {
+pub(super) fn stretch(wanted: Range<u64>, before: u64, behind: u64) -> Stretch {
     let (index, count) = (wanted.start, wanted.end - wanted.start);
     let goes_on = index.wrapping_sub(before / PAGE_SIZE) <= 1;
-    let size = if index == 0 || count > STRETCH || goes_on {
-        first_size(count)
+    let (size, mark) = if index == 0 || count > STRETCH || goes_on {
+        let size = first_size(count);
+        (size, if size > count { count } else { size / 2 })
     } else if behind <= count {
-        count
-    } else if behind == index {
-        // The file is in memory from its beginning.
-        (2 * behind + count).min(STRETCH)
+        (count, count)
     } else {
-        (behind + count).min(STRETCH)
+        // Twice as much if the file is in memory from its beginning.
+        let behind = if behind == index { 2 * behind } else { behind };
+        let size = (behind + count).min(STRETCH);
+        (size, size - 1)
     };
-    index..index.saturating_add(size)
+    Stretch {
+        pages: index..index.saturating_add(size),
+        mark: index.saturating_add(mark),
+    }
 }
 
 /// Returns the first size of a stretch: `get_init_ra_size`.
@@ -55,9 +67,21 @@ impl PageCache {
 
 #[cfg(test)]
 mod tests {
-    use super::stretch;
+    use std::ops::Range;
 
     const NEVER: u64 = u64::MAX;
+
+    fn stretch(wanted: Range<u64>, before: u64, behind: u64) -> Range<u64> {
+        super::stretch(wanted, before, behind).pages
+    }
+
+    #[test]
+    fn a_stretch_that_is_longer_than_wanted_has_a_mark() {
+        let mark = |wanted, behind| super::stretch(wanted, NEVER, behind).mark;
+        assert_eq!((mark(0..1, 0), mark(0..3, 0), mark(0..40, 0)), (1, 3, 16));
+        assert_eq!(mark(7..9, 0), 9, "the end: none");
+        assert_eq!((mark(7..8, 2), mark(7..8, 7)), (9, 21));
+    }
 
     #[test]
     fn a_read_somewhere_brings_in_what_it_wants() {

@@ -51,7 +51,7 @@ impl PhysMem {
     /// on. Returns `None` without contents, and while the bytes are lent to other processes.
     ///
     /// It is the frame's as long as the machine lives, a multiple of 4096. All zero pages have one
-    /// address, which nobody may store to.
+    /// address, which must not be stored to.
     pub(crate) fn address(&self, pfn: Pfn) -> Option<NonNull<u8>> {
         let pfn = if pfn.is_zero() { ZERO } else { pfn };
         self.page(pfn)?.address()

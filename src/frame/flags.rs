@@ -24,7 +24,8 @@ bitflags! {
         const ACTIVE = 1 << 7;
         /// Locked by a thread: see [`FrameLock`](super::FrameLock).
         const LOCKED = 1 << 8;
-        /// Chosen by reclaim, and given up once its store has it. Fault-around does not map it.
+        /// Chosen by reclaim, and given up once its store has it; or marked by read-ahead, for a
+        /// program that reads on. Fault-around does not map it.
         const RECLAIM = 1 << 9;
         /// Found in use once by reclaim.
         const REFERENCED = 1 << 10;

@@ -75,7 +75,8 @@ impl PhysMem {
         }
     }
     /// Returns a frame of each huge page of private memory of which a part was given back, in
-    /// ascending order (`folio_test_partially_mapped`).
+    /// ascending order (`folio_test_partially_mapped`). Pages of a pool are left out: the rest of one
+    /// that is pinned waits for the end of the pins.
     pub(crate) fn partly_given_back(&self) -> Vec<Pfn> {
         let large = FrameFlags::LARGE | FrameFlags::ANON;
         let is_part = |&pfn: &Pfn| self.refcount(pfn) > 0 && self.flags(pfn).contains(large);
@@ -86,7 +87,7 @@ impl PhysMem {
         made.filter_map(|head| {
             let parts: Vec<Pfn> = (0..HUGE).map(|i| head.nth(i)).filter(is_part).collect();
             let first = parts.first().copied();
-            first.filter(|_| parts.len() < HUGE as usize)
+            first.filter(|&part| parts.len() < HUGE as usize && !self.is_of_pool(part))
         })
         .collect()
     }

@@ -46,6 +46,28 @@ impl HugeSize {
 }
 
 /// The initial state of a pool. `Default` is no pool.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{HugePoolConfig, HugeSize, Machine, MachineConfig, Mm, mm::MmapArgs};
+/// use emmu::file::{File, FileMode, HugetlbFile};
+///
+/// let huge_pages = HugePoolConfig { pages: 2, ..Default::default() };
+/// let machine = Machine::new(MachineConfig { huge_pages, ..Default::default() });
+/// let mut thread = machine.enter()?;
+/// let mut cx = thread.cx();
+/// let mm = Mm::new(&machine);
+///
+/// let object = HugetlbFile::memfd(machine.host(), "example", 4 << 20, HugeSize::Mib2)?;
+/// let file = File::open(object, FileMode::ReadWrite);
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 << 20).file(&file, 0))?; // reserves both pages
+/// mm.store(&mut cx, at, 7)?; // takes one of them
+/// let pool = machine.mem().huge_pool(HugeSize::Mib2);
+/// assert_eq!((pool.free, pool.reserved), (1, 1));
+/// mm.exit(&mut cx);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HugePoolConfig {
     /// The number of pages (`vm.nr_hugepages`).
@@ -104,6 +126,11 @@ pub(super) struct HugePools {
 }
 
 impl HugePools {
+    /// Returns the number of frames in the pools, free or in use.
+    pub(super) fn frames(&self) -> u64 {
+        let frames = |size: HugeSize| self.of(size).lock().total() * size.pages();
+        HugeSize::ALL.into_iter().map(frames).sum()
+    }
     pub(super) fn of(&self, size: HugeSize) -> &Mutex<Pool> {
         &self.of_size[size as usize]
     }

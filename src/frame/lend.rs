@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(mine, [1, 3], "nobody reaches it at home");
     }
 
-    /// The holder of the address would write where nobody reads.
+    /// Else the holder of the address writes where no process reads.
     #[test]
     fn bytes_with_an_address_are_not_lent_before_the_frame_has_another_owner() {
         let mem = mem();

@@ -137,7 +137,8 @@ impl PhysMem {
     /// An exported frame gets a reference and a deferred notice first, and so stays.
     #[inline]
     fn drop_mapping(&self, pfn: Pfn, used: AccessBits) -> bool {
-        let flags = self.meta(pfn).flags();
+        let meta = self.meta(pfn);
+        let flags = meta.flags();
         // No later reader asks for the bits of private memory that is not exported.
         let asked = FrameFlags::ANON | FrameFlags::EXPORTED;
         if flags & asked != FrameFlags::ANON {
@@ -148,7 +149,7 @@ impl PhysMem {
                 self.defer(pfn, Lost::Mapping);
             }
         }
-        self.drop_merged_mapping(pfn)
+        meta.counts.unshare(pfn) && self.leave(pfn, meta)
     }
     /// Removes a mapping whose bits were merged before. The caller has the frame locked, or has
     /// deferred its notice.

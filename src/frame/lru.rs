@@ -4,6 +4,7 @@ use super::{
     flags::FrameFlags,
     lists::{LruCost, LruList},
     mem::{Frame, PhysMem},
+    owner::{MERGED_INDEX, Owner},
 };
 use crate::addr::Pfn;
 
@@ -48,12 +49,18 @@ impl PhysMem {
         self.lru_move(pfn, FrameFlags::UNEVICTABLE, FrameFlags::ACTIVE);
     }
     /// Adds a page back that one piece of locked memory has given up (`munlock_folio`). If another
-    /// piece still has it, the next look of reclaim finds that out.
+    /// piece still has it, the next look of reclaim finds that out. A merged page stays in memory.
     pub(crate) fn lru_unlock(&self, pfn: Pfn) {
-        if self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
+        if self.flags(pfn).contains(FrameFlags::UNEVICTABLE) && !self.is_merged(pfn) {
             self.clear_flags(pfn, FrameFlags::UNEVICTABLE);
             self.lru_add(pfn);
         }
+    }
+    /// Returns true if the frame is one that same-page merging shares (`folio_test_ksm`): it belongs
+    /// to no one family of mappings, and its owner is a reverse map of its own.
+    pub(crate) fn is_merged(&self, pfn: Pfn) -> bool {
+        let is_merged = |owner: Owner| owner.index == MERGED_INDEX;
+        self.flags(pfn).contains(FrameFlags::ANON) && self.owner(pfn).is_some_and(is_merged)
     }
     /// Takes up to `most` frames from the tail of a list, oldest first.
     pub(crate) fn lru_isolate(&self, list: LruList, most: u64) -> Vec<Frame<'_>> {

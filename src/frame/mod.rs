@@ -4,7 +4,7 @@
 //! after that panics. Metadata take 22 bytes a frame, 24 more with contents, and are made on
 //! demand, so a machine of a terabyte costs only the part that it uses.
 //!
-//! The 4096 bytes of a frame get an address in this process when somebody asks for it
+//! The 4096 bytes of a frame get an address in this process when one is asked for
 //! ([`FrameView::as_ptr`], [`FrameViewMut::as_mut_ptr`]). It is a multiple of 4096, and the frame's
 //! as long as the machine lives; neighbouring frames lie anywhere. A store through it that comes
 //! after the frame was given back reaches no other memory, and the next owner does not see it.

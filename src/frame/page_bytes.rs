@@ -5,7 +5,7 @@
 //! holders. From then on this crate accesses them atomically, and takes them for written.
 //!
 //! An address stays the frame's as long as the machine lives. When the frame is retired, its bytes
-//! are cleared before anybody reads them again, so nothing that was stored through the address
+//! are cleared before they are read again, so nothing that was stored through the address
 //! since is seen by the next owner.
 
 use super::{host_page::HostPage, pfn::PAGE_BYTES, word::WordAccess};
@@ -19,7 +19,7 @@ enum Bytes {
     /// All zero.
     #[default]
     None,
-    /// Nobody else has their address.
+    /// They have no address in the host.
     Own(Own),
     /// They were given an address. If it has none of the frame's bytes, these are all zero.
     Host { page: Box<HostPage>, clean: bool },

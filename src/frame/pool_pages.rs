@@ -171,8 +171,8 @@ impl PhysMem {
             }
         }
     }
-    /// Returns true if the frame is part of a huge page of a pool (`folio_test_hugetlb`). The caller
-    /// keeps the page in use.
+    /// Returns true if the frame is part of a huge page of a pool (`folio_test_hugetlb`). The
+    /// caller keeps the page in use.
     pub(crate) fn is_of_pool(&self, pfn: Pfn) -> bool {
         let of = |size: HugeSize| {
             self.pools
@@ -272,6 +272,19 @@ impl PoolPage {
         drop(pool);
         self.kept = true;
         self.head
+    }
+    /// Leaves the page to the mapping that `map` makes. As soon as it is made, another thread may
+    /// unmap it, so the reservation is used up before.
+    ///
+    /// # Errors
+    ///
+    /// That of `map`; the page goes back to the pool, without its reservation.
+    pub(crate) fn keep_mapped<E>(self, map: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let (mem, frames) = (Arc::clone(&self.mem), self.size.frames());
+        let head = self.keep();
+        map().inspect_err(|_| {
+            (0..frames).for_each(|i| drop(mem.adopt(head.nth(i))));
+        })
     }
     /// Leaves the page to entries that have references of their own.
     pub(crate) fn leave(self) {

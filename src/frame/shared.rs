@@ -112,7 +112,8 @@ impl SharedMemory {
     ///
     /// # Panics
     ///
-    /// If it is not in the memory or not aligned; if it may store, and the memory is read-only here.
+    /// If it is not in the memory or not aligned; if it may store, and the memory is read-only
+    /// here.
     pub(crate) fn access(&self, at: usize, access: &WordAccess) -> u64 {
         let may = self.writable || access.is_load();
         assert!(may, "memory that may only be read is written");
@@ -157,8 +158,8 @@ mod tests {
         assert!(memory.file.set_len(1 << 20).is_err(), "the size is sealed");
     }
 
-    /// A queue of virtio is of no use otherwise: its index would be half of an old and half of a new
-    /// one.
+    /// A queue of virtio is of no use otherwise: its index would be half of an old and half of a
+    /// new one.
     #[test]
     fn another_mapping_sees_no_half_of_an_aligned_store() {
         let memory = SharedMemory::new(1, true).unwrap();

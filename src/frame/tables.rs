@@ -38,9 +38,11 @@ impl PhysMem {
     pub(crate) fn set_limit(&self, pages: u64) -> u64 {
         self.quota.limit.swap(pages, Ordering::Relaxed)
     }
-    /// Returns the number of pages that the limit of memory counts.
+    /// Returns the number of pages that the limit of memory counts. Huge pages of pools are none of
+    /// them: a control group limits those apart (`hugetlb_cgroup`).
     pub(crate) fn pages_charged(&self) -> u64 {
-        u64::from(self.in_use()) + self.tables_in_use()
+        let frames = u64::from(self.in_use()).saturating_sub(self.pools.frames());
+        frames + self.tables_in_use()
     }
     /// Returns true if the limit of memory allows no more frame.
     pub(crate) fn is_at_limit(&self) -> bool {

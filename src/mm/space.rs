@@ -5,7 +5,10 @@ use super::{
     lock::MmapLock,
     machine::{ForkMember, Machine, Space},
     page_table::{LockedLeaf, PageTable},
-    vma::layout::{Layout, Limits},
+    vma::{
+        layout::{Layout, Limits},
+        userfault,
+    },
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -13,6 +16,7 @@ use crate::{
     error::BeyondTask,
     notifier::{Notifiers, SecondaryTlbs},
     rmap::RmapTarget,
+    sync::Mutex,
 };
 use std::sync::{Arc, Weak};
 
@@ -35,6 +39,8 @@ pub struct Mm {
     pub(super) notifiers: Notifiers,
     /// Devices that walk the table: one pointer, null until one is registered.
     pub(super) tlbs: SecondaryTlbs,
+    /// The userfaultfds whose answers threads wait for, once for each thread.
+    pub(super) awaited: Mutex<Vec<Arc<userfault::Context>>>,
 }
 
 impl Mm {
@@ -71,6 +77,7 @@ impl Mm {
             me: me.clone(),
             notifiers: Notifiers::new(),
             tlbs: SecondaryTlbs::new(),
+            awaited: Mutex::default(),
         });
         let space: Arc<dyn Space> = mm.clone();
         machine.spaces.add(Arc::downgrade(&space));

@@ -14,19 +14,18 @@ use smallvec::SmallVec;
 pub(super) struct DeferredPuts<'p> {
     seat: &'p Seat,
     all: SmallVec<[Translation; 1]>,
-    /// The parts of them to whose frames no other entry with a reference leads: no translation to
-    /// these may be left.
+    /// The parts of them to whose frames no other entry leads: no translation to these may be left.
     last: SmallVec<[Translation; 1]>,
     /// The observer's count of translations handed out, read just before the gate is unlocked.
     handed: u64,
 }
 
-/// Returns the parts of a translation to whose frames none of `held` leads: an entry of one page
-/// may hold one frame of a huge page, and the entry of a huge page holds each frame of it.
-fn parts_apart_from(gone: &Translation, held: &[Translation]) -> SmallVec<[Translation; 1]> {
+/// Returns the parts of a translation to whose frames none of `others` leads: an entry of one page
+/// may lead to one frame of a huge page, and the entry of a huge page leads to each frame of it.
+fn parts_apart_from(gone: &Translation, others: &[Translation]) -> SmallVec<[Translation; 1]> {
     let mut parts: SmallVec<[Translation; 1]> = SmallVec::new();
     for (at, pfn) in gone.range().iter().zip(gone.frames()) {
-        if held.iter().any(|t| t.leads_to(pfn)) {
+        if others.iter().any(|t| t.leads_to(pfn)) {
             continue;
         }
         let grown = parts.last_mut().filter(|part| part.range().end() == at);
@@ -44,17 +43,16 @@ fn parts_apart_from(gone: &Translation, held: &[Translation]) -> SmallVec<[Trans
     parts
 }
 
-/// Returns the entries of a store that overlap a translation and have a reference.
-fn held<S: ShadowStore>(store: &S, t: &Translation) -> Vec<Translation> {
-    let mut pinned = Vec::new();
-    store.for_each_in(t.range(), &mut |e| {
-        pinned.extend(e.is_held().then(|| e.translation()));
-    });
-    pinned
+/// Returns the entries of a store that overlap a translation. One without a reference needs none: a
+/// window takes it before its frame goes.
+fn others<S: ShadowStore>(store: &S, t: &Translation) -> Vec<Translation> {
+    let mut others = Vec::new();
+    store.for_each_in(t.range(), &mut |e| others.push(e.translation()));
+    others
 }
 
-/// Returns the parts of removed entries with a reference to whose frames no entry of the store with
-/// a reference leads. Nothing without an observer, which alone asks; nor in a panic, since the
+/// Returns the parts of removed entries with a reference to whose frames no entry of the store
+/// leads. Nothing without an observer, which alone asks; nor in a panic, since the
 /// store is the driver's code, and may be the part that panicked.
 #[inline]
 pub(super) fn last_parts<S: ShadowStore>(
@@ -67,7 +65,7 @@ pub(super) fn last_parts<S: ShadowStore>(
     }
     let pinned = gone.entries().iter().filter(|e| e.is_held());
     let gone = pinned.map(ShadowEntry::translation);
-    gone.flat_map(|t| parts_apart_from(&t, &held(store, &t)))
+    gone.flat_map(|t| parts_apart_from(&t, &others(store, &t)))
         .collect()
 }
 

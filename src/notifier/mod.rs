@@ -54,10 +54,10 @@
 //! | --- | --- |
 //! | `window` | an open window: it calls the drivers, and notifies them of its end |
 //! | `gates` | several gates of one registration, by 2-MiB block |
+//! | `range_permit` | pending frames and permits of the pages of a range |
+//! | `range_ticket` | the ticket of a range, which is looked up in pieces |
 //! | `permit` | pending frame and permit: how a translation is established |
 //! | `ticket` | the ticket that a look-up begins with, and the gates that it is drawn from |
-//! | `range_permit` | the same for the pages of a range |
-//! | `range_ticket` | the ticket of a range, which is looked up in pieces |
 //! | `notifiers` | the drivers as an address space has them: register, age, end |
 //! | `chain` | the registered drivers, and the end of a registration |
 //! | `callees` | the drivers that one window calls |
@@ -74,9 +74,9 @@
 //! | `subscription` | the sequence of one subscribed range |
 //! | `registration_phase` | the phase of a registration |
 //! | `driver` | the trait that drivers implement, the demand, and the proof |
-//! | `secondary_tlb` | devices that walk the page table: the trait, their list, registration |
-//! | `tlb_gate` | the TLB of such a device, and the lock that a flush takes |
 //! | `flusher` | the flush that a change of the page table owes, and the proof of it |
+//! | `tlb_gate` | the TLB of a device that walks the page table, and the lock that a flush takes |
+//! | `secondary_tlb` | devices that walk the page table: the trait, their list, registration |
 //! | `store` | the trait of a driver's store, and two stores |
 //! | `removed`, `shadow_entry` | entries that leave a store; one entry |
 //! | `observer` | the interface of an oracle |

@@ -38,8 +38,11 @@ pub struct RangePending<'g, G> {
 pub struct RangeRetry<'g, G> {
     reason: Retry,
     at: VpnRange,
-    ticket: RangeTicket<'g, G>,
+    ticket: Box<RangeTicket<'g, G>>,
 }
+
+/// The outcome of an admission.
+type Admitted<'p, 'g, S, T, C> = Result<RangePermit<'p, S, T, C>, RangeRetry<'g, Gate<S, T, C>>>;
 
 /// The right to establish the pages of a range: the gate is held, and the stamp of each piece was
 /// checked under it, so no overlapping window is open.
@@ -91,7 +94,7 @@ impl<'g, S: ShadowStore, T, C: Context> RangePending<'g, Gate<S, T, C>> {
     pub fn admit<'p, R: Below<rank::Gate>, D: Context>(
         mut self,
         cx: &'p mut Cx<'_, R, D>,
-    ) -> Result<RangePermit<'p, S, T, C>, RangeRetry<'g, Gate<S, T, C>>>
+    ) -> Admitted<'p, 'g, S, T, C>
     where
         'g: 'p,
         C: EnterFrom<D>,
@@ -110,7 +113,7 @@ impl<'g, S: ShadowStore, T, C: Context> RangePending<'g, Gate<S, T, C>> {
             return Ok(RangePermit::new(guard, seat, self.ticket));
         };
         drop(guard);
-        let ticket = self.ticket;
+        let ticket = Box::new(self.ticket);
         Err(RangeRetry { reason, at, ticket })
     }
     /// Locks the gate, and checks the stamps from the first piece on: the permit is for the pages
@@ -122,7 +125,7 @@ impl<'g, S: ShadowStore, T, C: Context> RangePending<'g, Gate<S, T, C>> {
     pub fn admit_prefix<'p, R: Below<rank::Gate>, D: Context>(
         mut self,
         cx: &'p mut Cx<'_, R, D>,
-    ) -> Result<RangePermit<'p, S, T, C>, RangeRetry<'g, Gate<S, T, C>>>
+    ) -> Admitted<'p, 'g, S, T, C>
     where
         'g: 'p,
         C: EnterFrom<D>,
@@ -139,7 +142,7 @@ impl<'g, S: ShadowStore, T, C: Context> RangePending<'g, Gate<S, T, C>> {
             let reason = bad.check(seat).err().unwrap_or(Retry::Stale);
             drop(guard);
             self.ticket.pieces.remove(0);
-            let ticket = self.ticket;
+            let ticket = Box::new(self.ticket);
             return Err(RangeRetry { reason, at, ticket });
         };
         self.ticket.pieces.truncate(good);
@@ -183,7 +186,7 @@ impl<'g, G> RangeRetry<'g, G> {
     /// Returns the ticket, which keeps the pieces that are current: a look-up reads the others
     /// alone.
     pub fn into_ticket(self) -> RangeTicket<'g, G> {
-        self.ticket
+        *self.ticket
     }
 }
 

@@ -1,5 +1,5 @@
-//! Splitting huge pages and folios: those that are to be given up (`split_folio_to_list`), and those
-//! of which a part was given back (`deferred_split_scan`).
+//! Splitting huge pages and folios: those that are to be given up (`split_folio_to_list`), and
+//! those of which a part was given back (`deferred_split_scan`).
 
 use super::shrink::{Fate, Reclaim};
 use crate::{
@@ -88,7 +88,7 @@ impl Reclaim<'_> {
         split.count()
     }
     /// Splits the huge page that frame `pfn` is part of, wherever it is mapped (`split_folio`).
-    /// Returns false, and the page stays huge, if it cannot be split.
+    /// Returns false, and the page stays huge, if it cannot be split, as one of a pool.
     pub(crate) fn split<R: Below<rank::Folio>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -98,6 +98,9 @@ impl Reclaim<'_> {
         let Some(part) = mem.try_get(pfn) else {
             return false;
         };
+        if mem.is_of_pool(pfn) {
+            return false;
+        }
         let locked = mem.lock(cx, part);
         let flags = mem.flags(pfn);
         // Without the flag, another thread was first.

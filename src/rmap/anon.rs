@@ -238,9 +238,19 @@ impl AnonLink {
             }
         }
     }
-    /// Keeps walks in all trees of the chain out while entries move.
+    /// Returns the trees that have the VMA.
+    pub(crate) fn trees(&self) -> AnonTrees {
+        AnonTrees(self.chain.clone())
+    }
+}
+
+/// The trees of a VMA's family that lead to it. They outlive the VMA.
+pub(crate) struct AnonTrees(SmallVec<[Arc<AnonVma>; 2]>);
+
+impl AnonTrees {
+    /// Keeps walks in all of these trees out while entries move.
     pub(crate) fn freeze(&self) -> SmallVec<[Frozen<'_>; 2]> {
-        self.chain.iter().map(|n| n.tree.freeze()).collect()
+        self.0.iter().map(|n| n.tree.freeze()).collect()
     }
 }
 

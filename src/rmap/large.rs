@@ -89,9 +89,9 @@ pub(crate) fn unmap_object_folio(
 /// The fate of a huge page or folio that is unmapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Becomes {
-    /// It is split into single pages.
+    /// The page is split into single pages.
     Small,
-    /// It stays whole.
+    /// The page stays whole.
     Unmapped,
 }
 

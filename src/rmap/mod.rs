@@ -33,7 +33,7 @@ mod target;
 mod tree;
 mod walk;
 
-pub(crate) use anon::{AnonLink, AnonVma};
+pub(crate) use anon::{AnonLink, AnonTrees, AnonVma};
 pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
 pub(crate) use large::{dissolve, split_object_folio, unmap_object_folio};
 pub use mapping::Mapping;

@@ -51,6 +51,10 @@ properties! {
     Bytes "bytes": "the device reads and writes each byte of a page in its place, and changes no other",
     /// Huge pages.
     HugePages "huge_pages": "the device drops a huge page as a whole when a window takes part of it, and translates the parts again",
+    /// Huge pages of a pool.
+    PoolPages "pool_pages": "the device follows huge pages of a pool as whole pages, and reaches nothing behind them",
+    /// Userfaultfd.
+    Userfaults "userfaults": "a fault of the device may wait for userfaultfd, and no write of the device passes a protection by it",
     /// Windows from threads outside of the process.
     ForeignThreads "foreign_threads": "the device serves windows of any thread, of the process or not",
     /// Copy-on-write.

@@ -7,6 +7,9 @@ mod device_numbers;
 #[cfg(feature = "replay")]
 mod devices;
 mod gru;
+#[cfg(feature = "vm-memory")]
+mod guest_memory;
+mod host_mmu;
 mod kvm;
 mod pfn_cache;
 mod pinned;

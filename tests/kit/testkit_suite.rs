@@ -259,6 +259,18 @@ fn huge_pages_are_split_moved_and_collapsed() {
 }
 
 #[test]
+fn huge_pages_of_a_pool_are_followed_as_whole_pages() {
+    for devices in [Vec::new(), all().into()] {
+        let suite = Suite::new(devices).profile(Profile::Pool).cases(32);
+        let suite = suite.regressions(crate::drawn::kept("pool"));
+        silent(&suite.disturbed(Disturbances {
+            windows: true,
+            ..Disturbances::default()
+        }));
+    }
+}
+
+#[test]
 fn pages_are_pinned_referenced_and_written_by_force() {
     for devices in [Vec::new(), all().into()] {
         let suite = Suite::new(devices).profile(Profile::Holds).cases(64);

@@ -178,3 +178,28 @@ fn a_page_beside_a_window_needs_a_reference_of_its_own_and_no_other() {
         assert!(!pinned || found.is_empty(), "{found:?}");
     }
 }
+
+/// A window takes a huge page with references, and leaves a page of it that has an entry without.
+#[test]
+fn an_entry_without_a_reference_needs_none() {
+    const HUGE: u64 = 1 << 31;
+    const LEN: u64 = 512 * PAGE;
+    let found = watched(|cx, mm, cache| {
+        mm.mmap(cx, &MmapArgs::anonymous(LEN).fixed(HUGE)).unwrap();
+        mm.madvise(cx, HUGE, LEN, Advice::HugePage).unwrap();
+        mm.store(cx, HUGE, 1).unwrap();
+        let (first, beside) = (Vpn::containing(HUGE), Vpn::containing(HUGE + 5 * PAGE));
+        let ticket = cache.gate.ticket(first, Access::Write).allow_huge();
+        cache.pin_with(cx, mm, 0, ticket);
+        let ticket = cache.gate.ticket(beside, Access::Write);
+        let pending = mm.resolve(cx, ticket).unwrap();
+        drop(pending.admit(cx).ok().unwrap().establish(1));
+        let window = VpnRange::single(first);
+        mm.lock_shared(cx)
+            .lease()
+            .with_window(window, Event::Clear, |_| ());
+        assert!(cache.gate.lock(cx).lookup(&1).is_some());
+        mm.munmap(cx, HUGE, LEN).unwrap();
+    });
+    assert_eq!(found, []);
+}

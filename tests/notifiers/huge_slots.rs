@@ -1,12 +1,12 @@
 //! An operation that changes one entry of a huge page leaves small entries: a driver that asks for
-//! the huge page gets the one page.
+//! the huge page gets the one page. A huge page of a pool has no small entries.
 
 use crate::common::{BASE, PAGE, at};
 use emmu::{
-    Machine, MachineConfig, Mm,
+    HugePoolConfig, HugeSize, Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
     ctx::{Atomic, CallCx, CallbackCx},
-    mm::{Advice, MmapArgs, PteSlot},
+    mm::{Advice, MapFlags, MmapArgs, PteSlot},
     notifier::{
         Access, Ack, Cached, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat,
         Translation,
@@ -133,4 +133,45 @@ fn a_reference_on_one_part_is_none_on_the_huge_page() {
         assert_eq!(oracle.take().len(), 1, "511 frames have no reference");
         *d.kept.lock().unwrap() = None;
     });
+}
+
+/// A huge page of a pool is never split: a window gives out none of its entries.
+#[test]
+fn a_huge_page_of_a_pool_has_no_slots() {
+    for shared in [false, true] {
+        let machine = Machine::new(MachineConfig {
+            huge_pages: HugePoolConfig {
+                pages: 2,
+                overcommit: 0,
+            },
+            ..MachineConfig::default()
+        });
+        let mut thread = machine.enter().unwrap();
+        let cx = &mut thread.cx();
+        let mm = Mm::new(&machine);
+        let huge = MmapArgs::anonymous(512 * PAGE).fixed(BASE);
+        let huge = huge.flags(MapFlags::HUGETLB);
+        let huge = if shared { huge.shared() } else { huge };
+        mm.mmap(cx, &huge).unwrap();
+        mm.store(cx, at(7), 1).unwrap();
+        let (mut seen, range) = (0, VpnRange::new(page(0), page(512)).unwrap());
+        let mut g = mm.lock_shared(cx);
+        g.lease().with_window(range, Event::Clear, |window| {
+            window.for_each_leaf(|txn| {
+                txn.for_each(|slot| {
+                    seen += 1;
+                    drop(slot.clear());
+                });
+                assert!(txn.slot(page(0)).is_none() && txn.slot(page(5)).is_none());
+            });
+        });
+        drop(g);
+        assert_eq!(seen, 0);
+        assert_eq!(
+            (mm.load(cx, at(7)), mm.store(cx, at(5), 1)),
+            (Ok(1), Ok(()))
+        );
+        mm.exit(cx);
+        assert_eq!(machine.mem().huge_pool(HugeSize::Mib2).free, 2);
+    }
 }

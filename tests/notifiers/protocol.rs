@@ -409,7 +409,8 @@ fn an_address_space_with_a_driver_is_ended_where_its_last_handle_goes() {
         } else {
             std::thread::scope(|s| s.spawn(|| drop(mm)).join().unwrap());
         }
-        assert_eq!(d.take(), [Told::Release]);
+        let released = d.take().into_iter().filter(|t| *t == Told::Release);
+        assert_eq!(released.count(), 1);
         assert_eq!((d.entries(&mut cx), machine.mem().in_use()), (0, 0));
         reg.unregister(&mut cx);
         assert_eq!(d.take(), []);

@@ -8,7 +8,7 @@ use emmu::{
     Errno, FaultError, Mm,
     error::{MmapError, ObjectError, SealError},
     file::{DeviceFile, FallocateMode, File, FileMode, MemoryObject, Seals, SecretMem, Shmem},
-    mm::{Advice, MapFlags, MmapArgs, Prot, VmFlags},
+    mm::{Advice, MapFlags, MmapArgs, PinKind, Prot, VmFlags},
     notifier::Access,
 };
 use std::sync::Arc;
@@ -73,6 +73,35 @@ fn a_seal_against_writes_waits_for_the_last_mapping_that_may_write() {
         file.punch_hole(w.thread.cx(), 0, PAGE),
         Err(ObjectError::Sealed)
     );
+}
+
+/// `memfd_wait_for_pins`: the holder of a pin writes past all mappings.
+#[test]
+fn a_seal_against_writes_waits_for_the_last_pin() {
+    let mut w = World::new();
+    let file = sealable(&w, 4);
+    w.map_file(0, 4, &file, 0, SHARED);
+    let cx = &mut w.thread.cx();
+    let pin = w.mm.pin(cx, at(1), 8, Access::Write, PinKind::LongTerm);
+    let pin = pin.unwrap();
+    let reference = w.mm.get_pages(cx, at(2), 8).unwrap();
+    w.mm.munmap(cx, at(0), 4 * PAGE).unwrap();
+    assert_eq!(file.add_seals(Seals::WRITE), Err(SealError::Held));
+    assert_eq!(file.add_seals(Seals::FUTURE_WRITE), Ok(()));
+    assert_eq!(pin.write_at(0, &[1]), 1);
+    drop(pin);
+    let refused = file.add_seals(Seals::WRITE).map_err(SealError::errno);
+    assert_eq!(refused, Err(Errno::EBUSY), "the page could still be read");
+    drop(reference);
+    w.map_file(0, 4, &file, 0, PRIVATE);
+    assert_eq!(w.get(1), Ok(1));
+    assert_eq!(
+        file.add_seals(Seals::WRITE),
+        Ok(()),
+        "mappings do not count"
+    );
+    drop(file);
+    w.end();
 }
 
 #[test]

@@ -22,6 +22,7 @@ const KINDS: &[&str] = &[
     "dev_zero_more",
     "direct_io",
     "direct_more",
+    "disk",
     "droppable",
     "droppable_twice",
     "exec_more",

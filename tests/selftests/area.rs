@@ -73,7 +73,7 @@ impl Kind {
     }
 }
 
-/// Whether memory of a pool can be registered.
+/// Tells whether memory of a pool can be registered.
 pub(crate) fn takes_hugetlb() -> bool {
     let mut w = world();
     let args = MmapArgs::anonymous(HUGE * PAGE).fixed(at(0));
@@ -210,7 +210,7 @@ impl Area {
         uffd.write_protect(&mut self.w.thread.cx(), addr, len, mode)
             .unwrap();
     }
-    /// Whether a unit is write-protected, which the pagemap shows for every page of it.
+    /// Tells whether a unit is write-protected, which the pagemap shows for every page of it.
     pub(crate) fn is_protected(&mut self, unit: u64) -> bool {
         let first = unit * self.kind.unit();
         let range = World::pages(first, first + self.kind.unit());

@@ -10,13 +10,17 @@
 //! | `entries` | a page on its way or in swap, and what goes over it meanwhile |
 //! | `threads` | operations against each other, without a device |
 //! | `exports` | a driver that has a frame by number, and one that panics, against another thread |
+//! | `userfaults` | answers of userfaultfd, and scans of written pages, against everything else |
+//! | `pool` | faults on huge pages of a pool against a cut of their file |
 //! | `whole` | all devices and all operations at once |
 #![cfg(shuttle)]
 
 mod entries;
 mod exports;
+mod pool;
 mod races;
 mod run;
 mod sweep;
 mod threads;
+mod userfaults;
 mod whole;

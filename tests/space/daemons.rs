@@ -358,6 +358,32 @@ fn swapoff_without_memory_for_the_pages_leaves_the_device_in_use() {
     assert_eq!(without.swapon(), Err(SwapError::NotInUse));
 }
 
+/// The end of a lock in memory, by whatever call, does not make a merged page reclaimable: each of
+/// its mappings would come back to a family that leads to one of them.
+#[test]
+fn a_merged_page_stays_in_memory_when_a_lock_of_it_ends() {
+    let ends: [fn(&mut World); 3] = [
+        |w| w.mm.munlockall(&mut w.thread.cx()),
+        |w| w.put(0, 2),
+        |w| w.munmap(0, 1).unwrap(),
+    ];
+    for end in ends {
+        let mut w = swapping(4096, 256);
+        w.map(0, 4, RW);
+        (0..4).for_each(|n| w.put(n, 1));
+        let cx = &mut w.thread.cx();
+        let pages = [0, 1, 2].map(|n| (&*w.mm, at(n)));
+        assert_eq!(w.machine.merge_same_pages(cx, &pages), 2);
+        w.mm.mlock(cx, at(0), PAGE).unwrap();
+        end(&mut w);
+        w.machine.reclaim_all(&mut w.thread.cx());
+        assert_eq!(w.machine.mem().swap().used(), 1, "page 3");
+        assert_eq!([1, 2, 3].map(|n| w.get(n)), [Ok(1); 3]);
+        w.check_rmap();
+        w.end();
+    }
+}
+
 #[test]
 fn a_fault_at_the_limit_of_memory_reclaims_first() {
     let mut w = swapping(4096, 256);
@@ -383,6 +409,32 @@ fn a_fault_at_the_limit_of_memory_reclaims_first() {
     w.fill(64, 64);
     assert!(most() > 60);
     w.end();
+}
+
+/// Pages that are made present ahead of use go out again behind it: it goes on, and does not begin
+/// anew.
+#[test]
+fn a_range_larger_than_the_limit_of_memory_is_made_present_once() {
+    for advised in [true, false] {
+        let mut w = swapping(4096, 1024);
+        let machine = Arc::clone(&w.machine);
+        let cx = &mut w.thread.cx();
+        assert_eq!(machine.set_memory_limit(cx, Some(100)), Ok(()));
+        match advised {
+            true => {
+                w.map(0, 600, RW);
+                w.advise(0, 600, Advice::PopulateWrite).unwrap();
+            }
+            false => w.map_with(0, 600, RW, MapFlags::POPULATE),
+        }
+        let swapped = machine.mem().swap().used();
+        assert!(swapped >= 500, "{swapped}");
+        // Pages that another process reads are faults like others.
+        let mut bytes = vec![1; 600 * 4096];
+        let read = w.mm.read_remote(&mut w.thread.cx(), at(0), &mut bytes);
+        assert_eq!(read, Ok(bytes.len()));
+        w.end();
+    }
 }
 
 #[test]

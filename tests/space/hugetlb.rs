@@ -2,7 +2,7 @@
 //! counts are those that Linux showed in `/proc/meminfo` for the same calls.
 
 use crate::common::{
-    PAGE, World, at,
+    PAGE, RW, World, at,
     calls::{FIXED, READ, Sys, private, remap, shared},
     driver::Driver,
 };
@@ -491,4 +491,42 @@ fn no_offset_exceeds_the_greatest_of_a_file() {
     }
     assert_eq!(w.pool(), (2, 2, 1, 0), "the old mapping stays");
     w.end_with(2);
+}
+
+/// `hugetlb_cgroup` limits them apart.
+#[test]
+fn the_limit_of_memory_does_not_count_a_pool() {
+    let mut w = pool(3, 2);
+    w.map_huge(0, 4);
+    let cx = &mut w.thread.cx();
+    assert_eq!(w.machine.set_memory_limit(cx, Some(64)), Ok(()));
+    w.put(0, 1);
+    w.put(3 * HUGE, 1);
+    assert_eq!(w.pool(), (4, 2, 2, 1));
+    w.map(4 * HUGE, 8, RW);
+    w.fill(4 * HUGE, 8);
+    w.munmap(4 * HUGE, 8).unwrap();
+    w.end_with(3);
+}
+
+/// A page of a pool is neither moved to other memory, nor merged, nor split.
+#[test]
+fn a_page_stays_one_of_its_pool() {
+    let mut w = pool(3, 0);
+    w.map_huge(0, 2);
+    w.fill(0, 2);
+    let cx = &mut w.thread.cx();
+    assert_eq!(w.mm.migrate(cx, at(1)), Ok(None));
+    let pages = [(&*w.mm, at(2)), (&*w.mm, at(3))];
+    assert_eq!(w.machine.merge_same_pages(cx, &pages), 0);
+    // All of it but the pinned part is given back.
+    let pin = w.mm.pin(cx, at(1), 8, Access::Write, PinKind::LongTerm);
+    let pin = pin.unwrap();
+    w.mm.munmap(cx, at(0), 2 * BYTES).unwrap();
+    assert_eq!(w.machine.split_deferred(cx), 0);
+    assert_eq!(w.machine.reclaim_all(cx), 0);
+    assert_eq!(w.pool(), (3, 2, -1, 0));
+    drop(pin);
+    assert_eq!(w.pool(), (3, 3, 0, 0));
+    w.end_with(3);
 }

@@ -13,7 +13,7 @@ use emmu::{
         ProtectMode, Pte, RegisterMode, UffdFeatures, UffdMessage, Userfault,
     },
 };
-use std::{sync::mpsc, thread};
+use std::{sync::mpsc, thread, time::Duration};
 
 const NONE: FillMode = FillMode::empty();
 const MISSING: RegisterMode = RegisterMode::MISSING;
@@ -137,6 +137,33 @@ fn a_waiting_thread_is_woken_by_the_answer() {
         assert_eq!(waiter.join().unwrap(), Ok(5));
     });
     w.end();
+}
+
+/// Also one whose memory was unmapped while it waited, whatever its handler does.
+#[test]
+fn an_exit_wakes_every_thread_that_waits() {
+    for _ in 0..20 {
+        let (mut w, _uffd) = world(2, UffdFeatures::empty(), MISSING);
+        let (mm, machine) = (w.mm.clone(), w.machine.clone());
+        let (waits, waiting) = mpsc::channel();
+        let (ends, ended) = mpsc::channel();
+        thread::spawn(move || {
+            let mut thread = machine.enter().unwrap();
+            let cx = &mut thread.cx();
+            assert_eq!(mm.load(cx, at(1)), Err(FaultError::Userfault(at(1))));
+            waits.send(()).unwrap();
+            mm.wait_for_answer(cx, at(1));
+            ends.send(mm.load(cx, at(1))).unwrap();
+        });
+        waiting.recv().unwrap();
+        thread::yield_now();
+        let cx = &mut w.thread.cx();
+        w.mm.munmap(cx, at(0), 2 * PAGE).unwrap();
+        w.mm.exit(cx);
+        let end = ended.recv_timeout(Duration::from_secs(60));
+        assert_eq!(end, Ok(Err(FaultError::NotMapped(at(1)))));
+        w.end();
+    }
 }
 
 /// `sigbus`, `sigbus-wp`: a signal, and no message.
@@ -320,6 +347,21 @@ fn events() {
 }
 
 /// Without the event a moved mapping is registered no longer, and loses its protection (C46).
+/// `userfaultfd_event_wait_completion`: no handler will come to know the children's userfaultfds.
+#[test]
+fn a_close_takes_along_the_children_that_were_not_read_about() {
+    let (mut w, uffd) = world(2, UffdFeatures::EVENT_FORK, MISSING);
+    let child = w.fork();
+    let grandchild = child.fork(&mut w.thread.cx()).unwrap();
+    uffd.close(&mut w.thread.cx());
+    for mm in [&child, &grandchild] {
+        assert_eq!(mm.load(&mut w.thread.cx(), at(0)), Ok(0));
+        w.reap(mm);
+    }
+    assert_eq!(w.get(0), Ok(0));
+    w.end();
+}
+
 #[test]
 fn a_move_without_its_event_ends_registration_and_protection() {
     for event in [UffdFeatures::empty(), UffdFeatures::EVENT_REMAP] {

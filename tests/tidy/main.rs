@@ -34,6 +34,7 @@ const UNSAFE: &[&str] = &[
     "frame/atomic_bytes.rs",
     "frame/shared.rs",
     "mm/lock/mod.rs",
+    "extmmu/vm_memory.rs",
     "host/executor.rs",
 ];
 
@@ -140,9 +141,11 @@ fn unsafe_code_and_locks_have_their_homes() {
             unsafe_home,
             "{name}: unsafe code lives in {UNSAFE:?}"
         );
+        // Examples in documentation are users.
+        let code = |line: &&str| !line.trim_start().starts_with("//");
         let names_a_lock = ["parking_lot::", "std::sync::Mutex", "std::sync::atomic"]
             .iter()
-            .any(|word| text.contains(word));
+            .any(|word| text.lines().filter(code).any(|line| line.contains(word)));
         assert!(
             !names_a_lock || name.starts_with("sync/"),
             "{name} names a lock beside sync"

@@ -38,7 +38,7 @@ pub struct IoasMap {
     pub addr: u64,
     /// The length, in bytes.
     pub len: u64,
-    /// What devices may do.
+    /// The accesses that devices may make.
     pub access: Access,
 }
 

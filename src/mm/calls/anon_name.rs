@@ -1,7 +1,7 @@
 //! Names of anonymous memory (`prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`).
 
 use super::vma_walk::{Visit, each_vma, part_at};
-use crate::mm::{edit::merge::Wanted, guard::MmapWriteGuard, space::Mm};
+use crate::mm::{guard::MmapWriteGuard, space::Mm};
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
@@ -58,16 +58,17 @@ impl MmapWriteGuard<'_> {
                 Err(visit) => return Ok(visit),
             };
             let shared = vma.object().is_some_and(|o| o.is_nameless());
-            if vma.device.is_some() || !(vma.is_anonymous() || shared) {
+            if vma.device().is_some() || !(vma.is_anonymous() || shared) {
                 return Err(MadviseError::NotAnonymous(vma.start().addr()));
             }
             let start = vma.start();
-            let start = match vma.label == label {
+            let start = match vma.extras.label() == label.as_ref() {
                 true => start,
                 false => {
                     let label = label.clone();
-                    let wanted = self.wanted(start);
-                    self.modify_as(start, part, Wanted { label, ..wanted })?
+                    let mut wanted = self.wanted(start);
+                    wanted.extras.change(|rare| rare.label = label);
+                    self.modify_as(start, part, wanted)?
                 }
             };
             // The VMA may have merged with the next.

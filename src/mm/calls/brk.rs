@@ -5,7 +5,7 @@ use crate::mm::{
     entry::flags::VmFlags,
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
-    vma::Vma,
+    vma::{Vma, extras::Extras},
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
@@ -153,7 +153,7 @@ impl MmapWriteGuard<'_> {
             flags,
             file: None,
             copied_from: None,
-            device: None,
+            extras: Extras::default(),
         };
         // A VMA that ends at the start of the heap is not part of it: only a VMA beyond is
         // extended.

@@ -38,9 +38,10 @@ impl Mm {
         self.tlbs.release_all(&mut g.cx);
         let empty = Layout::new(self.machine(), g.layout.space.clone());
         let layout = std::mem::replace(&mut *g.layout, empty);
-        for context in layout.vmas.iter().filter_map(|vma| vma.userfault.as_ref()) {
+        for context in layout.vmas.iter().filter_map(|vma| vma.userfault()) {
             context.wake(VpnRange::ALL);
         }
+        self.wake_all_faults();
         let view = self.table.view(&mut g.cx);
         self.tear_down(layout, view.pin());
         drop(view);

@@ -46,7 +46,9 @@ impl MmapWriteGuard<'_> {
         let _files: Vec<_> = replaced.filter_map(|vma| vma.file.clone()).collect();
         let told = self.watchers(range, &old);
         self.complete_unmap(range, true, AfterYield::KeepsEditing);
-        told.send();
+        if let Some(told) = told {
+            told.send();
+        }
         self.layout.alloc_vma()?;
         let reserve = match self.reserve(range, flags, pgoff, &file) {
             Ok(reserve) => reserve,
@@ -59,7 +61,7 @@ impl MmapWriteGuard<'_> {
         };
         let flags = flags | VmFlags::HUGETLB | VmFlags::DONTEXPAND;
         let mut vma = Vma::new(range, pgoff, flags, Some(file));
-        vma.reserve = reserve;
+        vma.reserve = reserve.map(Box::new);
         self.layout.insert(vma);
         self.layout.account(flags, range.pages());
         if flags.contains(VmFlags::LOCKED) {

@@ -1,7 +1,6 @@
 //! `mbind`: the nodes from which the memory of a range comes (`do_mbind`).
 
 use crate::mm::{
-    edit::merge::Wanted,
     entry::policy::{MbindFlags, MemPolicy, PolicyMode},
     guard::MmapWriteGuard,
     space::Mm,
@@ -87,10 +86,13 @@ impl MmapWriteGuard<'_> {
     fn set_policy(&mut self, range: VpnRange, policy: Option<MemPolicy>) -> Result<(), MbindError> {
         self.check_mapped(range, policy)?;
         self.each_vma_in(range, |g, start, part| {
-            let wanted = g.wanted(start);
-            match wanted.policy == policy {
+            let mut wanted = g.wanted(start);
+            match wanted.extras.policy() == policy {
                 true => Ok(start),
-                false => Ok(g.modify_as(start, part, Wanted { policy, ..wanted })?),
+                false => {
+                    wanted.extras.change(|rare| rare.policy = policy);
+                    Ok(g.modify_as(start, part, wanted)?)
+                }
             }
         })
     }

@@ -10,7 +10,7 @@ use crate::mm::{
     },
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
-    vma::{Vma, layout::Promise},
+    vma::{Vma, extras::Extras, layout::Promise},
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
@@ -189,9 +189,13 @@ impl MmapWriteGuard<'_> {
         // may panic.
         let promised = if accounted { range.pages() } else { 0 };
         let promise = Promise::made(self.mm.machine(), promised);
-        let told = self.watchers(range, &old);
-        self.complete_unmap(range, !accounted, AfterYield::KeepsEditing);
-        told.send();
+        if old.pages > 0 {
+            let told = self.watchers(range, &old);
+            self.complete_unmap(range, !accounted, AfterYield::KeepsEditing);
+            if let Some(told) = told {
+                told.send();
+            }
+        }
         flags = self.layout.with_merge_all(flags);
         let new = NewRange {
             range,
@@ -199,7 +203,7 @@ impl MmapWriteGuard<'_> {
             flags,
             file: source.file,
             copied_from: None,
-            device: source.device,
+            extras: Extras::of_device(source.device),
         };
         let shared_anonymous = new.file.is_none() && flags.contains(VmFlags::SHARED);
         let merged = (!shared_anonymous).then(|| self.merge_new(&new)).flatten();
@@ -240,7 +244,7 @@ impl MmapWriteGuard<'_> {
         };
         let start = new.range.start();
         let mut vma = Vma::new(new.range, new.pgoff, new.flags, file);
-        vma.device = new.device;
+        vma.extras = new.extras;
         self.layout.insert(vma);
         Ok(start)
     }

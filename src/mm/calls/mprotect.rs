@@ -304,7 +304,7 @@ impl<'g> MmapWriteGuard<'g> {
                 let mut held = FaultScope::new(layout, lease);
                 let vma = layout.vmas.get(start).expect("just changed");
                 // A failure shows at the access, as on Linux.
-                let _best_effort = held.populate_vma(vma, part);
+                let _best_effort = held.populate_vma(vma, part, &mut part.start());
             });
         }
     }

@@ -10,7 +10,7 @@ use crate::mm::{
     guard::{AfterYield, MmapWriteGuard},
     page_table::Bounds,
     space::Mm,
-    vma::Vma,
+    vma::{Vma, tree::Drained},
     window::{InvalidationWindow, Zap},
 };
 use crate::{
@@ -76,11 +76,13 @@ impl MmapWriteGuard<'_> {
         then: AfterYield,
     ) -> Result<(), VmaError> {
         self.layout.vmas.focus(range.start());
-        if self.layout.occupied(range) {
-            let gathered = self.gather(range)?;
+        let gathered = self.gather(range)?;
+        if gathered.pages > 0 {
             let told = self.watchers(range, &gathered);
             self.complete_unmap(range, true, then);
-            told.send();
+            if let Some(told) = told {
+                told.send();
+            }
         }
         Ok(())
     }
@@ -88,33 +90,32 @@ impl MmapWriteGuard<'_> {
     /// Splits the VMAs at both ends of `range`, so that the range can be taken out
     /// (`vms_gather_munmap_vmas`).
     pub(in crate::mm) fn gather(&mut self, range: VpnRange) -> Result<Gathered, VmaError> {
-        let Some(first) = self.layout.vmas.find(range.start()) else {
+        let mut vmas = self.layout.vmas.range(range);
+        let Some(first) = vmas.clone().next() else {
             return Ok(Gathered::default());
         };
-        if first.start() >= range.end() {
-            return Ok(Gathered::default());
-        }
-        let first = (first.range(), first.is_sealed());
-        if range.start() > first.0.start() {
+        if range.start() > first.start() {
+            let (whole, sealed) = (first.range(), first.is_sealed());
             // Only a VMA that is left in two pieces adds to the number of VMAs.
-            if range.end() < first.0.end() {
+            if range.end() < whole.end() {
                 self.layout.check_map_count()?;
             }
-            if first.1 {
-                return Err(VmaError::Sealed(first.0.start().addr()));
+            if sealed {
+                return Err(VmaError::Sealed(whole.start().addr()));
             }
-            self.split_unlimited(first.0.start(), range.start())?;
+            self.split_unlimited(whole.start(), range.start())?;
+            vmas = self.layout.vmas.range(range);
         }
         let mut sum = Gathered::default();
-        let mut last = first.0;
-        for vma in self.layout.vmas.range(range) {
+        let mut last = range;
+        for vma in vmas {
             if vma.is_sealed() {
                 return Err(VmaError::Sealed(vma.start().addr()));
             }
             last = vma.range();
             let pages = vma.pages().min(range.end().0 - vma.start().0);
             sum.pages += pages;
-            sum.registered |= vma.userfault.is_some();
+            sum.registered |= vma.userfault().is_some();
             if vma.flags.contains(VmFlags::ACCOUNT) {
                 sum.accounted += pages;
             }
@@ -154,7 +155,11 @@ impl MmapWriteGuard<'_> {
         uncharge: bool,
         then: AfterYield,
     ) {
-        let vmas = self.layout.vmas.drain_range(range);
+        let Drained {
+            values: vmas,
+            floor,
+            ceiling,
+        } = self.layout.vmas.drain_range(range);
         let (Some(first), Some(last)) = (vmas.first(), vmas.last()) else {
             return;
         };
@@ -162,11 +167,8 @@ impl MmapWriteGuard<'_> {
         let mut out = TakenOut::new(self, vmas, uncharge, on_panic);
         // While other operations run, only tables that lie in the range altogether are freed, since
         // no other mapping can need them.
-        let work = if out.guard.has_tables(freed) {
-            freed.pages()
-        } else {
-            0
-        };
+        let has_tables = out.guard.has_tables(freed);
+        let work = if has_tables { freed.pages() } else { 0 };
         let others = out.guard.should_yield(work);
         let bounds = if others {
             Bounds {
@@ -174,12 +176,15 @@ impl MmapWriteGuard<'_> {
                 ceiling: Some(freed.end()),
             }
         } else {
-            out.guard.bounds(freed)
+            out.guard.without_claims(freed, Bounds { floor, ceiling })
         };
         let TakenOut { guard, vmas, .. } = &mut out;
         guard.yield_while(work, then, &[], |lease| {
             let mut window = lease.into_window(range, Event::Unmap);
-            vmas.drop_pages(&mut window);
+            match has_tables {
+                true => vmas.drop_pages(&mut window),
+                false => vmas.dropped = vmas.list.len(),
+            }
             window.free_tables(freed, bounds);
             window.close();
             // Objects and families go last, when none of their pages is mapped by these VMAs.
@@ -201,11 +206,18 @@ impl MmapWriteGuard<'_> {
     /// Returns the bounds of the neighbouring mappings, those among them that another operation is
     /// still unmapping.
     fn bounds(&self, freed: VpnRange) -> Bounds {
+        let [below, above] = self.layout.vmas.around(freed);
+        let floor = below.map_or(Vpn(0), |(below, _)| below.end());
+        let ceiling = above.map(|(above, _)| above.start());
+        self.without_claims(freed, Bounds { floor, ceiling })
+    }
+    /// Narrows these bounds by the pages that other operations are still unmapping.
+    fn without_claims(&self, freed: VpnRange, bounds: Bounds) -> Bounds {
+        let Bounds {
+            mut floor,
+            mut ceiling,
+        } = bounds;
         let layout = &self.layout;
-        let below = layout.vmas.range_before(freed.start());
-        let above = layout.vmas.find_range(freed.end());
-        let mut floor = below.map_or(Vpn(0), |(below, _)| below.end());
-        let mut ceiling = above.map(|(above, _)| above.start());
         for claimed in layout.claims().flat_map(|claim| &claim.no_writers) {
             if claimed.start() < freed.start() {
                 floor = floor.max(claimed.end());

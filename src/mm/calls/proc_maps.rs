@@ -175,9 +175,9 @@ impl Mm {
 
 fn line(layout: &Layout, vma: &Vma) -> MapsLine {
     let (start, end) = (vma.start().addr(), vma.end().addr());
-    let file = vma.file.as_ref().or(vma.device.as_ref());
+    let file = vma.file.as_ref().or(vma.device());
     let name = match file.map(|file| file.object()) {
-        Some(object) => match &vma.label {
+        Some(object) => match vma.extras.label() {
             Some(label) => format!("[anon_shmem:{label}]"),
             None => object.name().into_owned(),
         },
@@ -189,8 +189,8 @@ fn line(layout: &Layout, vma: &Vma) -> MapsLine {
             "[stack]".into()
         }
         None => vma
-            .label
-            .as_ref()
+            .extras
+            .label()
             .map_or(String::new(), |label| format!("[anon:{label}]")),
     };
     MapsLine {

@@ -12,6 +12,7 @@ use crate::mm::{
         flags::{Advice, MlockFlags, Prot, VmFlags},
     },
     space::Mm,
+    vma::extras::Extras,
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -104,17 +105,15 @@ impl Mm {
             true => VmFlags::ACCOUNT,
             false => VmFlags::empty(),
         };
+        let extras = Extras::of_device(source.device);
         let new = Traits {
             range,
             pgoff,
             flags: g.layout.with_merge_all(flags | accounted),
             file: source.file.as_ref(),
             anon: None,
-            label: None,
-            policy: None,
-            device: source.device.as_ref(),
+            extras: &extras,
             stays: false,
-            userfault: None,
         };
         let mut plan = Plan::around(&g.layout.vmas, range);
         plan.check();
@@ -138,7 +137,7 @@ fn protected(vma: &Traits<'_>, prot: Prot) -> Option<VmFlags> {
 fn advised(vma: &Traits<'_>, advice: Advice) -> Option<VmFlags> {
     let (flags, anonymous) = (vma.flags, vma.file.is_none());
     let sealed = madvise::is_sealed_against(flags, anonymous, advice);
-    let nameless = anonymous && vma.device.is_none();
+    let nameless = anonymous && vma.extras.device().is_none();
     madvise::advised_flags(flags, nameless, advice).filter(|_| !sealed)
 }
 

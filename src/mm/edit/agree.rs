@@ -2,11 +2,8 @@
 //! anonymous family and name (`is_mergeable_vma`, `is_mergeable_anon_vma`).
 
 use crate::mm::{
-    entry::{flags::VmFlags, policy::MemPolicy},
-    vma::{
-        Vma,
-        userfault::{Context, same_userfault},
-    },
+    entry::flags::VmFlags,
+    vma::{Vma, extras::Extras, userfault::same_userfault},
 };
 use crate::{addr::VpnRange, file::File, file::same_file, rmap::AnonLink};
 use std::sync::Arc;
@@ -56,13 +53,9 @@ pub(in crate::mm) struct Traits<'a> {
     pub(in crate::mm) flags: VmFlags,
     pub(in crate::mm) file: Option<&'a Arc<File>>,
     pub(in crate::mm) anon: Option<&'a AnonLink>,
-    pub(in crate::mm) label: Option<&'a Arc<str>>,
-    pub(in crate::mm) policy: Option<MemPolicy>,
-    /// The device of anonymous memory: `/dev/zero`.
-    pub(in crate::mm) device: Option<&'a Arc<File>>,
+    pub(in crate::mm) extras: &'a Extras,
     /// The object counts its mappings: a merge must not remove this one (`can_merge_remove_vma`).
     pub(in crate::mm) stays: bool,
-    pub(in crate::mm) userfault: Option<&'a Arc<Context>>,
 }
 
 impl<'a> Traits<'a> {
@@ -73,12 +66,9 @@ impl<'a> Traits<'a> {
             pgoff: vma.pgoff,
             flags: vma.flags,
             file: vma.file.as_ref(),
-            anon: vma.anon.get(),
-            label: vma.label.as_ref(),
-            policy: vma.policy,
-            device: vma.device.as_ref(),
+            anon: vma.anon_link(),
+            extras: &vma.extras,
             stays: !vma.may_be_merged(),
-            userfault: vma.userfault.as_ref(),
         }
     }
     #[inline]
@@ -110,10 +100,7 @@ impl<'a> Traits<'a> {
     fn agrees(&self, other: &Self) -> bool {
         self.other_flags(other).is_empty()
             && same_file(self.file, other.file)
-            && same_file(self.device, other.device)
-            && self.label == other.label
-            && self.policy == other.policy
-            && same_userfault(self.userfault, other.userfault)
+            && self.extras == other.extras
             && self.family_barrier(other).is_none()
     }
     /// Returns true if `prev` ends where this range starts, and can grow over it
@@ -158,19 +145,21 @@ impl<'a> Traits<'a> {
         let other = self.other_flags(next);
         let (expected, found) = (self.pgoff_end(), next.pgoff);
         let gap = VpnRange::new(self.range.end(), next.range.start());
+        let (ours, theirs) = (self.extras, next.extras);
         let reasons = [
             gap.map(MergeBarrier::Gap),
             (!other.is_empty()).then_some(MergeBarrier::Flags(other)),
             (!special.is_empty()).then_some(MergeBarrier::Special(special)),
-            (!same_file(self.file, next.file) || !same_file(self.device, next.device))
+            (!same_file(self.file, next.file) || !same_file(ours.device(), theirs.device()))
                 .then_some(MergeBarrier::Object),
             (gap.is_none() && expected != found)
                 .then_some(MergeBarrier::Offset { expected, found }),
             self.family_barrier(next),
-            (self.label != next.label).then_some(MergeBarrier::Name),
-            (self.policy != next.policy).then_some(MergeBarrier::Policy),
+            (ours.label() != theirs.label()).then_some(MergeBarrier::Name),
+            (ours.policy() != theirs.policy()).then_some(MergeBarrier::Policy),
             next.stays.then_some(MergeBarrier::Counted),
-            (!same_userfault(self.userfault, next.userfault)).then_some(MergeBarrier::Userfault),
+            (!same_userfault(ours.userfault(), theirs.userfault()))
+                .then_some(MergeBarrier::Userfault),
         ];
         reasons.into_iter().flatten().collect()
     }

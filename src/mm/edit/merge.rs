@@ -10,9 +10,9 @@
 
 use super::agree::Traits;
 use crate::mm::{
-    entry::{flags::VmFlags, policy::MemPolicy},
+    entry::flags::VmFlags,
     guard::MmapWriteGuard,
-    vma::{Vma, userfault::Context},
+    vma::{Vma, extras::Extras},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -31,17 +31,14 @@ pub(in crate::mm) struct NewRange {
     pub(in crate::mm) file: Option<Arc<File>>,
     /// Start of the VMA that is moved here: its anonymous family comes along.
     pub(in crate::mm) copied_from: Option<Vpn>,
-    /// The device through which private memory is mapped: `/dev/zero`.
-    pub(in crate::mm) device: Option<Arc<File>>,
+    pub(in crate::mm) extras: Extras,
 }
 
 /// The properties that a part of a VMA is to have.
 #[derive(Clone)]
 pub(in crate::mm) struct Wanted {
     pub(in crate::mm) flags: VmFlags,
-    pub(in crate::mm) label: Option<Arc<str>>,
-    pub(in crate::mm) policy: Option<MemPolicy>,
-    pub(in crate::mm) userfault: Option<Arc<Context>>,
+    pub(in crate::mm) extras: Extras,
 }
 
 fn span(start: Vpn, end: Vpn) -> VpnRange {
@@ -58,13 +55,13 @@ impl MmapWriteGuard<'_> {
             .expect("the caller names a VMA by its start")
     }
     /// Gives a VMA the anonymous family of the pages that it grows over (`dup_anon_vma`).
-    fn inherit_anon(&mut self, to: Vpn, from: Option<AnonLink>) {
+    fn inherit_anon(&mut self, to: Vpn, from: Option<Box<AnonLink>>) {
         if let Some(link) = from {
             // Set already: then to this family, or the merge would have been refused.
             let _had_one = self.vma(to).anon.set(link);
         }
     }
-    fn clone_anon(&self, of: Vpn) -> Option<AnonLink> {
+    fn clone_anon(&self, of: Vpn) -> Option<Box<AnonLink>> {
         self.vma(of).anon.get().cloned()
     }
 
@@ -76,11 +73,8 @@ impl MmapWriteGuard<'_> {
             pgoff: new.pgoff,
             flags: new.flags,
             file: new.file.as_ref(),
-            anon: from.and_then(|vma| vma.anon.get()),
-            label: from.and_then(|vma| vma.label.as_ref()),
-            policy: from.and_then(|vma| vma.policy),
-            userfault: from.and_then(|vma| vma.userfault.as_ref()),
-            device: new.device.as_ref(),
+            anon: from.and_then(Vma::anon_link),
+            extras: &new.extras,
             stays: false,
         }
     }
@@ -98,12 +92,14 @@ impl MmapWriteGuard<'_> {
             let flags = VmFlags::from_bits_retain(*flags);
             touches && flags - VmFlags::STICKY == new.flags - VmFlags::STICKY
         };
-        let left = vmas.range_before(new.range.start()).filter(alike);
-        let left = candidate.left(left.and_then(|(range, _)| vmas.get(range.start())));
-        let right = vmas.find_range(new.range.end()).filter(alike);
-        let right = candidate.right(right.and_then(|(range, _)| vmas.get(range.start())), left);
+        let vma = |(range, _): (VpnRange, u64)| vmas.get(range.start());
+        let [left, right] = vmas.around(new.range).map(|near| near.filter(alike));
+        let left = candidate.left(left.and_then(vma));
+        let right = candidate.right(right.and_then(vma), left);
         let (left, right) = (left.map(Vma::range), right.map(Vma::range));
-        let copied = candidate.anon.cloned();
+        let merges = left.is_some() || right.is_some();
+        let copied = candidate.anon.filter(|_| merges);
+        let copied = copied.cloned().map(Box::new);
         match (left, right) {
             (None, None) => None,
             (Some(left), right) => {
@@ -154,9 +150,7 @@ impl MmapWriteGuard<'_> {
         let vma = self.vma(start);
         Wanted {
             flags: vma.flags,
-            label: vma.label.clone(),
-            policy: vma.policy,
-            userfault: vma.userfault.clone(),
+            extras: vma.extras.clone(),
         }
     }
     /// Gives the range other properties beside the flags (`vma_modify_name`, `vma_modify_policy`,
@@ -179,9 +173,7 @@ impl MmapWriteGuard<'_> {
         }
         self.layout.change(range.start(), |v| {
             v.flags = wanted.flags;
-            v.label = wanted.label;
-            v.policy = wanted.policy;
-            v.userfault = wanted.userfault;
+            v.extras = wanted.extras;
         });
         Ok(range.start())
     }
@@ -200,9 +192,7 @@ impl MmapWriteGuard<'_> {
             range,
             pgoff: middle.pgoff_at(range.start()),
             flags,
-            label: wanted.label.as_ref(),
-            policy: wanted.policy,
-            userfault: wanted.userfault.as_ref(),
+            extras: &wanted.extras,
             ..Traits::of(middle)
         };
         if left_side && right_side && candidate.stays {

@@ -10,7 +10,6 @@
 //! | `uffd_flags` | flag words of userfaultfd and of `PAGEMAP_SCAN`, with Linux's values |
 //! | `userfault` | the mark of write protection by userfaultfd, and its markers |
 //! | `release` | [`RemovedPte`](release::RemovedPte): the contents of an entry that left its table |
-//! | `merged` | the frames that same-page merging made |
 //! | `flags` | flag words with Linux's values |
 //! | `policy` | policies of memory |
 //! | `args` | arguments of `mmap` and `mremap`, and their checks |
@@ -19,7 +18,6 @@
 pub(in crate::mm) mod args;
 pub(in crate::mm) mod errors;
 pub(in crate::mm) mod flags;
-pub(in crate::mm) mod merged;
 pub(in crate::mm) mod not_present;
 pub(in crate::mm) mod policy;
 pub(in crate::mm) mod pte;

@@ -150,7 +150,7 @@ impl Mm {
     ///
     /// ```
     /// use emmu::{PAGE_SIZE, frame::AtomicOp, mm::MmapArgs};
-    /// use std::sync::atomic::Ordering::{Acquire, Release};
+    /// use core::sync::atomic::Ordering::{Acquire, Release};
     /// # let machine = emmu::Machine::new(Default::default());
     /// # let mut thread = machine.enter()?;
     /// # let mut cx = thread.cx();
@@ -312,7 +312,7 @@ impl Mm {
         let vma = layout
             .vmas
             .get(at)
-            .filter(|vma| vma.file.is_none() && vma.userfault.is_none())
+            .filter(|vma| vma.file.is_none() && vma.userfault().is_none())
             .filter(|vma| vma.allows(Access::Read) && !layout.released);
         // A shared table would have to be copied first, which may fail for want of memory.
         let (Some(vma), false) = (vma, leaf.is_shared()) else {

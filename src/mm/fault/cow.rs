@@ -10,7 +10,7 @@
 
 use super::scope::{FaultScope, WindowWork};
 use crate::mm::{
-    entry::{flags::VmFlags, merged::is_merged, pte::RawPte},
+    entry::{flags::VmFlags, pte::RawPte},
     page_table::LockedLeaf,
     vma::Vma,
 };
@@ -39,12 +39,13 @@ enum WriteDecision<'m> {
 }
 
 impl FaultScope<'_> {
-    /// Handles a write to the read-only entry `seen`: makes it writable, or copies.
+    /// Handles a write to the read-only entry `seen`: makes it writable, or copies. `huge`: the
+    /// entry was part of a huge page.
     pub(in crate::mm) fn fault_protected(
         &mut self,
         vma: &Vma,
         at: Vpn,
-        seen: RawPte,
+        (seen, huge): (RawPte, bool),
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         let shared = vma.flags.contains(VmFlags::SHARED);
@@ -55,7 +56,6 @@ impl FaultScope<'_> {
                 None => return Ok(()),
             }
         }
-        let huge = self.lease.mm.is_huge(&mut self.lease.cx, at);
         if huge && self.fault_huge_protected(vma, at)? {
             return Ok(());
         }
@@ -210,7 +210,7 @@ fn decide<'m>(
 /// copied.
 fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
     let flags = mem.flags(pfn);
-    if !flags.contains(FrameFlags::ANON) || is_merged(mem, pfn) {
+    if !flags.contains(FrameFlags::ANON) {
         return false;
     }
     if flags.contains(FrameFlags::ANON_EXCLUSIVE) {
@@ -224,7 +224,7 @@ fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
         return whole;
     }
     let cached = flags.contains(FrameFlags::SWAP_CACHE);
-    if mem.refcount(pfn) > 1 + u32::from(cached) {
+    if mem.refcount(pfn) > 1 + u32::from(cached) || mem.is_merged(pfn) {
         return false;
     }
     // Another operation has the page locked: copy rather than wait for it.

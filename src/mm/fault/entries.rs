@@ -5,7 +5,11 @@
 //! lock (a large `MADV_DONTNEED` frees empty leaves): then the walk begins anew.
 
 use super::scope::FaultScope;
-use crate::mm::{entry::pte::RawPte, page_table::LockedLeaf, space::Mm};
+use crate::mm::{
+    entry::pte::RawPte,
+    page_table::{LeafAt, LockedLeaf},
+    space::Mm,
+};
 use crate::{
     addr::Vpn,
     ctx::FaultCx,
@@ -13,22 +17,49 @@ use crate::{
     frame::{Frame, FrameFlags},
 };
 
+/// An entry as a fault sees it without its lock.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) pte: RawPte,
+    pub(super) has_leaf: bool,
+    /// The entry is present and part of a huge page.
+    pub(super) is_huge: bool,
+}
+
+impl Seen {
+    const NOTHING: Self = Self {
+        pte: RawPte::NONE,
+        has_leaf: false,
+        is_huge: false,
+    };
+
+    #[inline]
+    fn of(leaf: LeafAt<'_>, at: Vpn) -> Self {
+        let pte = leaf.peek(at);
+        Self {
+            pte,
+            has_leaf: true,
+            is_huge: pte.is_present() && leaf.is_huge(),
+        }
+    }
+}
+
 impl FaultScope<'_> {
     /// Reads the entry of `at`, without its lock. Makes the upper tables, which stay behind even
     /// if the fault fails.
     pub(in crate::mm) fn look(&mut self, at: Vpn) -> Result<RawPte, NoMemory> {
-        Ok(self.look_for_leaf(at)?.0)
+        Ok(self.look_at_leaf(at)?.pte)
     }
-    /// Reads the entry as [`look`](Self::look) does, and returns true beside it if there is a leaf.
-    pub(super) fn look_for_leaf(&mut self, at: Vpn) -> Result<(RawPte, bool), NoMemory> {
+    /// Reads the entry as [`look`](Self::look) does, and what is known of its leaf.
+    pub(super) fn look_at_leaf(&mut self, at: Vpn) -> Result<Seen, NoMemory> {
         let mm = self.lease.mm;
         let view = mm.table.view(&mut self.lease.cx);
         if let Some(leaf) = view.leaf(at) {
-            return Ok((leaf.peek(at), true));
+            return Ok(Seen::of(leaf, at));
         }
         mm.table.make_pmd(at, view.pin())?;
         let leaf = view.leaf(at);
-        Ok(leaf.map_or((RawPte::NONE, false), |leaf| (leaf.peek(at), true)))
+        Ok(leaf.map_or(Seen::NOTHING, |leaf| Seen::of(leaf, at)))
     }
     /// Returns true if `at` has a leaf.
     pub(super) fn has_leaf(&mut self, at: Vpn) -> bool {

@@ -217,7 +217,7 @@ impl<'h> FaultScope<'h> {
             let exists = index < object.pages() || vma.is_across_end(object, page);
             let frame: Frame<'_> = exists.then(|| object.resident(index))??;
             // A page that reclaim has written back, and will drop next, is not mapped along with
-            // others.
+            // others, nor is one that read-ahead has marked (`next_uptodate_folio`).
             if !frame.is_of(mem) || mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
                 return None;
             }

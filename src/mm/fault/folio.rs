@@ -89,7 +89,7 @@ impl<'h> FaultScope<'h> {
     ) -> Result<bool, NoMemory> {
         let folio = vma.folio_at(object, at);
         // Each page must be able to fault alone (`userfaultfd_armed` in `finish_fault`).
-        let Some(folio) = folio.filter(|_| vma.userfault.is_none()) else {
+        let Some(folio) = folio.filter(|_| vma.userfault().is_none()) else {
             return Ok(false);
         };
         let mem = self.lease.mm.machine().mem();

@@ -199,6 +199,7 @@ impl Mm {
             match step {
                 Ok(Step::Taken(taken)) => return Ok(taken),
                 Ok(Step::Again(next)) => makes = next,
+                Err(e) if self.machine().make_room(cx, &e) => {}
                 Err(e) => patience.allow_retry(Err(e))?,
             }
         }

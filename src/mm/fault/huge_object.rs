@@ -47,7 +47,7 @@ impl Vma {
         let aligned = Vpn(self.start().0.wrapping_sub(self.pgoff)).is_aligned(PMD_PAGES);
         let linear = !self.flags.contains(VmFlags::NONLINEAR);
         // A page of a huge page must be able to fault alone (`userfaultfd_armed`).
-        let alone = self.userfault.is_some();
+        let alone = self.userfault().is_some();
         aligned && linear && !alone && self.range().covers(VpnRange::block_of(at))
     }
 }

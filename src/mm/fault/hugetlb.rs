@@ -139,9 +139,12 @@ impl FaultScope<'_> {
         let new = file.take(claim(vma, index)).map_err(failed)?;
         self.own_hugetlb(vma, at, &new)?;
         let first = RawPte::frame(new.head(), vma.read_only()).in_place_of(seen);
-        self.map_hugetlb(page, first, PhysMem::map_inc)?;
-        new.keep();
-        Ok(())
+        // A cut waits for this before it unmaps, so nothing is mapped behind it.
+        file.with_page(index, |_| {
+            file.check_inside(index).map_err(failed)?;
+            let map = || self.map_hugetlb(page, first, PhysMem::map_inc);
+            Ok(new.keep_mapped(map)?)
+        })
     }
     /// Makes the frames of a new private page those of its place in the VMA.
     pub(in crate::mm) fn own_hugetlb(

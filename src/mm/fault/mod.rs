@@ -84,6 +84,7 @@ use crate::{
     error::{FaultError, ObjectError},
     notifier::Access,
 };
+use entries::Seen;
 use scope::FaultScope;
 
 /// The user of the page that a fault makes present.
@@ -267,7 +268,11 @@ impl FaultScope<'_> {
         if let Some(file) = vma.hugetlb() {
             return self.fault_hugetlb(vma, file, at, access);
         }
-        let (seen, has_leaf) = self.look_for_leaf(at)?;
+        let Seen {
+            pte: seen,
+            has_leaf,
+            is_huge,
+        } = self.look_at_leaf(at)?;
         if seen.is_wp_marker() && !vma.is_uffd_wp() {
             return Ok(self.clear_marker(at)?);
         }
@@ -285,7 +290,7 @@ impl FaultScope<'_> {
             pte if pte.is_guard() => Err(FaultError::Guarded(at.addr())),
             pte if pte.is_poison() => Err(FaultError::Poisoned(at.addr())),
             pte if pte.is_present() && access == Access::Write && !pte.may_write() => {
-                self.fault_protected(vma, at, pte)
+                self.fault_protected(vma, at, (pte, is_huge))
             }
             pte => match (pte.file_index(), pte.swap_slot()) {
                 (Some(index), _) => {

@@ -18,7 +18,7 @@ use crate::mm::{
 use crate::{
     addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
     ctx::CallCx,
-    error::{FaultError, NoMemory},
+    error::{FaultError, HasErrno, NoMemory},
     notifier::Access,
 };
 
@@ -31,12 +31,12 @@ impl Mm {
         range: VpnRange,
         errors: Errors,
     ) -> Result<(), FaultError> {
-        loop {
-            match self.in_turns(cx, range, |held, rest| held.populate_mapped(rest, errors)) {
-                Err(why) if self.machine().make_room(cx, &why) => {}
-                Err(_) if errors == Errors::Ignore => return Ok(()),
-                done => return done,
-            }
+        let done = self.in_turns(cx, range, |held, rest, reached| {
+            held.populate_mapped(rest, errors, reached)
+        });
+        match done {
+            Err(_) if errors == Errors::Ignore => Ok(()),
+            done => done,
         }
     }
     /// Faults in the pages of `range` that can be had, as after `mmap` and `brk`: an error shows
@@ -46,33 +46,42 @@ impl Mm {
             .expect("errors are ignored");
     }
     /// Runs `f` on the rest of `range` with the mmap lock held shared, again after each window for
-    /// which the lock was left. `f` returns the page at which it stopped.
-    pub(in crate::mm) fn in_turns<E>(
+    /// which the lock was left, and after reclaim if it met the limit of memory. `f` returns the
+    /// page at which it stopped, and notes the page that it has reached: reclaim may take the pages
+    /// before that one, which are not made present again.
+    pub(in crate::mm) fn in_turns<E: HasErrno>(
         &self,
         cx: &mut CallCx<'_>,
         range: VpnRange,
-        mut f: impl FnMut(&mut FaultScope<'_>, VpnRange) -> Result<Vpn, E>,
+        mut f: impl FnMut(&mut FaultScope<'_>, VpnRange, &mut Vpn) -> Result<Vpn, E>,
     ) -> Result<(), E> {
         let mut rest = Some(range);
         while let Some(now) = rest {
-            let (stopped, deferred) = self.with_fault_scope(cx, now, |scope| f(scope, now));
-            let at = stopped?;
-            rest = if deferred {
-                VpnRange::new(at, range.end())
-            } else {
-                None
+            let mut reached = now.start();
+            let (stopped, deferred) =
+                self.with_fault_scope(cx, now, |scope| f(scope, now, &mut reached));
+            let next = match stopped {
+                Ok(at) => deferred.then_some(at),
+                Err(why) if self.machine().make_room(cx, &why) => Some(reached),
+                Err(why) => return Err(why),
             };
+            rest = next.and_then(|at| VpnRange::new(at, range.end()));
         }
         Ok(())
     }
 }
 
 impl FaultScope<'_> {
-    fn populate_mapped(&mut self, range: VpnRange, errors: Errors) -> Result<Vpn, FaultError> {
+    fn populate_mapped(
+        &mut self,
+        range: VpnRange,
+        errors: Errors,
+        reached: &mut Vpn,
+    ) -> Result<Vpn, FaultError> {
         let layout = self.layout;
         for vma in layout.vmas.range(range) {
             let part = vma.range().intersect(range).expect("the VMA overlaps");
-            let done = self.populate_vma(vma, part);
+            let done = self.populate_vma(vma, part, reached);
             if let (Ok(at), true) = (done, self.has_deferred()) {
                 return Ok(at);
             }
@@ -85,11 +94,12 @@ impl FaultScope<'_> {
         Ok(range.end())
     }
     /// Populates part of a VMA (`populate_vma_page_range`). Returns the page at which it stopped:
-    /// before the end if it deferred a window.
+    /// before the end if it deferred a window; `reached` is the one of an error.
     pub(in crate::mm) fn populate_vma(
         &mut self,
         vma: &Vma,
         part: VpnRange,
+        reached: &mut Vpn,
     ) -> Result<Vpn, FaultError> {
         if vma.flags.contains(VmFlags::LOCKONFAULT) {
             return Ok(part.end());
@@ -109,13 +119,14 @@ impl FaultScope<'_> {
         }
         let mut at = part.start();
         while at < part.end() {
+            *reached = at;
             self.make_present(vma, at, access)?;
             if self.has_deferred() {
                 return Ok(at);
             }
             at = at.plus(1);
-            if private_writable && vma.file.is_none() && vma.userfault.is_none() {
-                at = self.fill_leaf(vma, at, part.end())?;
+            if private_writable && vma.file.is_none() && vma.userfault().is_none() {
+                at = self.fill_leaf(vma, (at, part.end()), reached)?;
             }
         }
         Ok(at)
@@ -123,7 +134,12 @@ impl FaultScope<'_> {
     /// Populates private anonymous memory for writing from `at` up to `end`, or to the end of the
     /// leaf of the page before `at`, under one lock. Does as [`make_present`](Self::make_present)
     /// does, but only fills empty entries: returns the first page that needs more.
-    fn fill_leaf(&mut self, vma: &Vma, at: Vpn, end: Vpn) -> Result<Vpn, FaultError> {
+    fn fill_leaf(
+        &mut self,
+        vma: &Vma,
+        (at, end): (Vpn, Vpn),
+        reached: &mut Vpn,
+    ) -> Result<Vpn, FaultError> {
         let end = at.align_up(PMD_PAGES).min(end);
         if at >= end {
             return Ok(at);
@@ -161,6 +177,7 @@ impl FaultScope<'_> {
                     mem.mark_accessed(pfn);
                 }
             });
+            *reached = at;
             filled.map_err(|_| NoMemory::Frame)?;
         }
         Ok(at)
@@ -197,11 +214,12 @@ impl FaultScope<'_> {
         })
     }
     /// Faults in every page of `range` (`faultin_page_range`). Stops at the first hole, missing
-    /// right or fault; or where a window is deferred, and returns that page.
+    /// right or fault, whose page is `reached`; or where a window is deferred, and returns that page.
     pub(in crate::mm) fn populate_range(
         &mut self,
         range: VpnRange,
         access: Access,
+        reached: &mut Vpn,
     ) -> Result<Vpn, PopulateError> {
         let layout = self.layout;
         let mut at = range.start();
@@ -216,6 +234,7 @@ impl FaultScope<'_> {
             }
             let part = vma.range().intersect(range).expect("the VMA holds at");
             for page in VpnRange::new(at, part.end()).expect("not empty").iter() {
+                *reached = page;
                 self.make_present(vma, page, access)
                     .map_err(PopulateError::Fault)?;
                 if self.has_deferred() {

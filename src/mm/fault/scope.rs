@@ -283,6 +283,8 @@ impl InvalidationWindow<'_, Sleepable> {
         if still != Some(true) {
             return;
         }
+        // As soon as it is mapped, another thread may unmap it.
+        new.keep();
         self.for_each_leaf_in(page, |txn| {
             let part = txn.range();
             let mut retired = txn.mem().retired();
@@ -296,7 +298,6 @@ impl InvalidationWindow<'_, Sleepable> {
             let first = first.with_pfn(first.pfn().nth(nth));
             fill_part(mem, leaf, part, first, PhysMem::map_inc);
         });
-        new.keep();
     }
 }
 

@@ -38,7 +38,8 @@ impl FaultScope<'_> {
         // exclusive.
         match self.swap_in(vma, at, Why::Fault(access), (seen, slot))? {
             Some(pte) if access == Access::Write && !pte.may_write() => {
-                self.fault_protected(vma, at, pte)
+                let huge = self.lease.mm.is_huge(&mut self.lease.cx, at);
+                self.fault_protected(vma, at, (pte, huge))
             }
             _ => Ok(()),
         }

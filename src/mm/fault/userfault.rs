@@ -29,7 +29,7 @@ impl FaultScope<'_> {
         why: PageFaultFlags,
         as_before: impl Fn(RawPte) -> bool,
     ) -> Result<(), FaultError> {
-        let context = vma.userfault.as_ref().expect("the VMA is registered");
+        let context = vma.userfault().expect("the VMA is registered");
         let exact = context.has(UffdFeatures::EXACT_ADDRESS);
         let addr = self.byte.filter(|_| exact).unwrap_or(at.addr());
         let write = match access {

@@ -11,7 +11,8 @@ use crate::{
 };
 
 impl Machine {
-    /// Sets the most pages that frames and page tables may take together; `None` for no limit.
+    /// Sets the most pages that frames and page tables may take together; `None` for no limit. Huge
+    /// pages of pools do not count.
     /// Reclaims until no more are in use (`mem_cgroup_resize_max`).
     ///
     /// From then on a fault that needs a frame reclaims first when the limit is reached. It fails

@@ -1,6 +1,6 @@
 //! The check of the page table against the reverse maps: each mapping must be found from its frame.
 
-use crate::mm::{entry::merged::is_merged, space::Mm};
+use crate::mm::space::Mm;
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::CallCx,
@@ -33,7 +33,7 @@ impl Mm {
         let locked = mem.lock(cx, frame);
         let owner = locked.owner();
         let sparse = owner.is_some_and(|o| o.index == crate::frame::SPARSE_INDEX);
-        let mut found = sparse || is_merged(mem, pfn);
+        let mut found = sparse || mem.is_merged(pfn);
         walk_frame(machine.registry(), cx, &locked, |_, spot| {
             let here = std::ptr::addr_eq(Arc::as_ptr(spot.space), std::ptr::from_ref(self));
             found |= here && spot.at == at;

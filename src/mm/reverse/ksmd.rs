@@ -5,11 +5,7 @@
 //! [`merge_same_pages`](super::merge_same_pages) merges the single page.
 
 use super::merge_same_pages::MergeInto;
-use crate::mm::{
-    entry::{flags::VmFlags, merged::is_merged},
-    machine::Machine,
-    space::Mm,
-};
+use crate::mm::{entry::flags::VmFlags, machine::Machine, space::Mm};
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
@@ -73,7 +69,7 @@ impl Machine {
 /// Returns the page if it can be merged and has not been yet.
 fn unmerged<'m>(cx: &mut CallCx<'_>, mm: &'m Mm, at: Vpn) -> Option<Frame<'m>> {
     let frame = mm.private_frame(cx, at)?;
-    (!is_merged(mm.machine().mem(), frame.pfn())).then_some(frame)
+    (!mm.machine().mem().is_merged(frame.pfn())).then_some(frame)
 }
 
 /// Returns the checksum of all bytes of a page. Equal pages have equal sums; a merge compares the
@@ -106,7 +102,7 @@ impl<'m> MergePass<'m> {
         let mut stable: HashMap<u64, Vec<Frame<'m>>> = HashMap::new();
         for &(mm, at) in pages {
             let page = mm.private_frame(cx, at);
-            if let Some(page) = page.filter(|p| is_merged(mm.machine().mem(), p.pfn())) {
+            if let Some(page) = page.filter(|p| mm.machine().mem().is_merged(p.pfn())) {
                 let known = stable.entry(checksum(&page)).or_default();
                 if known.iter().all(|k| k.pfn() != page.pfn()) {
                     known.push(page);
@@ -206,7 +202,7 @@ impl Merger {
             let Some(page) = mm.private_frame(cx, at) else {
                 continue; // Was a part of a huge page that held only zeros.
             };
-            if is_merged(mm.machine().mem(), page.pfn()) {
+            if mm.machine().mem().is_merged(page.pfn()) {
                 sums.extend(before.map(|sum| ((turn, at), sum)));
                 continue;
             }

@@ -8,7 +8,7 @@
 //! ([`not_present`](crate::mm::entry::not_present)).
 
 use crate::mm::{
-    entry::{flags::VmFlags, merged::is_merged, pte::Rights},
+    entry::{flags::VmFlags, pte::Rights},
     machine::Machine,
     page_table::LockedLeaf,
     space::Mm,
@@ -145,7 +145,7 @@ impl Mm {
             return false;
         }
         mem.copy(from, to);
-        let merged = if is_merged(mem, from) {
+        let merged = if mem.is_merged(from) {
             FrameFlags::UNEVICTABLE
         } else {
             FrameFlags::empty()

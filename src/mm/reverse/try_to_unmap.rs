@@ -141,7 +141,7 @@ pub(super) fn leave(
     };
     // The accessed state goes to the migration entry, not to the frame.
     RemovedPte::give_up_locked(slot.take(pte.mkold(), mark));
-    if flags.contains(VmFlags::LOCKED) {
+    if flags.contains(VmFlags::LOCKED) && !mem.is_merged(pfn) {
         // The mappings that come back lock it again, if they are locked then.
         mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
     }

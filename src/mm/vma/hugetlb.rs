@@ -58,7 +58,7 @@ impl Vma {
     /// Gives the VMA above `at` its part of the reservation.
     pub(in crate::mm) fn split_reserve(&mut self, at: Vpn, upper: &mut Self) {
         let index = self.huge_index(at);
-        upper.reserve = self.reserve.as_mut().map(|r| r.split_off(index));
+        upper.reserve = self.reserve.as_mut().map(|r| Box::new(r.split_off(index)));
     }
 }
 

@@ -255,10 +255,15 @@ impl Layout {
         self.anon_of(vma).map(|_| ())
     }
     /// The anonymous family that new private pages of `vma` belong to, made if there is none.
+    #[inline]
     pub(in crate::mm) fn anon_of<'v>(&self, vma: &'v Vma) -> Result<&'v Arc<AnonVma>, NoMemory> {
-        if let Some(link) = vma.anon.get() {
-            return Ok(link.node());
+        match vma.anon_node() {
+            Some(node) => Ok(node),
+            None => self.new_anon_of(vma),
         }
+    }
+    #[cold]
+    fn new_anon_of<'v>(&self, vma: &'v Vma) -> Result<&'v Arc<AnonVma>, NoMemory> {
         self.inject(AllocKind::AnonVma, NoMemory::AnonVma)?;
         let mut link = match self.neighbour_anon(vma) {
             Some(neighbour) => AnonLink::joining(Arc::clone(neighbour.node())),
@@ -268,12 +273,12 @@ impl Layout {
         // Walks must know it before the first private page is mapped.
         vma.note_written();
         // Another fault may have been first; its link serves as well.
-        Ok(vma.anon.get_or_init(|| link).node())
+        Ok(vma.anon.get_or_init(|| Box::new(link)).node())
     }
     /// The anonymous family of a neighbour that `vma` may join, the next VMA's before the previous
     /// one's (`find_mergeable_anon_vma`).
     fn neighbour_anon(&self, vma: &Vma) -> Option<&AnonLink> {
-        let single = |v: &'_ Vma| v.anon.get().is_some_and(AnonLink::is_singular);
+        let single = |v: &'_ Vma| v.anon_link().is_some_and(AnonLink::is_singular);
         let next = self
             .vmas
             .get(vma.end())
@@ -283,7 +288,7 @@ impl Layout {
                 .before(vma.start())
                 .filter(|prev| prev.anon_compatible(vma) && single(prev))
         });
-        neighbour.and_then(|v| v.anon.get())
+        neighbour.and_then(Vma::anon_link)
     }
     /// Extends each range by the VMAs that it overlaps or touches: all that an operation on it can
     /// split or merge.

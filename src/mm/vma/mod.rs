@@ -9,36 +9,39 @@
 //! | file | holds |
 //! | --- | --- |
 //! | this one | [`Vma`]: one mapping, and its places in the reverse maps |
+//! | `extras` | [`Extras`]: the rare properties of a VMA |
 //! | `hugetlb` | VMAs of huge pages from a pool |
 //! | `layout` | [`Layout`](layout::Layout): all VMAs, accounts, limits |
 //! | `userfault` | [`Context`](userfault::Context): a userfaultfd, as the VMAs know it |
 //! | `registered` | a VMA that is registered with one |
 //! | `tree` | [`VmaTree`](tree::VmaTree): the ordered map that holds them |
 
+pub(in crate::mm) mod extras;
 pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod layout;
 mod registered;
 pub(in crate::mm) mod tree;
 pub(in crate::mm) mod userfault;
 
-use super::{
-    entry::{flags::VmFlags, policy::MemPolicy},
-    vma::tree::Span,
-};
+use super::entry::flags::VmFlags;
 use crate::{
     addr::{Vpn, VpnRange},
     file::{File, MemoryObject, VmaReserve, same_file},
-    rmap::{AnonLink, AnonVma, FileLink, Frozen, Mapping, RmapTarget, VmaPlacement},
+    rmap::{AnonLink, AnonTrees, AnonVma, FileLink, Frozen, Mapping, RmapTarget, VmaPlacement},
     sync::OnceLock,
 };
+use extras::Extras;
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
+use tree::Span;
 
 /// A mark in the reverse map of an object: private pages of the VMA were written (`vma->anon_vma`).
 pub(super) const WRITTEN: VmFlags = VmFlags::from_bits_retain(1 << 63);
 
 /// One mapping. Its fields change only under the mmap lock held exclusively, but for `anon`, which
 /// the first write fault sets once under the lock held shared.
+///
+/// Small, since VMAs are copied and moved: parts that many VMAs lack are elsewhere.
 #[derive(Debug)]
 pub(super) struct Vma {
     start: Vpn,
@@ -50,23 +53,20 @@ pub(super) struct Vma {
     /// The mapped file; `None` for private anonymous memory.
     pub(super) file: Option<Arc<File>>,
     /// Place in the reverse map of the object; set once the VMA is in the layout.
-    file_link: Option<FileLink>,
+    file_link: Option<Box<FileLink>>,
     /// Place in the anonymous family; unset until the first private page is written ("unfaulted").
-    pub(super) anon: OnceLock<AnonLink>,
-    /// Name that the program gave this memory; VMAs with different names do not merge.
-    pub(super) label: Option<Arc<str>>,
-    /// The userfaultfd that the VMA is registered with, in the ways that its flags say.
-    pub(super) userfault: Option<Arc<userfault::Context>>,
+    pub(super) anon: OnceLock<Box<AnonLink>>,
+    pub(super) extras: Extras,
     /// The huge pages that were promised to this private mapping.
-    pub(super) reserve: Option<VmaReserve>,
+    pub(super) reserve: Option<Box<VmaReserve>>,
     /// A huge page was taken away before the VMA was entered into the reverse map; see
     /// [`is_stolen`](Self::is_stolen).
     stolen: bool,
-    /// The nodes from which its memory comes; `None`: the default.
-    pub(super) policy: Option<MemPolicy>,
-    /// The device through which anonymous memory was mapped: `/dev/zero`.
-    pub(super) device: Option<Arc<File>>,
 }
+
+/// Model checkers have other locks.
+#[cfg(not(any(loom, shuttle)))]
+const _: () = assert!(size_of::<Vma>() <= 88, "a VMA is small");
 
 impl Vma {
     /// Creates a VMA that is in no layout and no reverse map yet.
@@ -84,12 +84,9 @@ impl Vma {
             file,
             file_link: None,
             anon: OnceLock::new(),
-            label: None,
-            userfault: None,
+            extras: Extras::default(),
             reserve: None,
             stolen: false,
-            policy: None,
-            device: None,
         }
     }
     #[inline]
@@ -128,27 +125,33 @@ impl Vma {
         self.file.is_none()
     }
     #[inline]
+    pub(super) fn anon_link(&self) -> Option<&AnonLink> {
+        self.anon.get().map(|link| &**link)
+    }
+    #[inline]
     pub(super) fn anon_node(&self) -> Option<&Arc<AnonVma>> {
-        self.anon.get().map(AnonLink::node)
+        self.anon_link().map(AnonLink::node)
+    }
+    /// The userfaultfd that the VMA is registered with.
+    #[inline]
+    pub(super) fn userfault(&self) -> Option<&Arc<userfault::Context>> {
+        self.extras.userfault()
+    }
+    /// The device through which anonymous memory was mapped.
+    pub(super) fn device(&self) -> Option<&Arc<File>> {
+        self.extras.device()
     }
     /// Copies the VMA for a split, a move or a fork, with another range and page offset
     /// (`vm_area_dup`, `anon_vma_clone`). The copy is of the same anonymous family, and in no
     /// reverse map yet, and has no reservation.
     pub(super) fn dup(&self, range: VpnRange, pgoff: u64) -> Self {
         let mut dup = Self::new(range, pgoff, self.flags, self.file.clone());
-        dup.copy_traits(self);
+        dup.extras = self.extras.clone();
         dup.stolen = self.is_stolen();
         if let Some(link) = self.anon.get() {
             let _fresh = dup.anon.set(link.clone());
         }
         dup
-    }
-    /// Takes over what the other has besides range, flags, file and family.
-    pub(super) fn copy_traits(&mut self, other: &Self) {
-        self.label.clone_from(&other.label);
-        self.device.clone_from(&other.device);
-        self.userfault.clone_from(&other.userfault);
-        self.policy = other.policy;
     }
     pub(super) fn object(&self) -> Option<&Arc<dyn MemoryObject>> {
         self.file.as_ref().map(|f| f.object())
@@ -181,7 +184,7 @@ impl Vma {
     pub(super) fn follow_parent(&mut self, parent: &Self, space: &Weak<dyn RmapTarget>) {
         if let Some(link) = &parent.file_link {
             let place = self.place(space);
-            self.file_link = Some(link.fork(&place));
+            self.file_link = Some(Box::new(link.fork(&place)));
         }
     }
     /// Enters the present place into the reverse maps.
@@ -198,7 +201,7 @@ impl Vma {
         match (&mut self.file_link, &self.file) {
             (Some(link), _) => link.follow(place),
             (None, Some(file)) => {
-                self.file_link = Some(FileLink::new(file.mapping(), place));
+                self.file_link = Some(Box::new(FileLink::new(file.mapping(), place)));
             }
             (None, None) => {}
         }
@@ -210,7 +213,7 @@ impl Vma {
     pub(super) fn walks(&self) -> Walks {
         Walks {
             object: self.file.as_ref().map(|f| Arc::clone(f.mapping())),
-            anon: self.anon.get().cloned(),
+            anon: self.anon_link().map(AnonLink::trees),
         }
     }
     /// Returns true if only its own processes reach the pages (`vma_is_secretmem`). Such a VMA
@@ -225,7 +228,7 @@ impl Vma {
     /// Returns true if one `mremap` may move the VMA along with others (`vma_multi_allowed`): its
     /// file chooses no addresses of its own.
     pub(super) fn moves_with_others(&self) -> bool {
-        self.device.is_none() && self.may_be_merged()
+        self.device().is_none() && self.may_be_merged()
     }
     /// Returns true if `mseal` sealed the VMA (`VM_SEALED`).
     pub(super) fn is_sealed(&self) -> bool {
@@ -236,8 +239,8 @@ impl Vma {
     pub(super) fn anon_compatible(&self, next: &Self) -> bool {
         self.end == next.start
             && same_file(self.file.as_ref(), next.file.as_ref())
-            && same_file(self.device.as_ref(), next.device.as_ref())
-            && self.policy == next.policy
+            && same_file(self.device(), next.device())
+            && self.extras.policy() == next.extras.policy()
             && (self.flags ^ next.flags) - VmFlags::ACCESS - VmFlags::STICKY == VmFlags::empty()
             && next.pgoff == self.pgoff_end()
     }
@@ -246,7 +249,7 @@ impl Vma {
 /// The reverse maps that lead to a VMA; valid also after the VMA is gone.
 pub(super) struct Walks {
     object: Option<Arc<Mapping>>,
-    anon: Option<AnonLink>,
+    anon: Option<AnonTrees>,
 }
 
 impl Walks {
@@ -254,7 +257,7 @@ impl Walks {
     /// dropped.
     pub(super) fn freeze(&self) -> SmallVec<[Frozen<'_>; 4]> {
         let object = self.object.iter().map(|mapping| mapping.freeze());
-        let anon = self.anon.as_ref().map(AnonLink::freeze);
+        let anon = self.anon.as_ref().map(AnonTrees::freeze);
         object.chain(anon.into_iter().flatten()).collect()
     }
 }

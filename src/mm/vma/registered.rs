@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 impl Vma {
     fn userfault_has(&self, feature: UffdFeatures) -> bool {
-        let context = self.userfault.as_ref();
-        context.is_some_and(|context| context.has(feature))
+        self.userfault().is_some_and(|context| context.has(feature))
     }
     /// Returns true if writes to protected pages are caught (`userfaultfd_wp`).
     pub(in crate::mm) fn is_uffd_wp(&self) -> bool {
@@ -28,12 +27,14 @@ impl Vma {
     }
     /// Returns the userfaultfd, if the VMA stays registered by a move or a fork with this feature.
     pub(in crate::mm) fn userfault_told(&self, of: UffdFeatures) -> Option<&Arc<Context>> {
-        self.userfault.as_ref().filter(|context| context.has(of))
+        self.userfault().filter(|context| context.has(of))
     }
     /// Ends the registration (`userfaultfd_reset_ctx`).
     pub(in crate::mm) fn forget_userfault(&mut self) {
         self.flags -= VmFlags::UFFD;
-        self.userfault = None;
+        if self.userfault().is_some() {
+            self.extras.change(|rare| rare.userfault = None);
+        }
     }
     /// Hands an access to the userfaultfd that the VMA is registered with (`handle_userfault`).
     /// `Ok`: there is a message now.
@@ -42,7 +43,7 @@ impl Vma {
     ///
     /// [`FaultError::Unhandled`]: the userfaultfd wants none.
     pub(in crate::mm) fn hand_over(&self, fault: PageFault) -> Result<(), FaultError> {
-        let context = self.userfault.as_ref().expect("the VMA is registered");
+        let context = self.userfault().expect("the VMA is registered");
         if context.has(UffdFeatures::SIGBUS) {
             return Err(FaultError::Unhandled(fault.addr));
         }

@@ -4,7 +4,7 @@ use super::specimen::{Flaw, Specimen};
 use crate::{
     driver::{
         Access, Ack, AgeKind, AtomicCallbackCx, CallCx, CallbackCx, Invalidation, Mm, PAGE_SIZE,
-        SpinningMmu, Translation, Vpn, VpnRange,
+        SpinningMmu, Translation, VpnRange,
     },
     testkit::device::{Declared, Device, Refused},
 };
@@ -16,20 +16,15 @@ fn offset(addr: u64) -> usize {
 impl Device for Specimen {
     fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
         self.use_page(cx, mm, addr, Access::Read, |entry| {
-            let at = match self.flaw {
-                Some(Flaw::WrongStage) => entry.cached.range().start(),
-                _ => Vpn::containing(addr),
-            };
-            let view = self.gate.follow(&entry.cached, at)?;
+            let view = self
+                .gate
+                .follow(&entry.cached, self.place_in(entry, addr))?;
             Some(view.read_u8(offset(addr)))
         })
     }
     fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
         self.use_page(cx, mm, addr, Access::Write, |entry| {
-            let at = match self.flaw {
-                Some(Flaw::WrongStage) => entry.cached.range().start(),
-                _ => Vpn::containing(addr),
-            };
+            let at = self.place_in(entry, addr);
             let mut view = self.gate.follow_mut(&entry.cached, at)?;
             match self.flaw {
                 Some(Flaw::LostDirty) => view.write_deferring_dirty(offset(addr), &[byte]),

@@ -27,12 +27,14 @@
 //! | `ordering` | look-ups against windows |
 //! | `bits` | rights, dirty bits, aging |
 //! | `lifetime` | registration, release, sleeping, locks |
+//! | `entries` | userfaultfd, huge pages of a pool |
 //! | `peers` | mistakes that other systems found in themselves |
 //! | `piece` | the type of a piece, and its run |
-//! | `specimen`, `interface` | a driver with one of thirty flaws |
+//! | `specimen`, `interface` | a driver with one of thirty-three flaws |
 //! | `paper` | a kernel that executes a schedule step by step |
 
 mod bits;
+mod entries;
 mod interface;
 mod lifetime;
 mod ordering;
@@ -54,6 +56,7 @@ impl Piece {
             ordering::PIECES,
             bits::PIECES,
             lifetime::PIECES,
+            entries::PIECES,
             peers::PIECES,
         ]
         .concat()

@@ -54,6 +54,10 @@ pub enum Flaw {
     NeverYoung,
     WrongPage,
     NoFlushAtAging,
+    // Entries of other kinds.
+    KeepsRights,
+    WaitsInside,
+    BeyondHuge,
 }
 
 /// Entries that one flush of a batching driver covers.
@@ -93,7 +97,7 @@ pub(super) fn specimen(flaw: Option<Flaw>) -> Kit {
     let asid = Arc::new(Mutex::new(Inner::default()));
     let kit = Kit::new(move |seat| Specimen::new(seat, flaw, &asid));
     match flaw {
-        Some(Flaw::LockHeld | Flaw::SignedSequence | Flaw::Unbalanced) => {
+        Some(Flaw::LockHeld | Flaw::WaitsInside | Flaw::SignedSequence | Flaw::Unbalanced) => {
             kit.deadline(Duration::from_millis(400))
         }
         _ => kit,
@@ -119,9 +123,22 @@ impl Specimen {
     pub(super) fn has(&self, flaw: Flaw) -> bool {
         self.flaw == Some(flaw)
     }
+    /// Tells whether callbacks and faults have a lock in common.
+    fn locks_faults(&self) -> bool {
+        self.has(Flaw::LockHeld) || self.has(Flaw::WaitsInside)
+    }
+    /// Returns the page of the frame that serves an access.
+    pub(super) fn place_in(&self, entry: &Entry, addr: u64) -> Vpn {
+        let (at, range) = (Vpn::containing(addr), entry.cached.range());
+        match self.flaw {
+            Some(Flaw::WrongStage) => range.start(),
+            Some(Flaw::BeyondHuge) if !range.contains(at) => Vpn(at.0 - PMD_PAGES),
+            _ => at,
+        }
+    }
     /// Handles the beginning of a window.
     pub(super) fn begin(&self, range: VpnRange, event: Event) {
-        let _order = self.has(Flaw::LockHeld).then(|| self.faults.lock());
+        let _order = self.locks_faults().then(|| self.faults.lock());
         let mut inner = self.inner.lock();
         let mapped = inner.touches(range);
         let counted = match self.flaw {
@@ -139,6 +156,7 @@ impl Specimen {
             Some(Flaw::DropAtEnd) => true,
             Some(Flaw::OverflowAtAll) => range.pages() > u64::from(u32::MAX),
             Some(Flaw::DeafToTheEnd) => range == VpnRange::ALL,
+            Some(Flaw::KeepsRights) => event == Event::ProtectionVma,
             Some(Flaw::IgnoresCopies) => event == Event::Clear && range.pages() == 1,
             Some(Flaw::OwnThreadOnly) => std::thread::current().id() != self.born,
             Some(Flaw::ZeroSentinel) => range.start() == Vpn(0) && range.pages() == 1,
@@ -209,10 +227,17 @@ impl Specimen {
     fn fault(&self, cx: &mut CallCx<'_>, mm: &Mm, at: Vpn, access: Access) -> Result<(), Refused> {
         let mut tries = 0;
         loop {
-            let _order = self.has(Flaw::LockHeld).then(|| self.faults.lock());
+            let _order = self.locks_faults().then(|| self.faults.lock());
             let early = self.snapshot()?;
             let ticket = self.gate.ticket(at, access).allow_huge();
             let found = mm.resolve(cx, ticket);
+            if self.has(Flaw::WaitsInside)
+                && let Err(FaultError::Userfault(addr)) = found
+            {
+                drop(found);
+                mm.wait_for_answer(cx, addr);
+                continue;
+            }
             if let Err(FaultError::Denied(_)) = found {
                 self.inner.lock().refusals.insert(at);
             }
@@ -313,7 +338,7 @@ impl Specimen {
             if inner.refusals.contains(&at) && access == Access::Write {
                 return Err(FaultError::Denied(addr).into());
             }
-            let entry = inner.use_entry(at, access, self.has(Flaw::WrongStage));
+            let entry = inner.use_entry(at, access, self.flaw);
             let held = if self.has(Flaw::Unlocked) {
                 drop(inner);
                 test_hook::looked_up(at, access);
@@ -336,9 +361,9 @@ impl Inner {
         all.any(|e| e.cached.range().overlaps(range))
     }
     /// The entry of a page, with the bits of an access.
-    fn use_entry(&mut self, at: Vpn, access: Access, wrong_stage: bool) -> Option<Entry> {
+    fn use_entry(&mut self, at: Vpn, access: Access, flaw: Option<Flaw>) -> Option<Entry> {
         let hot = self.hot == Some(at);
-        let entry = self.find(at, wrong_stage)?;
+        let entry = self.find(at, flaw)?;
         // The TLB's entry serves the access without a look at the table.
         entry.accessed |= !hot;
         entry.dirty |= access == Access::Write && entry.cached.is_writable();
@@ -346,12 +371,15 @@ impl Inner {
         self.hot = Some(at);
         Some(entry)
     }
-    fn find(&mut self, at: Vpn, wrong_stage: bool) -> Option<&mut Entry> {
-        if wrong_stage {
+    fn find(&mut self, at: Vpn, flaw: Option<Flaw>) -> Option<&mut Entry> {
+        if flaw == Some(Flaw::WrongStage) {
             return self.entries.get_mut(&at.align_down(2));
         }
         let near = self.entries.range_mut(..=at).next_back();
-        near.map(|(_, e)| e)
-            .filter(|e| e.cached.range().contains(at))
+        near.map(|(_, e)| e).filter(|e| {
+            let range = e.cached.range();
+            let next = flaw == Some(Flaw::BeyondHuge) && range.pages() == PMD_PAGES;
+            range.contains(at) || (next && range.contains(Vpn(at.0 - PMD_PAGES)))
+        })
     }
 }

@@ -5,6 +5,8 @@
 //! | `windows` | translations during windows, and windows of every shape |
 //! | `race` | look-ups that windows overtake |
 //! | `memory` | bytes, forks, rights, writes, references, huge pages |
+//! | `pool` | huge pages of a pool |
+//! | `userfaults` | faults that a handler answers, write protection, tracked writes |
 //! | `life` | other threads, failures, exit, unregistration |
 //! | `scripts` | whole scripts, random and failing |
 //! | `busy` (`.jsonl`) | the script in which each operation fails once |
@@ -15,8 +17,10 @@
 
 mod life;
 mod memory;
+mod pool;
 mod race;
 mod scripts;
+mod userfaults;
 mod windows;
 
 use super::{
@@ -40,6 +44,8 @@ impl Property {
             Self::Edges => windows::edges,
             Self::Bytes => memory::bytes,
             Self::HugePages => memory::huge_pages,
+            Self::PoolPages => pool::pool_pages,
+            Self::Userfaults => userfaults::userfaults,
             Self::ForeignThreads => life::foreign_threads,
             Self::Forks => memory::forks,
             Self::Rights => memory::rights,

@@ -14,7 +14,7 @@ impl Page {
         if self.keeps_from(advice) {
             return Some("EPERM");
         }
-        if self.stays_in(advice) {
+        if self.stays_in(advice) || self.is_too_large_for(advice) {
             return Some("EINVAL");
         }
         match advice {

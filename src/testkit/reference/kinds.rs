@@ -4,6 +4,7 @@ use super::{
     Reference,
     outcome::{Came, RWX, Step, errno, must, refusing},
     page::{PAGE, pages},
+    pool::HUGE,
 };
 use crate::{
     mm::MapFlags,
@@ -19,9 +20,6 @@ const KNOWN: MapFlags = MapFlags::FIXED
     .union(MapFlags::POPULATE)
     .union(MapFlags::NORESERVE)
     .union(MapFlags::LOCKED);
-/// Pages in the smallest huge page.
-const HUGE: u64 = 512;
-
 /// The kind of pages of a mapping.
 #[derive(Clone, Copy)]
 pub(super) struct Pages {
@@ -39,14 +37,15 @@ pub(super) enum MmapRequest {
     Unknown,
 }
 
-/// Returns the request of an `mmap`.
-pub(super) fn asked(op: &Op) -> MmapRequest {
+/// Returns the request of an `mmap`, in a script with a pool of huge pages or without one.
+pub(super) fn asked(op: &Op, pool: bool) -> MmapRequest {
     let Op::Mmap {
+        addr,
+        len,
         prot,
         flags,
         ref file,
         off,
-        ..
     } = *op
     else {
         unreachable!("the caller matched")
@@ -72,6 +71,18 @@ pub(super) fn asked(op: &Op) -> MmapRequest {
     }
     if huge {
         // Without a reservation the mapping succeeds, and only its faults find no page.
+        let whole = |n: u64| n.is_multiple_of(HUGE * PAGE);
+        let plain = MapFlags::FIXED | MapFlags::HUGETLB | MapFlags::PRIVATE | MapFlags::SHARED;
+        if pool {
+            let known = plain.contains(flags) && has(MapFlags::FIXED) && RWX.contains(prot);
+            return match known && whole(addr) && whole(len) && len > 0 {
+                true => MmapRequest::Pages(Pages {
+                    shared: kind == MapFlags::SHARED,
+                    droppable: false,
+                }),
+                false => MmapRequest::Unknown,
+            };
+        }
         let is_later = |size| has(MapFlags::NORESERVE) && (off / PAGE).is_multiple_of(size);
         return match (flags.bits() >> 26) & 0x3f {
             0 | 21 if is_later(HUGE) => MmapRequest::Unknown,

@@ -18,7 +18,7 @@
 //! in pipes, accesses by force, `fork`, `exit`, `ftruncate`, `fallocate`, `pwrite`, also direct,
 //! `fsync`, advice, `mbind`, reclaim, migration, merging; files of every size and offset, with
 //! ext4's and shmem's rules for the bytes beyond their ends; droppable memory; and a machine
-//! without a pool of huge pages.
+//! without a pool of huge pages, or with one that is large enough.
 //!
 //! The model accepts the recorded outcome where only VMAs determine it: the place of a mapping
 //! without `FIXED`, and growth in place. After the success of any other operation
@@ -42,6 +42,7 @@
 //! | `holds` | pinning and referencing pages, accesses by force |
 //! | `held` | the processes with pinned buffers and open pipes |
 //! | `check` | the comparison with the structures of the processes |
+//! | `pool` | huge pages of a pool |
 //! | `page` | pages and objects |
 //! | `outcome` | expected outcomes |
 
@@ -59,6 +60,7 @@ mod ops;
 mod outcome;
 mod page;
 mod policy;
+mod pool;
 mod ranges;
 mod seals;
 mod tracked;

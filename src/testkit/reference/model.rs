@@ -4,6 +4,7 @@ use super::{
     held::Holds,
     outcome::must,
     page::{Bytes, Freed, Kind, Object, PAGE, Page, Pages, refusal, split},
+    pool::has_pool,
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -38,6 +39,8 @@ pub struct Reference {
     pub(super) locks_all: BTreeSet<u32>,
     /// Pages that the kernel's I/O holds.
     pub(super) holds: Holds,
+    /// There is a pool of huge pages, and it is large enough.
+    pub(super) pool: bool,
     /// The range in which the model follows entries.
     pub(super) arena: VpnRange,
     /// A step outside of the model happened.
@@ -74,8 +77,9 @@ impl Reference {
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
             lost,
+            pool: has_pool(header),
             // The model does not know which pages come in along with a page.
-            resident: !header.files.values().any(|f| f.kind.comes_together()),
+            resident: !has_pool(header) && !header.files.values().any(|f| f.kind.comes_together()),
             copied: false,
             written: BTreeSet::new(),
         }

@@ -88,6 +88,9 @@ impl Reference {
     }
 
     fn on_range(&mut self, actor: u32, op: &Op, range: Range<u64>, came: Came<'_>) -> Step {
+        if let Some(step) = self.on_part(actor, op, &range, came) {
+            return step;
+        }
         match *op {
             Op::Munmap { .. } if self.is_sealed(actor, &range) => must(&errno("EPERM"), came),
             Op::Munmap { .. } => {
@@ -135,7 +138,7 @@ impl Reference {
         else {
             unreachable!("the caller matched")
         };
-        let kind = match asked(op) {
+        let kind = match asked(op, self.pool) {
             MmapRequest::Never => return refusing(came),
             MmapRequest::Huge(size) => return self.no_huge(actor, op, size, came),
             MmapRequest::Unknown => return self.odd(came),
@@ -150,12 +153,13 @@ impl Reference {
         let object = match file {
             Some(name) => Some((self.files[name], off / PAGE)),
             None if kind.shared => {
-                let promised = !flags.contains(MapFlags::NORESERVE);
+                let promised = !flags.intersects(MapFlags::NORESERVE | MapFlags::HUGETLB);
                 Some(self.nameless(len, promised))
             }
             None => None,
         };
         let page = Page {
+            huge: self.is_of_pool(op, object),
             wipe: kind.droppable,
             droppable: kind.droppable,
             ..Page::new(prot, object, kind.shared)

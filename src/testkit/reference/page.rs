@@ -39,6 +39,8 @@ pub(super) struct Page {
     pub(super) sealed: bool,
     /// Reclaim may drop the page, written or not.
     pub(super) droppable: bool,
+    /// The page is a part of a huge page of a pool.
+    pub(super) huge: bool,
     /// The page stays in memory.
     pub(super) locked: bool,
     pub(super) freed: Freed,
@@ -58,6 +60,7 @@ impl Page {
             wipe: false,
             sealed: false,
             droppable: false,
+            huge: false,
             locked: false,
             freed: Freed::No,
             idle: false,
@@ -111,7 +114,11 @@ impl Object {
     pub(super) fn files(header: &Header) -> (Vec<Self>, BTreeMap<String, usize>) {
         let one = |file: &crate::replay::FileSpec| {
             let byte = |page| u8::try_from(page % 200 + 1).expect("at most 200");
-            let pages = 0..file.size.div_ceil(PAGE);
+            // A file of huge pages begins as a hole.
+            let pages = match file.kind {
+                FileKind::Hugetlb => 0..0,
+                _ => 0..file.size.div_ceil(PAGE),
+            };
             Self {
                 kind: Kind::File(file.kind),
                 size: file.size,

@@ -90,6 +90,8 @@ pub(super) enum On {
     Pin,
     Splice,
     Force,
+    /// A call on a part of a huge page of a pool.
+    Part,
 }
 
 /// Returns a distance in bytes from the beginning of a page, for ends and holes.

@@ -3,7 +3,7 @@
 use super::{
     arena::{ARENA, AROUND, BASE, FEW, FILE_PAGES, PAGES, PROCESSES, RW, at},
     draw::Draw,
-    files, holds, huge, mixed_profile, pages,
+    files, holds, huge, mixed_profile, pages, pool,
     profile::Profile,
     swap, tracked,
 };
@@ -20,22 +20,29 @@ pub(super) fn header(profile: Profile) -> Header {
         size: FILE_PAGES * PAGE_SIZE,
         kind,
     };
-    let files = BTreeMap::from([
+    let mut files = BTreeMap::from([
         ("f0".to_owned(), file(FileKind::Memfd)),
         ("f1".to_owned(), file(FileKind::Disk)),
         ("f2".to_owned(), file(FileKind::Xip)),
     ]);
     let pages = match profile {
         Profile::Huge => huge::ARENA,
+        Profile::Pool => pool::ARENA,
         _ => 4 * PAGES,
     };
+    if profile == Profile::Pool {
+        files.insert(pool::FILE.to_owned(), pool::file());
+    }
     let end = BASE + pages * PAGE_SIZE;
     let mut header = Header::new("testkit", 0, OURS, BASE..end, files);
     for nth in 0..3 {
         let direct = (format!("f{nth}"), OpenMode::Direct);
         header.opens.insert(format!("d{nth}"), direct);
     }
-    header
+    match profile {
+        Profile::Pool => header.with_huge_pages(pool::POOL),
+        _ => header,
+    }
 }
 
 /// Returns the operations at the beginning of every script of a profile.
@@ -52,6 +59,7 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
     let ops = match profile {
         Profile::Mixed | Profile::Pages => Vec::new(),
         Profile::Huge => huge::opening(),
+        Profile::Pool => pool::opening(),
         Profile::Tracked => tracked::opening(),
         Profile::Swap => vec![map(0, FEW, MapFlags::PRIVATE, None)],
         Profile::Holds => vec![
@@ -75,6 +83,7 @@ pub(super) fn looks(profile: Profile, living: &[u32]) -> Vec<(u32, Op)> {
         Profile::Swap => (0..FEW).collect(),
         Profile::Holds => (0..2 * FEW).collect(),
         Profile::Huge => huge::looked_at(),
+        Profile::Pool => pool::looked_at(),
         Profile::Files => files::looked_at(),
     };
     let by = |who: &u32| {
@@ -101,7 +110,7 @@ impl Profile {
             )
         );
         match self {
-            Self::Mixed | Self::Huge | Self::Holds => false,
+            Self::Mixed | Self::Huge | Self::Pool | Self::Holds => false,
             // A draw that gives no operation stands for a look.
             Self::Pages | Self::Tracked => op.is_none(),
             Self::Files | Self::Swap => !out,
@@ -121,6 +130,7 @@ impl Profile {
             Self::Files => files::op(d, file),
             Self::Swap => swap::op(d),
             Self::Huge => huge::op(d),
+            Self::Pool => pool::op(d),
             Self::Tracked => tracked::op(d),
             Self::Holds => holds::op(d, file, living),
         };

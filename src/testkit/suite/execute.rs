@@ -8,9 +8,10 @@ use super::{
     profile::Profile,
 };
 use crate::{
+    frame::HugePoolConfig,
     mm::{Machine, MachineConfig},
     reclaim::RmapWindows,
-    replay::record,
+    replay::{Header, record},
     testkit::{Fault, timed_thread::message, trial, verdict::in_order},
 };
 use std::{
@@ -18,9 +19,16 @@ use std::{
     sync::Arc,
 };
 
-/// Returns the machine of a case. Reclaim opens atomic windows first if those are to be refused.
-fn machine(fault: Option<(Fault, u64)>) -> Arc<Machine> {
-    let config = trial::config();
+/// Returns the machine of a case, with the pool of its script. Reclaim opens atomic windows first if
+/// those are to be refused.
+fn machine(fault: Option<(Fault, u64)>, header: &Header) -> Arc<Machine> {
+    let config = MachineConfig {
+        huge_pages: HugePoolConfig {
+            pages: header.huge_pages().first().copied().unwrap_or(0),
+            overcommit: 0,
+        },
+        ..trial::config()
+    };
     Machine::new(match fault {
         Some((Fault::WouldBlock, _)) => MachineConfig {
             rmap_windows: RmapWindows::AtomicFirst,
@@ -36,8 +44,8 @@ impl Suite {
     pub(super) fn ran_here(&self, case: &Case, look: bool, beat: &Arc<Beat>) -> Ran {
         let mut disturbances = self.disturbances;
         disturbances.fault = case.fault.or(disturbances.fault);
-        let machine = machine(disturbances.fault);
         let mut script = case.source.blank();
+        let machine = machine(disturbances.fault, &script.header);
         let few = matches!(self.profile, Profile::Files | Profile::Swap);
         let about = (&script.header, few);
         let mut checker = Checker::new(&machine, &self.kits, disturbances, about, beat);

@@ -17,6 +17,9 @@ pub enum Profile {
     Swap,
     /// Huge pages: split by operations on their parts, moved, paged out and collapsed.
     Huge,
+    /// Huge pages of a pool: private, shared and of a file, forked, moved, protected and given back
+    /// as whole pages, and calls on their parts.
+    Pool,
     /// [`Pages`](Self::Pages) whose writes are tracked by userfaultfd and scans.
     Tracked,
     /// A few pages of up to 6 processes that the kernel's I/O pins or references, and that other

@@ -497,6 +497,7 @@ fn on_blocks(file: String, addr: u64, len: u64, d: &Draw) -> Op {
             mode: pick(&[0, 1, 2, 3, 4, 9], d.choice),
             flags: 0,
         }),
+        4 => Op::FadviseDontneed { file, off, len },
         _ => Op::Fallocate {
             file,
             mode: pick(MODES, d.choice),

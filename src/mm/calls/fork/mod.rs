@@ -121,14 +121,14 @@ impl Layout {
         inject.check(AllocKind::Vma).map_err(|_| NoMemory::Vma)?;
         let flags = vma.flags - VmFlags::LOCK_MASK;
         let mut copy = Vma::new(vma.range(), vma.pgoff, flags, vma.file.clone());
-        copy.copy_traits(vma);
+        copy.extras = vma.extras.clone();
         if !flags.contains(VmFlags::WIPEONFORK)
             && let Some(link) = vma.anon.get()
         {
             inject
                 .check(AllocKind::AnonVma)
                 .map_err(|_| NoMemory::AnonVma)?;
-            let _fresh = copy.anon.set(AnonLink::fork(link));
+            let _fresh = copy.anon.set(Box::new(AnonLink::fork(link)));
         }
         Ok(copy)
     }
@@ -166,7 +166,7 @@ impl MmapWriteGuard<'_> {
             to.insert(copy);
             if has_pages {
                 let copy = to.vmas.get(vma.start()).expect("it was inserted");
-                let alone = (mode == ForkMode::Share && vma.userfault.is_none())
+                let alone = (mode == ForkMode::Share && vma.userfault().is_none())
                     .then(|| from.shares_tables(vma))
                     .flatten();
                 let lease = Lease {

@@ -125,7 +125,7 @@ impl Mm {
         let mut g = self.lock_shared_over(cx, Some(VpnRange::block_of(at)));
         let vma = vma_of_block(&g.layout, at)?;
         // Each page of registered memory must be able to fault alone: no hole may be filled.
-        let armed = vma.userfault.is_some();
+        let armed = vma.userfault().is_some();
         if !vma.is_anonymous() {
             drop(g);
             return self.collapse_object(cx, at).map(|()| Collapsed::Now);
@@ -289,7 +289,7 @@ impl MmapWriteGuard<'_> {
         }
         let node = vma.anon_node().ok_or(Fail::Never)?;
         let (rights, flags) = (vma.rights(), vma.new_anon());
-        let armed = vma.userfault.is_some();
+        let armed = vma.userfault().is_some();
         let index = vma.pgoff_at(at);
         let huge = mem.alloc_huge().map_err(|_| Fail::NoMemory)?;
         for i in 0..HUGE {

@@ -1,7 +1,7 @@
 //! Mergeable memory: which memory is to be merged, and how it is unmerged (`ksm_madvise`).
 
 use crate::mm::{
-    entry::{flags::VmFlags, merged::is_merged},
+    entry::flags::VmFlags,
     fault::scope::FaultScope,
     guard::MmapWriteGuard,
     space::Mm,
@@ -117,7 +117,7 @@ impl Mm {
         self.for_each_entry(cx, range, |at, pte| {
             // A page that moves stays merged.
             let pfn = pte.counted_or_migrating();
-            pages.extend(pfn.filter(|&p| is_merged(mem, p)).map(|_| at));
+            pages.extend(pfn.filter(|&p| mem.is_merged(p)).map(|_| at));
         });
         pages
     }
@@ -173,7 +173,7 @@ impl FaultScope<'_> {
         let pte = mm.with_leaf_of(&mut self.lease.cx, at, |leaf| leaf.get(at));
         let merged = pte.filter(|pte| {
             pte.counted_or_migrating()
-                .is_some_and(|pfn| is_merged(mm.machine().mem(), pfn))
+                .is_some_and(|pfn| mm.machine().mem().is_merged(pfn))
         });
         let Some(pte) = merged else {
             return Ok(false);

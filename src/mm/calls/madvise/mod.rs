@@ -109,12 +109,14 @@ impl Mm {
         range: VpnRange,
         access: Access,
     ) -> Result<(), MadviseError> {
-        self.in_turns(cx, range, |held, rest| held.populate_range(rest, access))
-            .map_err(|e| match e {
+        self.in_turns(cx, range, |held, rest, reached| {
+            let done = held.populate_range(rest, access, reached);
+            done.map_err(|e| match e {
                 PopulateError::Hole(at) => MadviseError::Hole(at),
                 PopulateError::Denied(at) => MadviseError::PopulateDenied(at),
                 PopulateError::Fault(e) => MadviseError::Populate(e),
             })
+        })
     }
 }
 
@@ -232,7 +234,7 @@ impl MmapWriteGuard<'_> {
     ) -> Result<Vpn, MadviseError> {
         let vma = self.vma(start);
         // A device is a file, though its memory is anonymous.
-        let nameless = vma.is_anonymous() && vma.device.is_none();
+        let nameless = vma.is_anonymous() && vma.device().is_none();
         let new = advised_flags(vma.flags, nameless, advice);
         let new = new.ok_or(MadviseError::Unsuitable(start.addr()))?;
         if new == vma.flags {

@@ -47,7 +47,7 @@ impl Mm {
 fn removable(vma: &Vma) -> Result<Arc<File>, MadviseError> {
     let at = vma.start().addr();
     check_sealed(vma, Advice::Remove)?;
-    if vma.device.is_some() && !vma.flags.contains(VmFlags::LOCKED) {
+    if vma.device().is_some() && !vma.flags.contains(VmFlags::LOCKED) {
         // The device is a file, and the mapping is private.
         return Err(MadviseError::Denied(at));
     }

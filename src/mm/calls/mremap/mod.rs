@@ -208,7 +208,7 @@ impl MmapWriteGuard<'_> {
             let Some(vma) = self.layout.vmas.find(at) else {
                 break;
             };
-            let (with_others, registered) = (vma.moves_with_others(), vma.userfault.is_some());
+            let (with_others, registered) = (vma.moves_with_others(), vma.userfault().is_some());
             let vma = vma.range();
             if vma.start() >= whole.end() {
                 break;

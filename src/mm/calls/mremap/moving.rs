@@ -34,16 +34,16 @@ impl<'g> MmapWriteGuard<'g> {
     /// Extends the VMA, which then may merge with the next (`expand_vma_in_place`).
     pub(in crate::mm) fn grow(&mut self, remap: &Remap) -> Result<(), MremapError> {
         let more = remap.new - remap.old;
-        let promise = self.charge_move(remap, more)?;
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
         let flags = vma.flags;
+        let promise = self.charge_move(flags, more)?;
         let new = NewRange {
             range: VpnRange::new(vma.end(), vma.end().plus(more)).expect("it grows"),
             pgoff: vma.pgoff_end(),
             flags,
             file: vma.file.clone(),
             copied_from: Some(vma.start()),
-            device: vma.device.clone(),
+            extras: vma.extras.clone(),
         };
         if self.merge_new(&new).is_none() {
             return Err(MremapError::NoRoom(remap.new << PAGE_SHIFT));
@@ -52,10 +52,9 @@ impl<'g> MmapWriteGuard<'g> {
         self.account_moved(flags, more);
         Ok(())
     }
-    /// Charges `pages` more if the mapping is accounted.
-    fn charge_move(&self, remap: &Remap, pages: u64) -> Result<Promise<'g>, MremapError> {
-        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
-        let accounted = vma.flags.contains(VmFlags::ACCOUNT);
+    /// Charges `pages` more if a mapping with these flags is accounted.
+    fn charge_move(&self, flags: VmFlags, pages: u64) -> Result<Promise<'g>, MremapError> {
+        let accounted = flags.contains(VmFlags::ACCOUNT);
         let pages = if accounted { pages } else { 0 };
         self.layout.charge(pages)?;
         Ok(Promise::made(self.mm.machine(), pages))
@@ -101,7 +100,7 @@ impl<'g> MmapWriteGuard<'g> {
             return Err(VmaError::MapCount { count }.into());
         }
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
-        let (context, flags) = (vma.userfault.clone(), vma.flags);
+        let (context, flags) = (vma.userfault().cloned(), vma.flags);
         if vma.flags.contains(VmFlags::MERGEABLE)
             && let Some(part) = VpnRange::new(remap.addr, remap.addr.plus(remap.old))
         {
@@ -113,7 +112,7 @@ impl<'g> MmapWriteGuard<'g> {
         } else {
             remap.new - remap.old
         };
-        let promise = self.charge_move(&remap, more)?;
+        let promise = self.charge_move(flags, more)?;
         let new_vma = self.copy_vma(&remap, to)?;
         let mut copy = Copied {
             guard: self,
@@ -160,7 +159,7 @@ impl<'g> MmapWriteGuard<'g> {
             flags: vma.flags,
             file: vma.file.clone(),
             copied_from: Some(vma.start()),
-            device: vma.device.clone(),
+            extras: vma.extras.clone(),
         };
         if let Some(start) = self.merge_new(&new) {
             return Ok(start);
@@ -194,7 +193,9 @@ impl<'g> MmapWriteGuard<'g> {
             Ok(gathered) => {
                 let told = self.watchers(range, &gathered);
                 self.complete_unmap_empty(range, !accounted, AfterYield::KeepsEditing);
-                told.send();
+                if let Some(told) = told {
+                    told.send();
+                }
             }
             // No memory for the split: the source stays, without pages, and needs a promise of its
             // own.
@@ -218,6 +219,11 @@ impl<'g> MmapWriteGuard<'g> {
             }
         });
     }
+}
+
+/// Returns true if the memory is registered with userfaultfd and does not stay so by a move.
+fn drops_marks(vma: &Vma) -> bool {
+    vma.userfault().is_some() && vma.userfault_told(UffdFeatures::EVENT_REMAP).is_none()
 }
 
 /// The state of the copy of a VMA that is moved.
@@ -247,29 +253,24 @@ impl Copied<'_, '_> {
         }
         // The source may have merged with its copy meanwhile.
         let old_vma = self.guard.layout.vmas.get(self.remap.addr);
-        let old_vma = old_vma.expect("still mapped").start();
+        let old_vma = old_vma.expect("still mapped");
         let mv = Relocation {
-            old_vma,
+            old_vma: old_vma.start(),
             new_vma: self.new_vma,
             from: self.remap.source(),
             to: self.to.start(),
-            unprotects: self.drops_marks(),
+            unprotects: drops_marks(old_vma),
         };
         let state = &mut self.state;
         self.guard
             .relocate(mv, |moved| *state = CopyState::Moved(moved))
     }
-    /// Returns true if the memory is registered with userfaultfd and does not stay so by a move.
-    fn drops_marks(&self) -> bool {
-        let vma = self.guard.layout.vmas.get(self.remap.addr);
-        let vma = vma.expect("still mapped");
-        vma.userfault.is_some() && vma.userfault_told(UffdFeatures::EVENT_REMAP).is_none()
-    }
     /// Gives the reservation of moved huge pages to the copy. Pages of the source that did not move
     /// stay promised, but to no mapping, as on Linux (`clear_vma_resv_huge_pages`).
     fn hand_over(&mut self) {
         let layout = &mut self.guard.layout;
-        let source = layout.vmas.get(self.remap.addr).map(Vma::start);
+        let source = layout.vmas.get(self.remap.addr);
+        let source = source.filter(|vma| vma.is_owner()).map(Vma::start);
         let reserve = source.and_then(|start| layout.change(start, |vma| vma.reserve.take()));
         let Some(mut reserve) = reserve else {
             return;

@@ -55,17 +55,12 @@ impl MmapWriteGuard<'_> {
         let (start, to) = self.realign(mv);
         let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
         let vma = self.vma(mv.old_vma);
+        let (old, walks) = (vma.range(), vma.walks());
         let whole_pages = vma.flags.contains(VmFlags::HUGETLB);
-        let wide = with_shared_tables(vma.range(), vma.flags, range);
-        let walks = self.vma(mv.old_vma).walks();
+        let wide = with_shared_tables(old, vma.flags, range);
         // Whole VMAs: a fault on one page may map the pages around it.
         let target = VpnRange::new(to, mv.to.plus(mv.from.pages())).expect("not empty");
-        let both = [
-            range,
-            target,
-            self.vma(mv.old_vma).range(),
-            self.vma(mv.new_vma).range(),
-        ];
+        let both = [range, target, old, self.vma(mv.new_vma).range()];
         self.yield_while(
             entries_to_move(range, to),
             AfterYield::KeepsEditing,

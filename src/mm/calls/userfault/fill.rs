@@ -108,7 +108,7 @@ impl Userfault {
             if let Some(vma) = vma {
                 scope.layout.prepare_private(vma)?;
             }
-            let vma = vma.filter(|vma| vma.end() >= range.end() && vma.userfault.is_some());
+            let vma = vma.filter(|vma| vma.end() >= range.end() && vma.userfault().is_some());
             let vma = vma.ok_or(UserfaultError::NotRegistered(addr))?;
             self.check_steady()?;
             if protect && !vma.is_uffd_wp() {

@@ -107,8 +107,9 @@ impl Mm {
     pub fn userfaultfd(&self) -> Userfault {
         Userfault(Context::new(self.as_any()))
     }
-    /// Waits until no access to the page of byte `addr` waits for an answer of userfaultfd; returns
-    /// at once if the page is not registered. The access can be repeated then.
+    /// Waits until no access to the page of byte `addr` waits for an answer of userfaultfd, or the
+    /// address space ends; returns at once if the page is not registered. The access can be repeated
+    /// then.
     ///
     /// The token proves that the caller holds no lock: an answer may take any.
     pub fn wait_for_answer(&self, cx: &mut CallCx<'_>, addr: u64) {
@@ -116,10 +117,27 @@ impl Mm {
         let waiting = {
             let g = self.lock_shared_over(cx, None);
             let vma = g.layout.vmas.get(at);
-            vma.and_then(|vma| Some((vma.userfault.clone()?, vma.huge_page_of(at))))
+            let waiting = vma.and_then(|vma| {
+                let context = vma.userfault().cloned()?;
+                Some((context, vma.huge_page_of(at)))
+            });
+            // Before the lock is free: an exit after this one finds it.
+            self.awaited
+                .lock()
+                .extend(waiting.iter().map(|(context, _)| Arc::clone(context)));
+            waiting
         };
         if let Some((context, page)) = waiting {
             context.wait_for_answer(page);
+            let mut awaited = self.awaited.lock();
+            let nth = awaited.iter().position(|c| Arc::ptr_eq(c, &context));
+            awaited.swap_remove(nth.expect("this thread has put it there"));
+        }
+    }
+    /// Wakes every thread that waits for an answer, also one whose memory was unmapped meanwhile.
+    pub(super) fn wake_all_faults(&self) {
+        for context in self.awaited.lock().iter() {
+            context.wake(VpnRange::ALL);
         }
     }
 }

@@ -3,7 +3,6 @@
 use super::Userfault;
 use crate::mm::{
     calls::change_protection::VmaProtection,
-    edit::merge::Wanted,
     entry::{
         flags::VmFlags,
         uffd_flags::{RegisterMode, UffdFeatures},
@@ -71,12 +70,10 @@ impl Userfault {
             if vma.is_registered_with(&self.0) && vma.flags.contains(flags) {
                 return Ok(start);
             }
-            let wanted = g.wanted(start);
-            let wanted = Wanted {
-                flags: (wanted.flags - VmFlags::UFFD) | flags,
-                userfault: Some(Arc::clone(&self.0)),
-                ..wanted
-            };
+            let mut wanted = g.wanted(start);
+            wanted.flags = (wanted.flags - VmFlags::UFFD) | flags;
+            let context = Arc::clone(&self.0);
+            wanted.extras.change(|rare| rare.userfault = Some(context));
             let start = g.modify_as(start, part, wanted)?;
             g.unshare_all_tables(start);
             Ok(start)
@@ -94,7 +91,7 @@ impl Userfault {
     }
     fn check_free(&self, vma: &Vma) -> Result<(), UserfaultError> {
         let at = vma.start().addr();
-        match vma.userfault {
+        match vma.userfault() {
             Some(_) if !vma.is_registered_with(&self.0) => Err(UserfaultError::Taken(at)),
             _ => Ok(()),
         }
@@ -121,7 +118,7 @@ impl Userfault {
             if (!found && !vma.is_whole(range.start())) || ends {
                 return Err(UserfaultError::InsideHugePage(addr));
             }
-            let other = vma.userfault.is_some() && !vma.is_registered_with(&self.0);
+            let other = vma.userfault().is_some() && !vma.is_registered_with(&self.0);
             if other || !vma.may_be_registered(vma.flags, asynchronous) {
                 return Err(UserfaultError::Unsuitable(vma.start().addr()));
             }
@@ -132,7 +129,7 @@ impl Userfault {
         }
         g.each_vma_in(range, |g, start, part| {
             let vma = g.vma(start);
-            if vma.userfault.is_none() {
+            if vma.userfault().is_none() {
                 return Ok(start);
             }
             if vma.flags.contains(VmFlags::UFFD_MISSING) {
@@ -180,12 +177,9 @@ impl MmapWriteGuard<'_> {
                 lease.protect(lifted, &mut false)
             })?;
         }
-        let wanted = self.wanted(start);
-        let wanted = Wanted {
-            flags: wanted.flags - VmFlags::UFFD,
-            userfault: None,
-            ..wanted
-        };
+        let mut wanted = self.wanted(start);
+        wanted.flags -= VmFlags::UFFD;
+        wanted.extras.change(|rare| rare.userfault = None);
         Ok(self.modify_as(start, part, wanted)?)
     }
     /// Opens a window over the tables of the VMA at `start` that mappings of other processes may
@@ -209,7 +203,7 @@ impl MmapWriteGuard<'_> {
 impl Vma {
     /// Returns true if the VMA is registered with this userfaultfd.
     pub(super) fn is_registered_with(&self, context: &Arc<Context>) -> bool {
-        same_userfault(self.userfault.as_ref(), Some(context))
+        same_userfault(self.userfault(), Some(context))
     }
     /// Returns true if the VMA may be registered in the ways of `flags` (`vma_can_userfault`):
     /// private anonymous memory, shared memory and huge pages of a pool; memory of other objects

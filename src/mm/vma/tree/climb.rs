@@ -3,7 +3,7 @@
 
 use super::{
     node::{Entry, Inner, Leaf},
-    path::{Holes, Path},
+    path::Holes,
     vma_tree::VmaTree,
 };
 
@@ -40,14 +40,13 @@ impl<V> VmaTree<V> {
         }
     }
 
-    /// Updates the nodes above a leaf after this `change` of its holes: their entries on the path,
-    /// and the number of entries of each. Stops at the first node that does not change.
-    pub(super) fn climb(&mut self, path: &Path, change: Holes) {
-        debug_assert_eq!(self.finger.leaf(), path.leaf().node);
+    /// Updates the nodes above the finger's leaf after this `change` of its holes: their entries on
+    /// the path, and the number of entries of each. Stops at the first node that does not change.
+    pub(super) fn climb(&mut self, change: Holes) {
         self.leaf_changed();
         let mut change = Some(change);
         for level in 1..=self.height {
-            let (node, at) = path.steps[level].parts();
+            let (node, at) = self.finger.path.steps[level].parts();
             let old = self.inner(node).entry(at);
             if self.len_of(level - 1, old.kid) < least(level - 1) {
                 self.fill_up(level, node, at);

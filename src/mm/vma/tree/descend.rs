@@ -1,7 +1,7 @@
 //! The way from the root down to a leaf, which the finger remembers.
 
 use super::{
-    path::{Path, PathStep},
+    path::{Path, PathStep, Place},
     vma_tree::VmaTree,
 };
 use crate::addr::Vpn;
@@ -14,13 +14,12 @@ impl<V> VmaTree<V> {
         }
     }
 
-    /// Points the finger at the leaf for `at` and returns the path there.
-    pub(super) fn point_at(&mut self, at: u64) -> Path {
+    /// Points the finger at the leaf for `at`.
+    pub(super) fn point_at(&mut self, at: u64) {
         if self.finger.holds(at).is_none() {
             self.finger.path = self.way_to(at);
             self.leaf_changed();
         }
-        self.finger.path.clone()
     }
 
     /// Reads the bounds of the finger's leaf again after its ranges changed.
@@ -40,22 +39,31 @@ impl<V> VmaTree<V> {
 }
 
 impl<V> VmaTree<V> {
-    /// The path to the first range that ends after `start`, with the bounds that this range may
-    /// extend to. If there is no such range, the path to the place after the last one. The tree
-    /// must not be empty.
-    pub(super) fn path(&mut self, start: Vpn) -> Path {
-        let mut path = self.point_at(start.0);
-        let id = path.leaf().node;
-        let leaf = self.leaf(id);
-        let at = leaf.ending_by(start.0);
-        path.steps[0] = PathStep::new(id, at);
-        if at > 0 {
-            path.floor = leaf.end(at - 1);
+    /// Points the finger at the first range that ends after `start`. If there is no such range, at
+    /// the place after the last one. The tree must not be empty.
+    pub(super) fn place(&mut self, start: Vpn) -> Place {
+        self.point_at(start.0);
+        let leaf = self.finger.leaf();
+        let at = self.leaf(leaf).ending_by(start.0);
+        Place { leaf, at }
+    }
+
+    /// The end of the range below `place`, or 0.
+    pub(super) fn floor(&self, place: Place) -> u64 {
+        match place.at {
+            0 => self.finger.path.floor,
+            at => self.leaf(place.leaf).end(at - 1),
         }
-        if at + 1 < leaf.len() {
-            path.ceiling = leaf.start(at + 1);
+    }
+
+    /// The start of the range at index `at` of the finger's leaf, or of the range above the leaf;
+    /// the highest number if there is none.
+    pub(super) fn start_from(&self, at: usize) -> u64 {
+        let leaf = self.leaf(self.finger.leaf());
+        match at < leaf.len() {
+            true => leaf.start(at),
+            false => self.finger.path.ceiling,
         }
-        path
     }
 
     /// The path to the leaf with the first range that ends after `at`, or to the last leaf.
@@ -78,19 +86,18 @@ impl<V> VmaTree<V> {
         path
     }
 
-    /// The path to the range that starts at `start`; panics if there is none.
-    pub(super) fn path_of(&mut self, start: Vpn) -> Path {
+    /// Points the finger at the range that starts at `start`; panics if there is none.
+    pub(super) fn place_of(&mut self, start: Vpn) -> Place {
         assert!(
             !self.is_empty(),
             "no range starts at {start:?}: there is none at all"
         );
-        let path = self.path(start);
-        let (node, at) = path.leaf().parts();
-        let leaf = self.leaf(node);
+        let place = self.place(start);
+        let leaf = self.leaf(place.leaf);
         assert!(
-            at < leaf.len() && leaf.start(at) == start.0,
+            place.at < leaf.len() && leaf.start(place.at) == start.0,
             "no range starts at {start:?}"
         );
-        path
+        place
     }
 }

@@ -6,7 +6,6 @@ use super::path::Path;
 /// The path to one leaf, and the pages that this leaf covers.
 #[derive(Clone)]
 pub(super) struct Finger {
-    /// Floor and ceiling are those of the leaf as a whole; the index in the leaf has no meaning.
     pub(super) path: Path,
     /// Start of the leaf's first range.
     pub(super) start: u64,

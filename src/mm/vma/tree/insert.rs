@@ -7,7 +7,7 @@
 use super::{
     climb::merged,
     node::Entry,
-    path::Holes,
+    path::{Holes, Place},
     vma_tree::{Span, VmaTree},
 };
 
@@ -23,13 +23,13 @@ impl<V: Span> VmaTree<V> {
         if self.is_empty() {
             self.root = self.leaves.alloc();
         }
-        let mut path = self.path(start);
-        if self.leaf(path.leaf().node).is_full() {
+        let mut place = self.place(start);
+        if self.leaf(place.leaf).is_full() {
             self.make_room(start.0);
-            path = self.path(start);
+            place = self.place(start);
         }
-        let (node, at) = path.leaf().parts();
-        let leaf = self.leaves.get_mut(node);
+        let Place { leaf, at } = place;
+        let leaf = self.leaves.get_mut(leaf);
         assert!(
             at == leaf.len() || end.0 <= leaf.start(at),
             "{start:?}..{end:?} overlaps a range that is there"
@@ -47,7 +47,7 @@ impl<V: Span> VmaTree<V> {
         );
         let made = leaf.widest_at(at);
         self.len += 1;
-        self.climb(&path, Holes { gone, made });
+        self.climb(Holes { gone, made });
     }
 
     /// Makes room in every full node on the path to the leaf for `start`. One walk from the root is

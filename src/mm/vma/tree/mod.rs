@@ -52,4 +52,5 @@ mod check;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use remove::Drained;
 pub(crate) use vma_tree::{Span, VmaTree};

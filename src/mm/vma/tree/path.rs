@@ -1,13 +1,13 @@
-//! A path: the nodes from a leaf to the root, and the holes around one entry of the leaf.
+//! A path: the nodes from a leaf to the root; and a place in the leaf at its end.
 
 /// Most levels that 2^32 ranges can need with a third of each node in use.
 const LEVELS: usize = 8;
 
-/// One node on a path. Small, because paths are copied.
+/// One node on a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct PathStep {
     pub(super) node: u32,
-    /// Index of the entry in the node.
+    /// Index of the entry in the node; 0 in the leaf.
     at: u32,
 }
 
@@ -24,15 +24,23 @@ impl PathStep {
     }
 }
 
-/// The nodes from a leaf to the root, with the holes around the entry in the leaf.
+/// The nodes from a leaf to the root, with the space between the leaf's neighbours.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Path {
     /// `steps[0]` is in the leaf.
     pub(super) steps: [PathStep; LEVELS],
-    /// End of the range below, or 0.
+    /// End of the range below the leaf, or 0.
     pub(super) floor: u64,
-    /// Start of the range above, or the highest number.
+    /// Start of the range above the leaf, or the highest number.
     pub(super) ceiling: u64,
+}
+
+/// An entry of the leaf to which the finger points, or the place behind the last.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) leaf: u32,
+    /// Index of the entry in the leaf.
+    pub(super) at: usize,
 }
 
 /// Change of the holes in a node.

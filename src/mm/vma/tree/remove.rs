@@ -6,9 +6,18 @@ use smallvec::SmallVec;
 
 use super::{
     node::NONE,
-    path::{Holes, Path},
+    path::{Holes, Place},
     vma_tree::VmaTree,
 };
+
+/// Ranges that were removed, and the hole that they left.
+pub(crate) struct Drained<V> {
+    pub(crate) values: SmallVec<[V; 1]>,
+    /// End of the range below; 0 without one.
+    pub(crate) floor: Vpn,
+    /// Start of the range above.
+    pub(crate) ceiling: Option<Vpn>,
+}
 
 impl<V> VmaTree<V> {
     /// Removes the range that starts at `start` and returns its value.
@@ -17,20 +26,19 @@ impl<V> VmaTree<V> {
     ///
     /// If no range starts there.
     pub(crate) fn remove(&mut self, start: Vpn) -> V {
-        let path = self.path_of(start);
-        self.remove_at(&path)
+        let place = self.place_of(start);
+        self.remove_at(place)
     }
 
-    pub(super) fn remove_at(&mut self, path: &Path) -> V {
-        let (node, at) = path.leaf().parts();
-        let value = self.values.take(self.leaf(node).kid(at));
-        self.cut(path, 1);
+    pub(super) fn remove_at(&mut self, place: Place) -> V {
+        let value = self.values.take(self.leaf(place.leaf).kid(place.at));
+        self.cut(place, 1);
         value
     }
 
-    /// Takes `count` entries out of the leaf at the end of `path`, whose values were taken already.
-    fn cut(&mut self, path: &Path, count: usize) {
-        let (node, at) = path.leaf().parts();
+    /// Takes `count` entries out of the finger's leaf, whose values were taken already.
+    fn cut(&mut self, place: Place, count: usize) {
+        let Place { leaf: node, at } = place;
         self.len -= count;
         if self.is_empty() {
             self.clear(node);
@@ -45,7 +53,7 @@ impl<V> VmaTree<V> {
         };
         leaf.remove(at, count);
         let made = leaf.hole_below(at);
-        self.climb(path, Holes { gone, made });
+        self.climb(Holes { gone, made });
         while self.height > 0 && self.inner(self.root).len() == 1 {
             self.forget();
             let old = self.root;
@@ -70,34 +78,57 @@ impl<V> VmaTree<V> {
         self.forget();
     }
 
-    /// Removes all ranges inside `pages` and returns their values in ascending order.
+    /// Removes all ranges inside `pages`. Returns their values in ascending order.
     ///
     /// # Panics
     ///
     /// If a range lies only partly inside; nothing is removed then.
-    pub(crate) fn drain_range(&mut self, pages: VpnRange) -> SmallVec<[V; 1]> {
-        let (start, end) = (pages.start(), pages.end());
-        let mut out = SmallVec::new();
-        self.focus(start);
-        let ends = [self.find_range(start), self.range_before(end)];
-        for (range, _) in ends.into_iter().flatten() {
-            assert!(
-                pages.covers(range) || !pages.overlaps(range),
-                "the range at {:?} sticks out of {pages:?}",
-                range.start()
-            );
-        }
+    pub(crate) fn drain_range(&mut self, pages: VpnRange) -> Drained<V> {
+        let end = pages.end().0;
+        let mut out = Drained {
+            values: SmallVec::new(),
+            floor: Vpn(0),
+            ceiling: None,
+        };
         while !self.is_empty() {
-            let path = self.path(start);
-            let (node, at) = path.leaf().parts();
-            let leaf = self.leaves.get(node);
-            let stop = leaf.starting_below(end.0);
-            if stop <= at {
+            let place = self.place(pages.start());
+            let Place { leaf: node, at } = place;
+            let leaf = self.leaf(node);
+            let stop = leaf.starting_below(end);
+            if out.values.is_empty() {
+                out.floor = Vpn(self.floor(place));
+                if at < stop {
+                    self.check_ends(pages, leaf.start(at), (stop, leaf.end(stop - 1)));
+                }
+            }
+            let above = self.start_from(stop);
+            out.ceiling = (above != u64::MAX).then_some(Vpn(above));
+            if at < stop {
+                let leaf = self.leaves.get(node);
+                for at in at..stop {
+                    out.values.push(self.values.take(leaf.kid(at)));
+                }
+                self.cut(place, stop - at);
+            }
+            if above >= end {
                 break;
             }
-            out.extend((at..stop).map(|at| self.values.take(leaf.kid(at))));
-            self.cut(&path, stop - at);
         }
         out
+    }
+
+    /// Panics if the first range to be removed, which has this start, or the last sticks out of
+    /// `pages`. `(stop, end)`: where the ranges of the first leaf stop, and their end.
+    fn check_ends(&self, pages: VpnRange, start: u64, (stop, end): (usize, u64)) {
+        let end = match self.start_from(stop) < pages.end().0 {
+            true => self
+                .range_before(pages.end())
+                .map_or(end, |(last, _)| last.end().0),
+            false => end,
+        };
+        assert!(
+            pages.start().0 <= start && end <= pages.end().0,
+            "a range of {start:#x}..{end:#x} sticks out of {pages:?}"
+        );
     }
 }

@@ -120,7 +120,7 @@ impl Pair {
             .find(Vpn(start))
             .map_or(start, |area| area.start.min(start));
         let range = pages(start, end.max(below));
-        let gone = self.tree.drain_range(range);
+        let gone = self.tree.drain_range(range).values;
         let kept = |area: &Area| !range.overlaps(pages(area.start, area.end));
         let model: Vec<Area> = self
             .model
@@ -471,7 +471,12 @@ fn an_empty_tree_is_one_hole() {
     assert!(tree.find(Vpn(0)).is_none() && tree.before(Vpn(u64::MAX)).is_none());
     assert!(tree.first().is_none() && tree.last().is_none() && tree.iter().next().is_none());
     assert!(tree.next_after(Vpn(0)).is_none() && tree.get(Vpn(u64::MAX)).is_none());
-    assert!(VmaTree::<Area>::new().drain_range(VpnRange::ALL).is_empty());
+    assert!(
+        VmaTree::<Area>::new()
+            .drain_range(VpnRange::ALL)
+            .values
+            .is_empty()
+    );
 }
 
 #[test]
@@ -482,7 +487,10 @@ fn one_range_may_span_every_page() {
     assert_eq!(tree.find(Vpn(u64::MAX)), None);
     assert_eq!(tree.get(Vpn(u64::MAX - 1)), Some(&area(0, u64::MAX)));
     assert_eq!(tree.highest_gap(1, Vpn(0), Vpn(u64::MAX)), None);
-    assert_eq!(tree.drain_range(VpnRange::ALL)[..], [area(0, u64::MAX)]);
+    assert_eq!(
+        tree.drain_range(VpnRange::ALL).values[..],
+        [area(0, u64::MAX)]
+    );
     tree.check();
 }
 
@@ -496,7 +504,7 @@ fn draining_most_of_a_large_tree_keeps_the_rest() {
         (59_990, 60_000),
     ] {
         let mut tree = filled((0..60_000).map(|n| n * 2));
-        let gone = tree.drain_range(pages(from * 2, to * 2));
+        let gone = tree.drain_range(pages(from * 2, to * 2)).values;
         tree.check();
         assert!(
             gone.iter()
@@ -535,7 +543,7 @@ fn errors_of_the_caller_panic() {
         panic_of(&tree, |tree| tree.update(Vpn(60), |area| area.end = 60)).contains("empty range")
     );
     for (start, end) in [(71, 90), (60, 74), (71, 74)] {
-        let message = panic_of(&tree, |tree| tree.drain_range(pages(start, end)));
+        let message = panic_of(&tree, |tree| drop(tree.drain_range(pages(start, end))));
         assert!(message.contains("sticks out"), "{start}..{end}: {message}");
     }
 }

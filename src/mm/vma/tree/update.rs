@@ -4,7 +4,7 @@ use crate::addr::Vpn;
 
 use super::{
     node::Entry,
-    path::Holes,
+    path::{Holes, Place},
     vma_tree::{Span, VmaTree},
 };
 
@@ -20,8 +20,8 @@ impl<V: Span> VmaTree<V> {
     ///
     /// If no range starts at `start`, or if the altered range is empty or overlaps another.
     pub(crate) fn update<T>(&mut self, start: Vpn, change: impl FnOnce(&mut V) -> T) -> T {
-        let path = self.path_of(start);
-        let (node, at) = path.leaf().parts();
+        let place = self.place_of(start);
+        let Place { leaf: node, at } = place;
         let old = self.leaf(node).entry(at);
         let value = self.values.get_mut(old.kid);
         let result = change(value);
@@ -42,14 +42,14 @@ impl<V: Span> VmaTree<V> {
             new.start < new.end,
             "an empty range instead of that at {start:?}"
         );
-        if path.floor <= new.start && new.end <= path.ceiling {
+        if self.floor(place) <= new.start && new.end <= self.start_from(at + 1) {
             let leaf = self.leaves.get_mut(node);
             let gone = leaf.widest_at(at);
             leaf.set(at, new);
             let made = leaf.widest_at(at);
-            self.climb(&path, Holes { gone, made });
+            self.climb(Holes { gone, made });
         } else {
-            let value = self.remove_at(&path);
+            let value = self.remove_at(place);
             self.insert(value);
         }
         result

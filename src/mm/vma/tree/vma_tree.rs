@@ -123,6 +123,17 @@ impl<V> VmaTree<V> {
         Some(self.values.get(leaf.kid(index)))
     }
 
+    /// The ranges below and above `hole`, in which there is none, and their tags.
+    pub(crate) fn around(&self, hole: VpnRange) -> [Option<(VpnRange, u64)>; 2] {
+        match self.seek(hole.start().0) {
+            Some((leaf, at)) if at > 0 => [Some(leaf.range(at - 1)), Some(leaf.range(at))],
+            above => [
+                self.range_before(hole.start()),
+                above.map(|(leaf, at)| leaf.range(at)),
+            ],
+        }
+    }
+
     /// Leaf and index of the last range that starts before `at`.
     fn seek_before(&self, at: Vpn) -> Option<(&Leaf, usize)> {
         if self.is_empty() {
