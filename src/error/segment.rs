@@ -39,6 +39,15 @@ pub enum ShmError {
     /// No segment is attached at the address.
     #[error("no segment is attached at {0:#x}")]
     NotAttached(u64),
+    /// The pool has too few huge pages for a segment of so many bytes.
+    #[error("the pool has no huge pages for {0:#x} bytes")]
+    NoHugePages(u64),
+    /// No memory may be locked at all: `RLIMIT_MEMLOCK` is 0.
+    #[error("no memory may be locked")]
+    Denied,
+    /// So many pages would exceed `RLIMIT_MEMLOCK`.
+    #[error("{0} more locked pages exceed RLIMIT_MEMLOCK")]
+    Locked(u64),
     /// The segment's memory would exceed a limit.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -57,13 +66,16 @@ impl ShmError {
             Self::NoKey(_) => Errno::ENOENT,
             Self::Exists(_) => Errno::EEXIST,
             Self::TooMany(_) => Errno::ENOSPC,
+            Self::Denied => Errno::EPERM,
             Self::NoSegment(_)
             | Self::Size(_)
             | Self::Flags(_)
             | Self::Address(_)
             | Self::Occupied(_)
             | Self::NotAttached(_) => Errno::EINVAL,
-            Self::Limit(_) | Self::NoMemory(_) => Errno::ENOMEM,
+            Self::NoHugePages(_) | Self::Locked(_) | Self::Limit(_) | Self::NoMemory(_) => {
+                Errno::ENOMEM
+            }
             Self::Mmap(e) => e.errno(),
         }
     }

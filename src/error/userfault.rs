@@ -21,6 +21,9 @@ pub enum UserfaultError {
     /// The range is not page aligned, empty, or beyond the address space.
     #[error("{0} is not a range of pages")]
     Range(ByteRange),
+    /// The range from this address on begins or ends inside of a huge page of a pool.
+    #[error("the range from {0:#x} on cuts a huge page")]
+    InsideHugePage(u64),
     /// The address space is gone.
     #[error("the address space has ended")]
     Ended,
@@ -78,6 +81,7 @@ impl UserfaultError {
             Self::Handshake
             | Self::Mode(_)
             | Self::Range(_)
+            | Self::InsideHugePage(_)
             | Self::Unsuitable(_)
             | Self::NothingMapped(_) => Errno::EINVAL,
             Self::Ended => Errno::ESRCH,

@@ -212,8 +212,16 @@ impl PageCache {
         };
         slots.insert(index, slot);
         if self.backing != Backing::Nothing {
-            mem.lru_add(pfn);
+            self.add_to_list(pfn);
         }
+    }
+    /// Adds a page to its list of reclaim, or keeps it from reclaim if the object is locked.
+    pub(super) fn add_to_list(&self, pfn: Pfn) {
+        let mem = &self.host.mem;
+        if self.mapping.keeps_pages() {
+            mem.set_flags(pfn, FrameFlags::UNEVICTABLE);
+        }
+        mem.lru_add(pfn);
     }
 }
 

@@ -153,7 +153,7 @@ impl PageCache {
             mem.set_flags(pfn, FrameFlags::SWAP_BACKED);
             mem.set_owner(pfn, Some(self.mapping().owner(index)));
             slots.insert(index, PageSlot::Frame(pfn));
-            mem.lru_add(pfn);
+            self.add_to_list(pfn);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     object::check_size, sealed, size_change::SizeChange,
 };
 use crate::{
-    addr::{PAGE_SIZE, Pfn, chunks},
+    addr::{PAGE_SIZE, Pfn},
     ctx::{CallCx, FaultCx},
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Claim, Frame, FrameFlags, HugeSize, PoolPage, ResvMap},
@@ -29,6 +29,8 @@ pub struct HugetlbFile {
     name: Box<str>,
     pub(super) host: Host,
     pub(super) huge: HugeSize,
+    /// The file of a segment, whose pages were promised when it was made.
+    is_segment: bool,
     pub(super) mapping: Arc<Mapping>,
     size: AtomicU64,
     /// The first frames of the pages, by index in huge pages.
@@ -68,6 +70,25 @@ impl HugetlbFile {
     pub(crate) fn nameless(host: &Host, size: u64, huge: HugeSize) -> Result<Arc<Self>, NoMemory> {
         Self::new(host, NAMELESS, size, huge)
     }
+    /// Creates the file of a segment, and promises its pages unless told not to
+    /// (`hugetlb_file_setup`). Its mappings promise none.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::NoHugePage`], or no memory for the object.
+    pub(crate) fn segment(
+        host: &Host,
+        name: &str,
+        (size, huge): (u64, HugeSize),
+        reserves: bool,
+    ) -> Result<Arc<Self>, ObjectError> {
+        let mut made = Self::make_new(host, name, size, huge)?;
+        made.is_segment = true;
+        if reserves && !made.reserve_shared(0..size / made.bytes()) {
+            return Err(ObjectError::NoHugePage);
+        }
+        Ok(Arc::new(made))
+    }
     /// Creates a file with a name, of whole pages.
     ///
     /// # Errors
@@ -79,21 +100,25 @@ impl HugetlbFile {
         size: u64,
         huge: HugeSize,
     ) -> Result<Arc<Self>, NoMemory> {
+        Ok(Arc::new(Self::make_new(host, name, size, huge)?))
+    }
+    fn make_new(host: &Host, name: &str, size: u64, huge: HugeSize) -> Result<Self, NoMemory> {
         let inject = host.mem.inject();
         inject
             .check(AllocKind::Object)
             .map_err(|_| NoMemory::Object)?;
-        Ok(Arc::new(Self {
+        Ok(Self {
             name: name.into(),
             host: host.clone(),
             huge,
+            is_segment: false,
             mapping: host.mapping(),
             size: AtomicU64::new(size),
             pages: Mutex::default(),
             reserved: Arc::default(),
             faulting: Mutex::default(),
             changing: Mutex::default(),
-        }))
+        })
     }
     /// Returns an object as the file of huge pages that it is.
     pub(crate) fn of(object: &dyn MemoryObject) -> Option<&Self> {
@@ -103,12 +128,16 @@ impl HugetlbFile {
     pub fn huge_size(&self) -> HugeSize {
         self.huge
     }
+    /// Returns true for the file of a segment.
+    pub(crate) fn is_segment(&self) -> bool {
+        self.is_segment
+    }
     /// Returns the number of bytes in a page.
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.huge.pages() * PAGE_SIZE
     }
     /// Returns the frame of small page `index` in the huge page that begins with `head`.
-    fn part(&self, head: Pfn, index: u64) -> Pfn {
+    pub(super) fn part(&self, head: Pfn, index: u64) -> Pfn {
         let nth = index % self.huge.pages();
         head.nth(u32::try_from(nth).expect("within a huge page"))
     }
@@ -162,7 +191,7 @@ impl HugetlbFile {
         self.allocate(index, || self.check_inside(index))
     }
     /// Returns true if the file has page `index`.
-    fn has(&self, index: u64) -> bool {
+    pub(crate) fn has(&self, index: u64) -> bool {
         self.with_page(index, |page| page.is_some())
     }
     /// Makes page `index` if the file has none and `check` allows it, before and after a page was
@@ -177,6 +206,29 @@ impl HugetlbFile {
         }
         check()?;
         let page = self.take(Claim::File(Arc::clone(&self.reserved), index))?;
+        self.insert(index, page, check)
+    }
+    /// Fills the hole at page `index` with these bytes. Returns false if the file has the page. The
+    /// caller keeps other faults out.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::NoHugePage`], [`ObjectError::Beyond`]; the file has no page then.
+    pub(crate) fn provide(&self, index: u64, bytes: &[u8]) -> Result<bool, ObjectError> {
+        if self.has(index) {
+            return Ok(false);
+        }
+        let page = self.take(Claim::File(Arc::clone(&self.reserved), index))?;
+        page.write(bytes);
+        self.insert(index, page, || self.check_inside(index))?;
+        Ok(true)
+    }
+    fn insert(
+        &self,
+        index: u64,
+        page: PoolPage,
+        check: impl Fn() -> Result<(), ObjectError>,
+    ) -> Result<(), ObjectError> {
         let first = self.mapping.owner(index * self.huge.pages());
         let mut pages = self.pages.lock();
         check()?;
@@ -195,30 +247,6 @@ impl HugetlbFile {
     pub(crate) fn take(&self, claim: Claim) -> Result<PoolPage, ObjectError> {
         let page = self.host.mem.take_huge(self.huge, claim);
         page.ok_or(ObjectError::NoHugePage)
-    }
-    /// Drops the file's reference on a page that it no longer has.
-    pub(super) fn give_up(&self, head: Pfn) {
-        let mem = &self.host.mem;
-        for i in 0..self.huge.pages() {
-            let pfn = self.part(head, i);
-            mem.clear_flags(pfn, FrameFlags::DIRTY);
-            mem.set_owner(pfn, None);
-            drop(mem.adopt(pfn));
-        }
-    }
-    /// Zeros bytes inside of one page, if the file has it (`hugetlbfs_zero_partial_page`).
-    fn zero(&self, bytes: Range<u64>) {
-        let index = bytes.start / self.bytes();
-        self.with_page(index, |page| {
-            let Some(head) = page else {
-                return;
-            };
-            let len = usize::try_from(bytes.end - bytes.start).expect("within a page");
-            for (at, offset, len) in chunks(bytes.start, len) {
-                let zeros = &[0; PAGE_SIZE as usize][..len];
-                self.host.mem.write(self.part(head, at.0), offset, zeros);
-            }
-        });
     }
 }
 
@@ -243,6 +271,9 @@ impl MemoryObject for HugetlbFile {
     }
     fn of_a_pool(&self, _: sealed::Ours) -> Option<&dyn Any> {
         Some(self)
+    }
+    fn counts_mappings(&self) -> bool {
+        self.is_segment
     }
     /// Sets the size (`hugetlb_vmtruncate`). Every mapping is visited from there on, also when the
     /// file grows.
@@ -315,7 +346,7 @@ impl MemoryObject for HugetlbFile {
         if first < last {
             let base = |index| index * self.huge.pages();
             self.mapping
-                .unmap(&mut cx, base(first), base(last), EvenCows::Yes);
+                .unmap(&mut cx, base(first), base(last), EvenCows::No);
         }
         if end > last * self.bytes() && end > first * self.bytes() {
             self.zero(last * self.bytes()..end);

@@ -33,6 +33,7 @@
 //! | `size_change` | a change of the size that may be undone |
 //! | `store` | the blocks behind a cache |
 //! | `shmem` | [`Shmem`] |
+//! | `locked` | … kept from reclaim |
 //! | `secret` | [`SecretMem`] |
 //! | `device` | [`DeviceFile`] |
 //! | `xip` | [`XipFile`] |
@@ -45,7 +46,7 @@
 //! | `open_direct` | files that are open for such transfers |
 //! | `edges` | … blocks that are zeroed in part |
 //! | `hugetlb` | [`HugetlbFile`] |
-//! | `hugetlb_remove` | … pages that leave it |
+//! | `huge_remove` | … pages that leave it |
 //! | `huge_reserve` | … the reservation of a private mapping of it |
 //! | `short_write` | … writes whose bytes must be faulted in first |
 
@@ -64,10 +65,11 @@ mod filling;
 mod folios;
 mod host;
 mod huge_policy;
+mod huge_remove;
 mod huge_reserve;
 mod hugetlb;
-mod hugetlb_remove;
 mod io;
+mod locked;
 mod mode;
 mod object;
 mod open;
@@ -94,6 +96,7 @@ pub use host::Host;
 pub use huge_policy::HugePolicy;
 pub(crate) use huge_reserve::VmaReserve;
 pub use hugetlb::HugetlbFile;
+pub(crate) use locked::LockedPages;
 pub use mode::FallocateMode;
 pub(crate) use object::sealed;
 pub use object::{MAX_SIZE, Mappable, MemoryObject, PageRequest, Pattern};

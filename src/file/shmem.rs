@@ -6,6 +6,7 @@ use super::{
     cutting::Zeroed,
     huge_policy::PageNeed,
     io::{pages_of, read_by_page, within_page},
+    locked::{LockedPages, MemoryLock},
     object::{check_size, check_write},
     sealed,
     seals::SealState,
@@ -36,6 +37,8 @@ pub struct Shmem {
     seals: SealState,
     /// The mappings are attachments of a segment, which counts them.
     is_segment: bool,
+    /// Set while the object is locked in memory.
+    locked: MemoryLock,
     /// The number of committed pages that the object gives back when it is dropped; 0 if none were
     /// committed for it.
     charged: u64,
@@ -88,6 +91,7 @@ impl Shmem {
             changing: Mutex::default(),
             policy: HugePolicy::Never,
             is_segment: false,
+            locked: MemoryLock::default(),
             charged: 0,
         })
     }
@@ -139,6 +143,14 @@ impl Shmem {
             return Err(ObjectError::Beyond(index));
         }
         filling.get_or_make_as(index, (self.policy, self.size()), PageNeed::Fault(want))
+    }
+    /// Keeps the pages from reclaim: [`MemoryLock::lock`].
+    pub(crate) fn lock(&self, all: &Arc<LockedPages>, most: u64) -> bool {
+        self.locked.lock(&self.cache, (self.pages(), most), all)
+    }
+    /// Lets reclaim have them again.
+    pub(crate) fn unlock(&self) {
+        self.locked.unlock(&self.cache);
     }
     /// Gives a frame to each page that has none. If one cannot be had, those go again that were
     /// not used since.

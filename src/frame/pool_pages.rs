@@ -13,7 +13,7 @@ use super::{
     resv_map::ResvMap,
 };
 use crate::{
-    addr::Pfn,
+    addr::{PAGE_SIZE, Pfn},
     sync::{MutexGuard, Ordering},
 };
 use std::{fmt, sync::Arc};
@@ -255,6 +255,13 @@ impl PoolPage {
             self.mem.set_flags(self.head.nth(i), flags);
             self.mem
                 .set_owner(self.head.nth(i), Some(Owner { index, ..first }));
+        }
+    }
+    /// Writes the bytes of all of the page.
+    pub(crate) fn write(&self, bytes: &[u8]) {
+        let pages = bytes.chunks(PAGE_SIZE as usize);
+        for (i, part) in (0..self.size.frames()).zip(pages) {
+            self.mem.write(self.head.nth(i), 0, part);
         }
     }
     /// Leaves the references on the frames to the place where the page is now.

@@ -4,7 +4,7 @@
 use super::shrink::{Isolated, Reclaim, References};
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
-    frame::{FrameFlags, LruList},
+    frame::{FrameFlags, FrameLock, LruList},
     rmap::referenced,
 };
 
@@ -192,6 +192,22 @@ impl Reclaim<'_> {
         }
         0
     }
+    /// Marks a page of a locked object, which leaves the lists then (`folio_evictable`). Returns
+    /// true if it is one.
+    pub(super) fn keep_unevictable(&self, locked: &FrameLock<'_>) -> bool {
+        let (mem, pfn) = (self.mem(), locked.pfn());
+        let of_object = (mem.flags(pfn) & (FrameFlags::SWAP_BACKED | FrameFlags::ANON))
+            == FrameFlags::SWAP_BACKED;
+        let kept = of_object
+            && self
+                .owner_of(locked)
+                .is_some_and(|(owner, _)| owner.is_unevictable());
+        if kept {
+            mem.set_flags(pfn, FrameFlags::UNEVICTABLE);
+            mem.clear_flags(pfn, FrameFlags::ACTIVE);
+        }
+        kept
+    }
     /// Makes a batch of active pages inactive, used or not (`shrink_active_list`). Clears their
     /// accessed bits, so that the next look is fair.
     fn deactivate<R: Below<rank::Folio>>(
@@ -205,6 +221,9 @@ impl Reclaim<'_> {
         let batch = Isolated { mem, frames };
         for frame in &batch.frames {
             if let Ok(locked) = mem.try_lock(frame.clone()) {
+                if self.keep_unevictable(&locked) {
+                    continue;
+                }
                 let mut cx = cx.descend::<rank::Folio, _>();
                 let _used = referenced(&self.host().registry, mem, &mut cx, &locked);
             }

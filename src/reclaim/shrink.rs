@@ -194,7 +194,7 @@ impl<'r> Reclaim<'r> {
         (references, blocking): (References, Blocking),
     ) -> Fate {
         let flags = self.mem().flags(locked.pfn());
-        if flags.contains(FrameFlags::UNEVICTABLE) {
+        if flags.contains(FrameFlags::UNEVICTABLE) || self.keep_unevictable(locked) {
             return Fate::Kept;
         }
         if references == References::Check

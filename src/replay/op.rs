@@ -343,6 +343,10 @@ pub enum Op {
     },
     /// `shmctl(IPC_RMID)` of the segment.
     Shmrm {},
+    /// `shmctl(SHM_LOCK)` of the segment.
+    Shmlock {},
+    /// `shmctl(SHM_UNLOCK)`.
+    Shmunlock {},
     /// `pkey_alloc`.
     PkeyAlloc {},
     /// `pkey_mprotect`.

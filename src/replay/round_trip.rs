@@ -17,7 +17,7 @@ const OF_THE_LINE: [&str; 14] = [
 ];
 
 /// How many operations [`draw`] knows.
-const KINDS: u64 = 81;
+const KINDS: u64 = 83;
 
 /// An operation of the kind with that number, with any arguments.
 fn draw(kind: u64, n: &mut Numbers) -> Op {
@@ -138,9 +138,9 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
             moves: vec![(0, Hex(addr)), (0, Hex(len))],
         },
         35..42 => draw_between(kind, n),
-        42..61 => special::draw(kind, n),
-        61..66 => daemons::draw(kind - 61, n.any()),
-        _ => userfaults::draw(kind - 28, &mut || n.any()),
+        42..63 => special::draw(kind, n),
+        63..68 => daemons::draw(kind - 63, n.any()),
+        _ => userfaults::draw(kind - 30, &mut || n.any()),
     }
 }
 

@@ -71,6 +71,8 @@ impl Special {
                 | Op::Shmget(_)
                 | Op::Shmat(_)
                 | Op::Shmrm {}
+                | Op::Shmlock {}
+                | Op::Shmunlock {}
         )
     }
     /// Executes such an operation; files that it opens become `files`.
@@ -126,6 +128,8 @@ impl Special {
                 returned(mm.shmat(cx, id, addr, ShmFlags::from_bits_retain(flags)))
             }
             Op::Shmrm {} => done(machine.shm_remove(id)),
+            Op::Shmlock {} => done(mm.shm_lock(cx, id)),
+            Op::Shmunlock {} => done(machine.shm_unlock(id)),
             ref other => unreachable!("{other:?} is not of a segment"),
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     ctx::{Below, CallCx, Cx, FolioCx, Sleepable, rank},
     error::NoMemory,
     frame::{FrameLock, Owner, OwnerId, PhysMem},
-    sync::OnceLock,
+    sync::{AtomicBool, OnceLock, Ordering},
 };
 use std::{
     fmt,
@@ -27,6 +27,8 @@ pub struct Mapping {
     registry: Arc<Registry>,
     tree: RmapTree,
     keeper: OnceLock<Weak<dyn PageKeeper>>,
+    /// The pages are kept from reclaim (`AS_UNEVICTABLE`).
+    unevictable: AtomicBool,
 }
 
 /// The cache that keeps the pages of an object, as reclaim uses it.
@@ -56,6 +58,7 @@ impl Mapping {
             registry: Arc::clone(registry),
             tree: RmapTree::new(),
             keeper: OnceLock::new(),
+            unevictable: AtomicBool::new(false),
         })
     }
     /// Returns the owner to note in a frame that is page `index` of the object.
@@ -65,6 +68,14 @@ impl Mapping {
     /// Installs the cache that keeps the pages; the first one stays.
     pub(crate) fn set_keeper(&self, keeper: Weak<dyn PageKeeper>) {
         let _first = self.keeper.set(keeper);
+    }
+    /// Keeps the pages from reclaim, or lets it have them (`mapping_set_unevictable`).
+    pub(crate) fn set_unevictable(&self, is: bool) {
+        self.unevictable.store(is, Ordering::Release);
+    }
+    /// Returns true if the pages are kept from reclaim.
+    pub(crate) fn keeps_pages(&self) -> bool {
+        self.unevictable.load(Ordering::Acquire)
     }
     fn keeper(&self) -> Option<Arc<dyn PageKeeper>> {
         self.keeper.get().and_then(Weak::upgrade)
@@ -174,6 +185,9 @@ impl FrameOwner for Mapping {
         if let Some(keeper) = self.keeper() {
             keeper.forget_folio(index);
         }
+    }
+    fn is_unevictable(&self) -> bool {
+        self.keeps_pages()
     }
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         self.keeper()

@@ -81,6 +81,11 @@ pub(crate) trait FrameOwner: Send + Sync {
         let _unused = index;
     }
 
+    /// Returns true if reclaim must leave the pages alone.
+    fn is_unevictable(&self) -> bool {
+        false
+    }
+
     /// Gives up page `index`, whose locked frame nothing maps any more. Returns false if the page
     /// stays.
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {

@@ -37,4 +37,5 @@ mod segments;
 mod semantics;
 mod threads;
 mod userfault;
+mod userfault_pool;
 mod vma_cost;

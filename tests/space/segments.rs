@@ -1,8 +1,8 @@
 //! Segments of System V, policies, protection keys, huge pages switched off, fetches.
 
-use crate::common::{PAGE, RW, World, at};
+use crate::common::{PAGE, RW, World, at, objects::swapping};
 use emmu::{
-    Errno, FaultError, PAGE_SIZE,
+    Errno, FaultError, HugePoolConfig, HugeSize, MachineConfig, MemConfig, PAGE_SIZE,
     error::{MbindError, MprotectError, ShmError},
     mm::{Advice, MbindFlags, PolicyMode, Prot, ShmFlags, ShmGetFlags, ShmId, ThpDisable},
 };
@@ -191,4 +191,89 @@ fn what_may_not_be_executed_is_faulted_in_before_it_is_refused() {
     assert_eq!(w.mm.fetch(cx, at(2)), Err(FaultError::NotMapped(at(2))));
     let present = w.mm.mincore(cx, at(0), 2 * PAGE);
     assert_eq!(present, Ok(vec![true, true]));
+}
+
+/// `shmctl_do_lock`: all segments count together, and a segment gives its pages back when it goes.
+#[test]
+fn locked_segments_count_together() {
+    let mut w = World::new();
+    let [a, b] = [4, 3].map(|n| w.machine.shmget(0, n * PAGE, CREAT).unwrap());
+    w.limit(|limits| (limits.ipc_lock, limits.memlock) = (false, 6 * PAGE));
+    let mm = w.mm.clone();
+    let lock = |w: &mut World, id| mm.shm_lock(&mut w.thread.cx(), id);
+    assert_eq!(lock(&mut w, a), Ok(()));
+    assert_eq!(lock(&mut w, a), Ok(()), "it is locked");
+    assert_eq!(lock(&mut w, b), Err(ShmError::Locked(3)));
+    assert_eq!(ShmError::Locked(3).errno(), Errno::ENOMEM);
+    w.machine.shm_unlock(a).unwrap();
+    assert_eq!(lock(&mut w, b), Ok(()));
+    assert_eq!(lock(&mut w, a), Err(ShmError::Locked(4)));
+    w.machine.shm_remove(b).unwrap();
+    assert_eq!(lock(&mut w, a), Ok(()));
+    w.limit(|limits| (limits.ipc_lock, limits.memlock) = (false, 0));
+    assert_eq!(lock(&mut w, a), Err(ShmError::Denied));
+    assert_eq!(ShmError::Denied.errno(), Errno::EPERM);
+    assert_eq!(lock(&mut w, b), Err(ShmError::NoSegment(b.0)));
+    w.machine.shm_unlock(a).unwrap();
+}
+
+/// The pages of a locked segment stay in memory; the same pages go when it is unlocked.
+#[test]
+fn reclaim_leaves_locked_segments() {
+    let mut w = swapping(64, 64);
+    let id = w.machine.shmget(0, 4 * PAGE, CREAT).unwrap();
+    attach(&mut w, id, 0, ShmFlags::empty()).unwrap();
+    w.fill(0, 2);
+    let mm = w.mm.clone();
+    mm.shm_lock(&mut w.thread.cx(), id).unwrap();
+    w.put(2, 9);
+    for (locked, stay) in [(true, 3), (false, 0)] {
+        if !locked {
+            w.machine.shm_unlock(id).unwrap();
+        }
+        let machine = w.machine.clone();
+        for _ in 0..3 {
+            machine.reclaim_all(&mut w.thread.cx());
+        }
+        assert_eq!(machine.mem().in_use(), stay, "locked: {locked}");
+    }
+    assert_eq!(w.get(2), Ok(9));
+}
+
+/// Huge pages of a segment are promised when it is made, and no attachment promises more.
+#[test]
+fn a_segment_of_huge_pages_has_its_promise() {
+    let mut w = World::with(MachineConfig {
+        memory: MemConfig {
+            frames: 4096,
+            ..MemConfig::default()
+        },
+        huge_pages: HugePoolConfig {
+            pages: 4,
+            overcommit: 0,
+        },
+        ..MachineConfig::default()
+    });
+    let huge = CREAT | ShmGetFlags::HUGETLB;
+    let get = |size, flags| w.machine.shmget(0, size, flags);
+    let bytes = 512 * PAGE;
+    assert_eq!(get(5 * bytes, huge), Err(ShmError::NoHugePages(5 * bytes)));
+    let odd = huge | ShmGetFlags::from_bits_retain(22 << 26);
+    assert_eq!(get(bytes, odd), Err(ShmError::Flags(odd.bits())));
+    let id = get(2 * bytes + 1, huge | ShmGetFlags::HUGE_2MB).unwrap();
+    let late = get(2 * bytes, huge | ShmGetFlags::NORESERVE).unwrap();
+    let reserved = |w: &World| w.machine.mem().huge_pool(HugeSize::Mib2).reserved;
+    assert_eq!(w.machine.shm_stat(id).unwrap().size, 2 * bytes + 1);
+    assert_eq!(reserved(&w), 3);
+    attach(&mut w, id, 0, ShmFlags::empty()).unwrap();
+    attach(&mut w, late, 2048, ShmFlags::empty()).unwrap();
+    assert_eq!(reserved(&w), 3);
+    w.put(0, 1);
+    w.put(2048, 1);
+    assert_eq!((reserved(&w), w.get(512)), (2, Ok(0)));
+    let none = w.mm.store(&mut w.thread.cx(), at(2048 + 512), 1);
+    assert!(matches!(none, Err(FaultError::Object { .. })), "{none:?}");
+    w.machine.shm_remove(id).unwrap();
+    detach(&mut w, 0).unwrap();
+    assert_eq!(reserved(&w), 0);
 }

@@ -9,7 +9,7 @@ use crate::mm::{
         pte::{RawPte, Rights},
     },
     space::Mm,
-    vma::Vma,
+    vma::{Vma, hugetlb::with_shared_tables},
     window::{InvalidationWindow, Lease, PteSlot, PteTxn},
 };
 use crate::{
@@ -58,9 +58,14 @@ impl Protection {
     /// The rights of the VMA; marks stay.
     pub(in crate::mm) fn of(vma: &Vma) -> Self {
         let shared = vma.flags.contains(VmFlags::SHARED);
+        let pooled = vma.flags.contains(VmFlags::HUGETLB);
         Self {
-            rights: vma.rights(),
+            rights: match pooled {
+                true => vma.mapped_rights(),
+                false => vma.rights(),
+            },
             sharing: match shared {
+                _ if pooled => Sharing::Shared,
                 false => Sharing::Private,
                 true if vma.notes_writes() || vma.is_uffd_wp() => Sharing::Announced,
                 true => Sharing::Shared,
@@ -93,13 +98,56 @@ impl Protection {
     }
 }
 
+/// The change of a part of one VMA.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mm) struct VmaProtection {
+    part: VpnRange,
+    new: Protection,
+    /// Of huge pages of a pool: the one window, over tables that others may share too.
+    wide: Option<VpnRange>,
+}
+
+impl VmaProtection {
+    /// The rights of the VMA.
+    pub(in crate::mm) fn of(vma: &Vma, part: VpnRange) -> Self {
+        Self::new(vma, part, Protection::of(vma))
+    }
+    /// Those, and write protection by userfaultfd: [`Protection::by_userfault`].
+    pub(in crate::mm) fn by_userfault(vma: &Vma, part: VpnRange, protect: bool) -> Self {
+        Self::new(vma, part, Protection::by_userfault(vma, protect))
+    }
+    fn new(vma: &Vma, part: VpnRange, new: Protection) -> Self {
+        let pooled = vma.flags.contains(VmFlags::HUGETLB);
+        let wide = pooled.then(|| with_shared_tables(vma.range(), vma.flags, part));
+        Self { part, new, wide }
+    }
+}
+
 impl Lease<'_, rank::Mmap, Sleepable> {
+    /// Changes a part of a VMA; sets `done` when every entry has its new rights.
+    ///
+    /// # Errors
+    ///
+    /// No memory for the tables of markers; only then.
+    pub(in crate::mm) fn protect(
+        self,
+        change: VmaProtection,
+        done: &mut bool,
+    ) -> Result<(), NoMemory> {
+        let VmaProtection { part, new, wide } = change;
+        let Some(wide) = wide else {
+            return self.change_protection(part, new, done);
+        };
+        self.protect_huge_pages(wide, part, new)?;
+        *done = true;
+        Ok(())
+    }
     /// Changes the entries of `part`; sets `done` when every entry has its new rights.
     ///
     /// # Errors
     ///
     /// No memory for the tables of markers; only then.
-    pub(in crate::mm) fn change_protection(
+    fn change_protection(
         mut self,
         part: VpnRange,
         new: Protection,
@@ -114,16 +162,18 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         Ok(())
     }
     /// Changes huge pages of a pool in one window, over `wide` (`hugetlb_change_protection`).
-    pub(super) fn protect_huge_pages(mut self, wide: VpnRange, part: VpnRange, rights: Rights) {
-        let new = Protection {
-            rights,
-            sharing: Sharing::Shared,
-            registered: false,
-            anonymous: false,
-            marks: MarkChange::Keep,
-        };
+    fn protect_huge_pages(
+        mut self,
+        wide: VpnRange,
+        part: VpnRange,
+        new: Protection,
+    ) -> Result<(), NoMemory> {
+        if new.needs_tables() {
+            self.mm.make_leaves(&mut self.cx, part)?;
+        }
         let mut window = self.window(wide, Event::ProtectionVma);
         window.for_each_leaf_in(part, |txn| change_leaf(txn, new));
+        Ok(())
     }
 }
 

@@ -44,7 +44,11 @@ impl MmapWriteGuard<'_> {
         // so do the promises to them; those to private mappings end at once.
         let replaced = self.layout.vmas.range(range);
         let _files: Vec<_> = replaced.filter_map(|vma| vma.file.clone()).collect();
+        let told = self.watchers(range, &old);
         self.complete_unmap(range, true, AfterYield::KeepsEditing);
+        if let Some(told) = told {
+            told.send();
+        }
         self.layout.alloc_vma()?;
         let reserve = match self.reserve(range, flags, pgoff, &file) {
             Ok(reserve) => reserve,
@@ -90,7 +94,7 @@ impl MmapWriteGuard<'_> {
         let pages = pgoff / grain..end / grain;
         let refused = MmapError::NoHugePages(range.pages() << PAGE_SHIFT);
         let mut reserve = None;
-        if flags.contains(VmFlags::NORESERVE) {
+        if flags.contains(VmFlags::NORESERVE) || object.is_segment() {
         } else if flags.contains(VmFlags::MAYSHARE) {
             if !object.reserve_shared(pages) {
                 return Err(refused);

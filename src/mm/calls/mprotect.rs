@@ -1,6 +1,6 @@
 //! `mprotect`: changes and merges the flags of VMA after VMA, then the entries in a window.
 
-use super::{change_protection::Protection, vma_walk::part_of};
+use super::{change_protection::VmaProtection, vma_walk::part_of};
 use crate::mm::{
     entry::{
         flags::{Prot, VmFlags},
@@ -9,7 +9,7 @@ use crate::mm::{
     fault::scope::FaultScope,
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
-    vma::{hugetlb::with_shared_tables, layout::Promise},
+    vma::layout::Promise,
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
@@ -314,18 +314,10 @@ impl<'g> MmapWriteGuard<'g> {
     /// (`hugetlb_change_protection`).
     fn change_protection(&mut self, start: Vpn, part: VpnRange, then: AfterYield, done: &mut bool) {
         let vma = self.vma(start);
-        if vma.flags.contains(VmFlags::HUGETLB) {
-            let rights = vma.mapped_rights();
-            let wide = with_shared_tables(vma.range(), vma.flags, part);
-            return self.yield_while(part.pages(), then, &[], |lease| {
-                lease.protect_huge_pages(wide, part, rights);
-                *done = true;
-            });
-        }
-        let new = Protection::of(vma);
+        let new = VmaProtection::of(vma, part);
         self.yield_while(part.pages(), then, &[], |lease| {
             lease
-                .change_protection(part, new, done)
+                .protect(new, done)
                 .expect("only markers need new tables");
         });
     }

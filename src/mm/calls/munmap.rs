@@ -246,7 +246,7 @@ impl RemovedVmas {
                 mark_unevictable(mm, view.pin(), vma.range(), false);
             }
             match vma.flags.contains(VmFlags::HUGETLB) {
-                true => window.zap_hugetlb(vma.range(), vma.is_owner()),
+                true => window.zap_hugetlb(vma.range(), Zap::Mapping, vma.is_owner()),
                 false => window.zap(vma.range(), Zap::Mapping),
             }
             self.dropped += 1;

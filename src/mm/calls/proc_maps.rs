@@ -159,8 +159,14 @@ impl Mm {
         self.machine().settle_counts(cx);
         let mut g = self.lock_shared_over(cx, None);
         let mem = self.machine().mem();
+        let pooled = |at| {
+            let vma = g.layout.vmas.get(at);
+            vma.is_some_and(|vma| vma.flags.contains(VmFlags::HUGETLB))
+        };
         self.for_each_entry(&mut g.cx, range, |at, pte| {
-            if let Some(state) = PageState::of(pte, mem) {
+            // Of a huge page of a pool markers do not show (`pagemap_hugetlb_range`).
+            let shown = !pte.is_marker() || !pooled(at);
+            if let Some(state) = PageState::of(pte, mem).filter(|_| shown) {
                 visit(at, state);
             }
         });

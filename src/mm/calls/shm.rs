@@ -6,12 +6,12 @@ use crate::mm::{
         flags::{MapFlags, Prot},
     },
     guard::{AfterYield, MmapWriteGuard},
-    machine::{Machine, ShmGetFlags, ShmId, ShmStat},
+    machine::{Machine, Memory, ShmGetFlags, ShmId, ShmStat},
     space::Mm,
     vma::Vma,
 };
 use crate::{
-    addr::{PAGE_SIZE, Vpn, VpnRange},
+    addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
     error::ShmError,
     file::{File, FileMode, MemoryObject, same_file},
@@ -79,6 +79,18 @@ impl Machine {
     pub fn shm_remove(&self, id: ShmId) -> Result<(), ShmError> {
         self.segments.remove(id)
     }
+    /// Lets reclaim have the pages of a segment again (`shmctl(SHM_UNLOCK)`). One that is not
+    /// locked stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ShmError::NoSegment`].
+    pub fn shm_unlock(&self, id: ShmId) -> Result<(), ShmError> {
+        if let Memory::Small(memory) = self.segments.get(id)? {
+            memory.unlock();
+        }
+        Ok(())
+    }
     /// Returns the state of a segment (`shmctl(IPC_STAT)`).
     ///
     /// # Errors
@@ -112,7 +124,7 @@ impl Mm {
         if !at.is_multiple_of(PAGE_SIZE) || (at == 0 && replaces) {
             return Err(ShmError::Address(addr));
         }
-        let memory = self.machine().segments.get(id)?;
+        let memory = self.machine().segments.get(id)?.object();
         let size = memory.size();
         let (mode, mut prot) = match flags.contains(ShmFlags::RDONLY) {
             true => (FileMode::ReadOnly, Prot::READ),
@@ -143,6 +155,36 @@ impl Mm {
             self.populate_best_effort(cx, range);
         }
         Ok(range.start().addr())
+    }
+    /// Keeps the pages of a segment from reclaim, those that come in later included
+    /// (`shmctl(SHM_LOCK)`). No page comes in by this, no mapping shows it, and children and other
+    /// attachments change nothing. The pages of all locked segments of the machine count against
+    /// the limit of this process. Huge pages of a pool are never reclaimed: nothing is to be done.
+    ///
+    /// # Errors
+    ///
+    /// [`ShmError::NoSegment`], [`ShmError::Denied`], [`ShmError::Locked`].
+    pub fn shm_lock(&self, cx: &mut CallCx<'_>, id: ShmId) -> Result<(), ShmError> {
+        let segments = &self.machine().segments;
+        let memory = segments.get(id)?;
+        let limits = {
+            let g = self.lock_shared_over(cx, None);
+            if !g.layout.can_mlock() {
+                return Err(ShmError::Denied);
+            }
+            g.layout.limits
+        };
+        let Memory::Small(memory) = memory else {
+            return Ok(());
+        };
+        let most = match limits.ipc_lock {
+            true => u64::MAX,
+            false => limits.memlock >> PAGE_SHIFT,
+        };
+        match memory.lock(&segments.locked, most) {
+            true => Ok(()),
+            false => Err(ShmError::Locked(memory.pages())),
+        }
     }
     /// Unmaps what is left of the segment that was attached at `addr`, piece by piece
     /// (`ksys_shmdt`): pieces that moved away, or of which another segment took the place, stay.

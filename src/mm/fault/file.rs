@@ -70,9 +70,11 @@ impl<'h> FaultScope<'h> {
         object: &dyn MemoryObject,
         at: Vpn,
     ) -> Result<(), FaultError> {
-        // Every page must fault (`uffd_disable_fault_around`).
+        // Every page must fault (`uffd_disable_fault_around`). A segment knows no other way
+        // (`shm_vm_ops`).
         let alone = VmFlags::UFFD_WP | VmFlags::UFFD_MINOR;
-        if !vma.flags.intersects(alone) && self.fault_around(vma, object, at)? {
+        let alone = vma.flags.intersects(alone) || object.counts_mappings();
+        if !alone && self.fault_around(vma, object, at)? {
             return Ok(());
         }
         if let Some(handed) = self.hand_over_object(vma, object, (at, Access::Read)) {

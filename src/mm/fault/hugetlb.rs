@@ -41,7 +41,7 @@ enum Write {
 }
 
 /// Returns the 2-MiB parts of a huge page, with the number of the first frame of each.
-fn parts(page: VpnRange) -> impl Iterator<Item = (VpnRange, u32)> {
+pub(in crate::mm) fn parts(page: VpnRange) -> impl Iterator<Item = (VpnRange, u32)> {
     let starts = (page.start().0..page.end().0).step_by(HUGE as usize);
     (0..)
         .step_by(HUGE as usize)
@@ -61,10 +61,16 @@ impl FaultScope<'_> {
     ) -> Result<(), FaultError> {
         let page = vma.huge_page_of(at);
         let seen = self.look(page.start())?;
-        if seen.is_none() {
-            return self.hugetlb_no_page(vma, file, page);
+        if seen.is_poison() {
+            return Err(FaultError::Poisoned(at.addr()));
+        }
+        if seen.is_vacant() {
+            return self.hugetlb_no_page(vma, file, (page, access));
         }
         if access == Access::Write && !seen.may_write() {
+            if seen.is_uffd_wp() && vma.is_uffd_wp() {
+                return self.write_to_protected_hugetlb(vma, page);
+            }
             return self.hugetlb_protected(vma, file, (page, seen), vma.rights());
         }
         Ok(())
@@ -91,7 +97,7 @@ impl FaultScope<'_> {
         &mut self,
         vma: &Vma,
         file: &HugetlbFile,
-        page: VpnRange,
+        (page, access): (VpnRange, Access),
     ) -> Result<(), FaultError> {
         let at = page.start();
         let failed = |why| object_error(at, why);
@@ -103,17 +109,25 @@ impl FaultScope<'_> {
         }
         let index = vma.huge_index(at);
         let _serial = file.serialize();
-        if !self.look(at)?.is_none() {
+        let seen = self.look(at)?;
+        if !seen.is_vacant() {
             return Ok(()); // Another thread was first.
         }
         let shared = vma.flags.contains(VmFlags::MAYSHARE);
+        let has_page = file.with_page(index, |head| head.is_some());
+        if !has_page {
+            file.check_inside(index).map_err(failed)?;
+        }
+        if let Some(handed) = self.hand_over_hugetlb(vma, (at, access), has_page) {
+            return handed;
+        }
         if shared {
             file.make(index).map_err(failed)?;
         }
         let rights = vma.mapped_rights();
         let found = file.with_page(index, |head| {
             let head = head?;
-            let first = RawPte::frame(head, rights);
+            let first = RawPte::frame(head, rights).in_place_of(seen);
             Some(self.map_hugetlb(page, first, PhysMem::share))
         });
         match found {
@@ -121,11 +135,10 @@ impl FaultScope<'_> {
             None if shared => return Ok(()), // The file was cut.
             None => {}
         }
-        file.check_inside(index).map_err(failed)?;
         self.layout.anon_of(vma)?;
         let new = file.take(claim(vma, index)).map_err(failed)?;
         self.own_hugetlb(vma, at, &new)?;
-        let first = RawPte::frame(new.head(), vma.read_only());
+        let first = RawPte::frame(new.head(), vma.read_only()).in_place_of(seen);
         // A cut waits for this before it unmaps, so nothing is mapped behind it.
         file.with_page(index, |_| {
             file.check_inside(index).map_err(failed)?;
@@ -134,13 +147,18 @@ impl FaultScope<'_> {
         })
     }
     /// Makes the frames of a new private page those of its place in the VMA.
-    fn own_hugetlb(&self, vma: &Vma, at: Vpn, new: &PoolPage) -> Result<(), NoMemory> {
+    pub(in crate::mm) fn own_hugetlb(
+        &self,
+        vma: &Vma,
+        at: Vpn,
+        new: &PoolPage,
+    ) -> Result<(), NoMemory> {
         let node = self.layout.anon_of(vma)?;
         new.own(NEW, node.owner(vma.pgoff_at(at)));
         Ok(())
     }
     /// Fills the leaves of a page, which are empty; the first entry gives the rights of all.
-    fn map_hugetlb(
+    pub(in crate::mm) fn map_hugetlb(
         &mut self,
         page: VpnRange,
         first: RawPte,
@@ -274,7 +292,7 @@ impl FaultScope<'_> {
 }
 
 /// Returns the claim of a private mapping on page `index`.
-fn claim(vma: &Vma, index: u64) -> Claim {
+pub(in crate::mm) fn claim(vma: &Vma, index: u64) -> Claim {
     vma.reserve
         .as_ref()
         .map_or(Claim::None, |reserve| reserve.claim(index))

@@ -276,7 +276,9 @@ impl InvalidationWindow<'_, Sleepable> {
         rights: Rights,
     ) {
         let mem = self.mm().machine().mem();
-        let first = RawPte::frame(new.head(), rights).mkdirty();
+        let first = RawPte::frame(new.head(), rights)
+            .mkdirty()
+            .in_place_of(seen);
         let still = self.lock_ptes(page.start(), |txn| txn.leaf().get(page.start()) == seen);
         if still != Some(true) {
             return;

@@ -3,7 +3,7 @@
 //! Such a fault leaves a message for the handler and ends with [`FaultError::Userfault`]: it holds
 //! no lock while it waits. The access repeats it after the answer, or at any time before.
 
-use super::scope::FaultScope;
+use super::{hugetlb::parts, scope::FaultScope};
 use crate::mm::{
     entry::{
         flags::VmFlags,
@@ -13,7 +13,7 @@ use crate::mm::{
     vma::{Vma, userfault::PageFault},
 };
 use crate::{
-    addr::Vpn,
+    addr::{Vpn, VpnRange},
     error::{FaultError, NoMemory},
     file::{MemoryObject, sealed},
     notifier::Access,
@@ -85,6 +85,44 @@ impl FaultScope<'_> {
         vma.flags
             .contains(mode)
             .then(|| self.hand_over(vma, (at, access), why, RawPte::is_vacant))
+    }
+    /// Hands over an access to a huge page of a pool that no entry maps, if the VMA is registered
+    /// for absent pages and the file lacks this one, or for those that it has. `None`: the fault
+    /// goes on.
+    pub(super) fn hand_over_hugetlb(
+        &mut self,
+        vma: &Vma,
+        (at, access): (Vpn, Access),
+        has_page: bool,
+    ) -> Option<Result<(), FaultError>> {
+        let (mode, why) = match has_page {
+            true => (VmFlags::UFFD_MINOR, PageFaultFlags::MINOR),
+            false => (VmFlags::UFFD_MISSING, PageFaultFlags::empty()),
+        };
+        vma.flags
+            .contains(mode)
+            .then(|| self.hand_over(vma, (at, access), why, RawPte::is_vacant))
+    }
+    /// Prepares a write to a huge page of a pool with the mark, in a VMA that is registered for
+    /// that: lifts the protection, or hands the write over (`hugetlb_fault`). The access tries
+    /// again.
+    pub(super) fn write_to_protected_hugetlb(
+        &mut self,
+        vma: &Vma,
+        page: VpnRange,
+    ) -> Result<(), FaultError> {
+        if !vma.is_wp_async() {
+            let protected = |pte: RawPte| pte.is_present() && pte.is_uffd_wp();
+            let at = (page.start(), Access::Write);
+            return self.hand_over(vma, at, PageFaultFlags::WP, protected);
+        }
+        for (part, _) in parts(page) {
+            self.with_leaf(part.start(), |leaf| {
+                let marked = part.iter().map(|at| (at, leaf.get(at)));
+                marked.for_each(|(at, pte)| leaf.set(at, pte.clear_uffd_wp()));
+            })?;
+        }
+        Ok(())
     }
     /// Prepares a write to the page of the entry `seen`, which has the mark of write protection, in
     /// a VMA that is registered for that: lifts the protection of this page, or hands the write

@@ -25,6 +25,7 @@ mod spaces;
 pub use config::{KhugepagedLimits, MachineConfig};
 pub use forks::ForkMode;
 pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
+pub(super) use segments::Memory;
 pub use segments::{ShmGetFlags, ShmId, ShmStat};
 pub(in crate::mm) use spaces::{Space, Spaces};
 

@@ -25,7 +25,13 @@ impl RmapTarget for Mm {
         let wide = with_shared_tables(spot.vma, flags, range);
         let mut window = Lease { mm: self, cx }.into_window(wide, Event::Clear);
         if flags.contains(VmFlags::HUGETLB) {
-            window.zap_hugetlb(range, flags.contains(OWNER));
+            // Private copies go in any case; when the file was cut, markers go too
+            // (`ZAP_FLAG_DROP_MARKER`).
+            let what = match cows {
+                EvenCows::Yes => Zap::Mapping,
+                EvenCows::No => Zap::Pages(Marks::of(false, flags)),
+            };
+            window.zap_hugetlb(range, what, flags.contains(OWNER));
             return window.close();
         }
         let marks = Marks::of(false, flags);
@@ -48,7 +54,8 @@ impl RmapTarget for Mm {
             txn.leaf().get(part.start()).counted() == Some(head)
         });
         if there == Some(true) {
-            window.zap_hugetlb(part, false);
+            let marks = Marks::of(false, VmFlags::from_bits_retain(spot.flags));
+            window.zap_hugetlb(part, Zap::Pages(marks), false);
             spot.mark(STOLEN.bits());
         }
         window.close();

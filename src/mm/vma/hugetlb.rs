@@ -30,6 +30,10 @@ impl Vma {
         let start = at.align_down(self.grain());
         VpnRange::new(start, start.plus(self.grain())).expect("a page is not empty")
     }
+    /// Returns true if `at` is at the edge of a page of this VMA.
+    pub(in crate::mm) fn is_whole(&self, at: Vpn) -> bool {
+        at.0.is_multiple_of(self.grain())
+    }
     /// Returns the index in the file of the huge page around `at` (`vma_hugecache_offset`).
     pub(in crate::mm) fn huge_index(&self, at: Vpn) -> u64 {
         self.pgoff_at(at) / self.grain()
@@ -60,6 +64,9 @@ impl Vma {
 
 /// Extends the range of a window over part of a VMA to all of a table of 2-MiB entries, if the VMA
 /// maps huge pages and may share such tables with others (`adjust_range_if_pmd_sharing_possible`).
+///
+/// The tables themselves are not shared here: a page that another process has faulted in comes by a
+/// fault, where Linux's entry is there already (ADR 0028).
 pub(in crate::mm) fn with_shared_tables(
     vma: VpnRange,
     flags: VmFlags,

@@ -125,10 +125,10 @@ impl Context {
         queue.faults.retain(is_elsewhere);
         self.woken.notify_all();
     }
-    /// Waits until no access to page `at` waits.
-    pub(in crate::mm) fn wait_for_answer(&self, at: Vpn) {
+    /// Waits until no access to `page`, one page of the VMA, waits.
+    pub(in crate::mm) fn wait_for_answer(&self, page: VpnRange) {
         let mut queue = self.queue.lock();
-        let waits = |w: &Waiting| Vpn::containing(w.fault.addr) == at;
+        let waits = |w: &Waiting| page.contains(Vpn::containing(w.fault.addr));
         while queue.faults.iter().any(waits) {
             self.woken.wait(&mut queue);
         }

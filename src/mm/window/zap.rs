@@ -118,22 +118,24 @@ impl<C: Context> InvalidationWindow<'_, C> {
     }
     /// Removes the huge pages of a pool from `range`. The VMA that has the reservation of private
     /// pages, `is_owner`, gets it back (`__unmap_hugepage_range`).
-    pub(in crate::mm) fn zap_hugetlb(&mut self, range: VpnRange, is_owner: bool) {
+    pub(in crate::mm) fn zap_hugetlb(&mut self, range: VpnRange, what: Zap, is_owner: bool) {
         let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
         self.for_each_leaf_in(range, |txn| {
             if is_owner {
                 restore_reserve(txn.mem, &txn.leaf, txn.part);
             }
             let mut retired = txn.mem.retired();
-            let part = txn.part;
+            let (mem, part) = (txn.mem, txn.part);
             txn.remove(
                 part,
-                |_| Some(RawPte::NONE),
+                |pte| what.leaves(pte, mem),
                 |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
             );
             drop(retired);
             txn.leaf.set_huge(false);
-            huge.push(txn.part);
+            if txn.leaf.is_empty() {
+                huge.push(part);
+            }
         });
         self.free_huge_leaves(huge);
     }

@@ -81,9 +81,11 @@ fn draw_of_settings(kind: u64, (addr, len): (u64, u64), (flags, prot): (u32, Pro
             mode: flags,
             name: "z".into(),
         }),
-        _ => Op::BadFd {
+        60 => Op::BadFd {
             name: "b".into(),
             fd: -1,
         },
+        61 => Op::Shmlock {},
+        _ => Op::Shmunlock {},
     }
 }

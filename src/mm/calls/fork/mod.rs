@@ -244,10 +244,11 @@ fn copy_shared(
         let Some(from) = leaf.lock() else {
             return Ok(());
         };
-        if from.is_huge() {
+        let is_huge = from.is_huge();
+        if is_huge && !copy.flags.contains(VmFlags::HUGETLB) {
             return Ok(()); // A page of the object: it faults in again.
         }
-        copy_leaf(child, view.pin(), part, false, |to| {
+        copy_leaf(child, view.pin(), part, is_huge, |to| {
             let protected = copy.is_uffd_wp();
             from.copy_to(to, part, |pte| (pte, share_shared(mem, pte, protected)));
         })

@@ -37,10 +37,10 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     pub(in crate::mm) fn discard_hugetlb(
         &mut self,
         (part, window): (VpnRange, VpnRange),
-        is_owner: bool,
+        (marks, is_owner): (Marks, bool),
     ) {
         let mut window = self.window(window, Event::Clear);
-        window.zap_hugetlb(part, is_owner);
+        window.zap_hugetlb(part, Zap::Pages(marks), is_owner);
         window.close();
     }
 }

@@ -134,13 +134,15 @@ impl Mm {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
             }
             let (how, is_owner) = ((vma.flags, vma.zap_marks()), vma.is_owner());
-            vma.tell_removed(part);
             let huge = vma.flags.contains(VmFlags::HUGETLB);
             let huge = huge.then(|| whole_huge_pages(vma, part)).transpose()?;
+            if let Some(told) = huge.map_or(Some(part), |pages| pages.map(|(pages, _)| pages)) {
+                vma.tell_removed(told);
+            }
             Ok(
                 move |mut lease: Lease<'_, rank::Mmap, Sleepable>| match huge {
                     None => lease.discard(how, part),
-                    Some(Some(pages)) => lease.discard_hugetlb(pages, is_owner),
+                    Some(Some(pages)) => lease.discard_hugetlb(pages, (how.1, is_owner)),
                     Some(None) => {} // Less than a page.
                 },
             )

@@ -9,9 +9,11 @@
 //! | --- | --- |
 //! | `args` | arguments and results |
 //! | `scanner` | a scan that is going on |
+//! | `pooled` | … over huge pages of a pool |
 //! | `walk` | the page table as a scan walks it |
 
 mod args;
+mod pooled;
 mod scanner;
 mod walk;
 

@@ -21,11 +21,13 @@ use crate::{
 
 /// The part of a VMA that is scanned.
 pub(super) struct Part {
-    pages: VpnRange,
-    categories: PageCategories,
+    pub(super) pages: VpnRange,
+    pub(super) categories: PageCategories,
     /// Absent pages can be protected.
     has_markers: bool,
     protect: Protection,
+    /// Small pages in each page, of huge pages of a pool.
+    grain: Option<u64>,
 }
 
 impl Part {
@@ -39,6 +41,7 @@ impl Part {
             },
             has_markers: vma.uses_markers(),
             protect: Protection::by_userfault(vma, true),
+            grain: vma.hugetlb().map(|_| vma.grain()),
         }
     }
     fn is_tracked(&self) -> bool {
@@ -59,7 +62,7 @@ const AT_ONCE: usize = 512;
 /// A scan that is going on.
 pub(super) struct Scanner<'a> {
     args: &'a ScanArgs,
-    mem: &'a PhysMem,
+    pub(super) mem: &'a PhysMem,
     found: u64,
     /// Regions since the last flush, and the most that fit.
     buffer: Vec<PageRegion>,
@@ -110,6 +113,9 @@ impl<'a> Scanner<'a> {
         if !(part.categories ^ self.args.inverted).contains(required) {
             return Ok(());
         }
+        if let Some(grain) = part.grain {
+            return self.pooled(walk, part, grain);
+        }
         let mut at = part.pages.start();
         while at < part.pages.end() {
             let block = VpnRange::block_of(at).intersect(part.pages);
@@ -135,7 +141,12 @@ impl<'a> Scanner<'a> {
     }
     /// Reports pages that have no table (`pagemap_scan_pte_hole`). They count as written where
     /// absent pages can be protected; empty entries of a table do so everywhere.
-    fn hole(&mut self, walk: &mut impl Walk, hole: VpnRange, part: &Part) -> Result<(), Stop> {
+    pub(super) fn hole(
+        &mut self,
+        walk: &mut impl Walk,
+        hole: VpnRange,
+        part: &Part,
+    ) -> Result<(), Stop> {
         let mut categories = part.categories;
         categories.set(PageCategories::WRITTEN, part.has_markers);
         if !self.is_interesting(categories) {
@@ -205,14 +216,18 @@ impl<'a> Scanner<'a> {
     }
     /// Returns true if the masks select pages of these categories
     /// (`pagemap_scan_is_interesting_page`).
-    fn is_interesting(&self, categories: PageCategories) -> bool {
+    pub(super) fn is_interesting(&self, categories: PageCategories) -> bool {
         let categories = categories ^ self.args.inverted;
         categories.contains(self.args.mask)
             && (self.args.any_of.is_empty() || categories.intersects(self.args.any_of))
     }
     /// Reports pages, as many as fit (`pagemap_scan_output`). Returns the end of those that were
     /// reported, and the stop if not all were or no more will fit.
-    fn report(&mut self, categories: PageCategories, pages: VpnRange) -> (Vpn, Result<(), Stop>) {
+    pub(super) fn report(
+        &mut self,
+        categories: PageCategories,
+        pages: VpnRange,
+    ) -> (Vpn, Result<(), Stop>) {
         if self.args.regions == 0 {
             return (pages.end(), Ok(()));
         }
@@ -233,13 +248,13 @@ impl<'a> Scanner<'a> {
         (end, if all { Ok(()) } else { Err(Stop::Full(end)) })
     }
     /// Returns true if a page of these categories at `start` continues the last region.
-    fn extends(&self, categories: PageCategories, start: Vpn) -> bool {
+    pub(super) fn extends(&self, categories: PageCategories, start: Vpn) -> bool {
         let categories = categories & self.args.reported;
         let last = self.buffer.last();
         last.is_some_and(|last| last.end == start.addr() && last.categories == categories)
     }
     /// Returns the end of the pages that fit, of pages that are to be reported.
-    fn end_of_fit(&self, extends: bool, pages: VpnRange) -> Vpn {
+    pub(super) fn end_of_fit(&self, extends: bool, pages: VpnRange) -> Vpn {
         if self.args.regions == 0 {
             return pages.end();
         }
@@ -252,7 +267,7 @@ impl<'a> Scanner<'a> {
 }
 
 /// Sets the mark of an entry under a window of the scan (`make_uffd_wp_pte`).
-fn protect(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) {
+pub(super) fn protect(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) {
     let pte = leaf.get(at);
     if let Some(pfn) = pte.counted().filter(|_| pte.may_write()) {
         mem.lose_write(pfn);
@@ -261,7 +276,7 @@ fn protect(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) {
 }
 
 /// Returns the categories of a page (`pagemap_page_category`, `pagemap_thp_category`).
-fn categories(mem: &PhysMem, pte: RawPte, huge: bool) -> PageCategories {
+pub(super) fn categories(mem: &PhysMem, pte: RawPte, huge: bool) -> PageCategories {
     use PageCategories as C;
     let mut all = C::empty();
     all.set(C::WRITTEN, !pte.is_uffd_wp());

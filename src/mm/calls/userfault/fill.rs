@@ -17,7 +17,7 @@ use crate::{
 
 /// The answer for each page of a range.
 #[derive(Clone, Copy)]
-enum Answer<'b> {
+pub(super) enum Answer<'b> {
     /// Bytes of all pages, one after the other.
     Copy(&'b [u8]),
     /// Zeros.
@@ -114,6 +114,9 @@ impl Userfault {
             if protect && !vma.is_uffd_wp() {
                 return Err(UserfaultError::Mode(mode.bits()));
             }
+            if vma.flags.contains(VmFlags::HUGETLB) {
+                return scope.fill_hugetlb(vma, range, (answer, protect));
+            }
             check_kind(vma, answer)?;
             scope.fill(vma, range, answer, protect)
         };
@@ -160,7 +163,7 @@ impl FaultScope<'_> {
     ) -> Result<u64, UserfaultError> {
         let mut done = 0;
         for (nth, at) in (0..).zip(range.iter()) {
-            let filled = self.fill_page(vma, at, answer.of_page(nth), protect);
+            let filled = self.fill_page(vma, at, answer.of_page(nth, PAGE_SIZE), protect);
             match filled {
                 Ok(()) => done += PAGE_SIZE,
                 Err(why) if done == 0 => return Err(why),
@@ -281,7 +284,7 @@ impl FaultScope<'_> {
 }
 
 impl RawPte {
-    fn protected_if(self, protect: bool) -> Self {
+    pub(super) fn protected_if(self, protect: bool) -> Self {
         if protect { self.mkuffd_wp() } else { self }
     }
 }
@@ -301,19 +304,19 @@ impl<'b> Answer<'b> {
             _ => &[],
         }
     }
-    /// Returns the answer for the page with that number.
-    fn of_page(self, nth: usize) -> Self {
+    /// Returns the answer for the page with that number, of pages of `size` bytes.
+    pub(super) fn of_page(self, nth: u64, size: u64) -> Self {
         match self {
             Self::Copy(bytes) => {
-                let page = usize::try_from(PAGE_SIZE).expect("small");
-                Self::Copy(bytes.chunks(page).nth(nth).unwrap_or_default())
+                let bounds = [nth, nth + 1].map(|n| usize::try_from(n * size).expect("in memory"));
+                Self::Copy(bytes.get(bounds[0]..bounds[1]).unwrap_or_default())
             }
             other => other,
         }
     }
 }
 
-fn failed(why: ObjectError) -> UserfaultError {
+pub(super) fn failed(why: ObjectError) -> UserfaultError {
     match why {
         ObjectError::NoMemory(e) => e.into(),
         why => UserfaultError::Object(why),

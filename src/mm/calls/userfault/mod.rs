@@ -13,12 +13,14 @@
 //! | this one | [`Userfault`]: handshake, messages |
 //! | `register` | registration, its end, closing |
 //! | `fill` | answers that bring pages: `UFFDIO_COPY`, `ZEROPAGE`, `CONTINUE`, `POISON` |
+//! | `fill_huge` | … those of huge pages of a pool |
 //! | `protect` | `UFFDIO_WRITEPROTECT` |
 //! | `move_pages`, `move_page` | `UFFDIO_MOVE` |
 //! | `events` | events: fork, move, drop and end of mappings |
 
 pub(in crate::mm) mod events;
 mod fill;
+mod fill_huge;
 mod move_page;
 mod move_pages;
 mod protect;
@@ -112,16 +114,21 @@ impl Mm {
     /// The token proves that the caller holds no lock: an answer may take any.
     pub fn wait_for_answer(&self, cx: &mut CallCx<'_>, addr: u64) {
         let at = Vpn::containing(addr);
-        let context = {
+        let waiting = {
             let g = self.lock_shared_over(cx, None);
             let vma = g.layout.vmas.get(at);
-            let context = vma.and_then(|vma| vma.userfault().cloned());
+            let waiting = vma.and_then(|vma| {
+                let context = vma.userfault().cloned()?;
+                Some((context, vma.huge_page_of(at)))
+            });
             // Before the lock is free: an exit after this one finds it.
-            self.awaited.lock().extend(context.clone());
-            context
+            self.awaited
+                .lock()
+                .extend(waiting.iter().map(|(context, _)| Arc::clone(context)));
+            waiting
         };
-        if let Some(context) = context {
-            context.wait_for_answer(at);
+        if let Some((context, page)) = waiting {
+            context.wait_for_answer(page);
             let mut awaited = self.awaited.lock();
             let nth = awaited.iter().position(|c| Arc::ptr_eq(c, &context));
             awaited.swap_remove(nth.expect("this thread has put it there"));

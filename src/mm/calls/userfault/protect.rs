@@ -2,7 +2,7 @@
 
 use super::Userfault;
 use crate::mm::{
-    calls::change_protection::Protection, entry::uffd_flags::ProtectMode, guard::MmapSharedClaim,
+    calls::change_protection::VmaProtection, entry::uffd_flags::ProtectMode, guard::MmapSharedClaim,
 };
 use crate::{ctx::CallCx, error::UserfaultError};
 
@@ -13,8 +13,9 @@ impl Userfault {
     ///
     /// # Errors
     ///
-    /// [`UserfaultError`]. [`NotRegistered`](UserfaultError::NotRegistered): the VMAs below that
-    /// one have changed, and stay so.
+    /// [`UserfaultError`]. With [`NotRegistered`](UserfaultError::NotRegistered) and
+    /// [`InsideHugePage`](UserfaultError::InsideHugePage) the VMAs below the failing one have
+    /// changed, and stay so.
     pub fn write_protect(
         &self,
         cx: &mut CallCx<'_>,
@@ -38,15 +39,19 @@ impl Userfault {
                 result = missing;
                 break;
             }
+            if !vma.is_whole(range.start()) || !vma.is_whole(range.end()) {
+                result = Err(UserfaultError::InsideHugePage(addr));
+                break;
+            }
             let part = vma.range().intersect(range).expect("it overlaps");
-            parts.push((part, Protection::by_userfault(vma, protect)));
+            parts.push(VmaProtection::by_userfault(vma, part, protect));
             result = Ok(());
         }
         let claim = MmapSharedClaim::new(&mm, &g, range);
         drop(g);
         let mut lease = claim.lease(cx);
-        for (part, new) in parts {
-            let changed = lease.again().change_protection(part, new, &mut false);
+        for part in parts {
+            let changed = lease.again().protect(part, &mut false);
             lease.settle_exports();
             changed?;
         }

@@ -2,7 +2,7 @@
 
 use super::Userfault;
 use crate::mm::{
-    calls::change_protection::Protection,
+    calls::change_protection::VmaProtection,
     entry::{
         flags::VmFlags,
         uffd_flags::{RegisterMode, UffdFeatures},
@@ -14,9 +14,10 @@ use crate::mm::{
     },
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::{PUD_PAGES, Vpn, VpnRange},
     ctx::CallCx,
     error::UserfaultError,
+    notifier::Event,
 };
 use std::{convert::Infallible, sync::Arc};
 
@@ -51,7 +52,14 @@ impl Userfault {
         g.claim_range(range);
         let mut found = false;
         for vma in g.layout.vmas.range(range) {
-            self.check_vma(vma, flags)?;
+            if !found && !vma.is_whole(range.start()) {
+                return Err(UserfaultError::InsideHugePage(addr));
+            }
+            self.check_kind(vma, flags)?;
+            if range.end() <= vma.end() && !vma.is_whole(range.end()) {
+                return Err(UserfaultError::InsideHugePage(addr));
+            }
+            self.check_free(vma)?;
             found = true;
         }
         if !found {
@@ -66,17 +74,23 @@ impl Userfault {
             wanted.flags = (wanted.flags - VmFlags::UFFD) | flags;
             let context = Arc::clone(&self.0);
             wanted.extras.change(|rare| rare.userfault = Some(context));
-            Ok(g.modify_as(start, part, wanted)?)
+            let start = g.modify_as(start, part, wanted)?;
+            g.unshare_all_tables(start);
+            Ok(start)
         })
     }
-    fn check_vma(&self, vma: &Vma, flags: VmFlags) -> Result<(), UserfaultError> {
+    fn check_kind(&self, vma: &Vma, flags: VmFlags) -> Result<(), UserfaultError> {
         let at = vma.start().addr();
         if !vma.may_be_registered(flags, self.0.has(UffdFeatures::WP_ASYNC)) {
             return Err(UserfaultError::Unsuitable(at));
         }
-        if !vma.flags.contains(VmFlags::MAYWRITE) {
-            return Err(UserfaultError::Denied(at));
+        match vma.flags.contains(VmFlags::MAYWRITE) {
+            true => Ok(()),
+            false => Err(UserfaultError::Denied(at)),
         }
+    }
+    fn check_free(&self, vma: &Vma) -> Result<(), UserfaultError> {
+        let at = vma.start().addr();
         match vma.userfault() {
             Some(_) if !vma.is_registered_with(&self.0) => Err(UserfaultError::Taken(at)),
             _ => Ok(()),
@@ -100,6 +114,10 @@ impl Userfault {
         g.claim_range(range);
         let mut found = false;
         for vma in g.layout.vmas.range(range) {
+            let ends = range.end() <= vma.end() && !vma.is_whole(range.end());
+            if (!found && !vma.is_whole(range.start())) || ends {
+                return Err(UserfaultError::InsideHugePage(addr));
+            }
             let other = vma.userfault().is_some() && !vma.is_registered_with(&self.0);
             if other || !vma.may_be_registered(vma.flags, asynchronous) {
                 return Err(UserfaultError::Unsuitable(vma.start().addr()));
@@ -154,15 +172,31 @@ impl MmapWriteGuard<'_> {
     fn end_registration(&mut self, start: Vpn, part: VpnRange) -> Result<Vpn, UserfaultError> {
         let vma = self.vma(start);
         if vma.is_uffd_wp() {
-            let lifted = Protection::by_userfault(vma, false);
+            let lifted = VmaProtection::by_userfault(vma, part, false);
             self.yield_while(part.pages(), AfterYield::KeepsEditing, &[], |lease| {
-                lease.change_protection(part, lifted, &mut false)
+                lease.protect(lifted, &mut false)
             })?;
         }
         let mut wanted = self.wanted(start);
         wanted.flags -= VmFlags::UFFD;
         wanted.extras.change(|rare| rare.userfault = None);
         Ok(self.modify_as(start, part, wanted)?)
+    }
+    /// Opens a window over the tables of the VMA at `start` that mappings of other processes may
+    /// share: with marks and minor faults the VMA needs its own (`hugetlb_unshare_all_pmds`).
+    fn unshare_all_tables(&mut self, start: Vpn) {
+        let vma = self.vma(start);
+        let own = VmFlags::UFFD_WP | VmFlags::UFFD_MINOR;
+        let shares = vma.flags.contains(VmFlags::HUGETLB | VmFlags::MAYSHARE);
+        let tables = VpnRange::new(
+            vma.start().align_up(PUD_PAGES),
+            vma.end().align_down(PUD_PAGES),
+        );
+        if let Some(tables) = tables.filter(|_| shares && vma.flags.intersects(own)) {
+            self.yield_while(0, AfterYield::KeepsEditing, &[], |lease| {
+                lease.into_window(tables, Event::Clear).close();
+            });
+        }
     }
 }
 
@@ -172,14 +206,15 @@ impl Vma {
         same_userfault(self.userfault(), Some(context))
     }
     /// Returns true if the VMA may be registered in the ways of `flags` (`vma_can_userfault`):
-    /// private anonymous and shared memory; memory of other objects only for write protection that
-    /// sends no messages. Huge pages of a pool are not served.
+    /// private anonymous memory, shared memory and huge pages of a pool; memory of other objects
+    /// only for write protection that sends no messages.
     fn may_be_registered(&self, flags: VmFlags, asynchronous: bool) -> bool {
         let flags = flags & VmFlags::UFFD;
-        let memory = self.object().is_some_and(|object| object.is_memory());
+        let pooled = self.flags.contains(VmFlags::HUGETLB);
+        let memory = pooled || self.object().is_some_and(|object| object.is_memory());
         if self
             .flags
-            .intersects(VmFlags::DROPPABLE | VmFlags::NONLINEAR | VmFlags::HUGETLB)
+            .intersects(VmFlags::DROPPABLE | VmFlags::NONLINEAR)
         {
             return false;
         }

@@ -1,8 +1,11 @@
-//! Pages of a pool that leave their file.
+//! Pages that leave a file of huge pages, and bytes of pages that stay
+//! (`remove_inode_hugepages`).
 
-use super::hugetlb::HugetlbFile;
+use super::HugetlbFile;
 use crate::{
+    addr::{PAGE_SIZE, Pfn, chunks},
     ctx::{Below, Cx, Rank, Sleepable, rank},
+    frame::FrameFlags,
     rmap::EvenCows,
     sync::Despite,
 };
@@ -54,5 +57,29 @@ impl HugetlbFile {
         drop(pages);
         self.give_up(head);
         true
+    }
+    /// Drops the file's reference on a page that it no longer has.
+    pub(super) fn give_up(&self, head: Pfn) {
+        let mem = &self.host.mem;
+        for i in 0..self.huge.pages() {
+            let pfn = self.part(head, i);
+            mem.clear_flags(pfn, FrameFlags::DIRTY);
+            mem.set_owner(pfn, None);
+            drop(mem.adopt(pfn));
+        }
+    }
+    /// Zeros bytes inside of one page, if the file has it (`hugetlbfs_zero_partial_page`).
+    pub(super) fn zero(&self, bytes: Range<u64>) {
+        let index = bytes.start / self.bytes();
+        self.with_page(index, |page| {
+            let Some(head) = page else {
+                return;
+            };
+            let len = usize::try_from(bytes.end - bytes.start).expect("within a page");
+            for (at, offset, len) in chunks(bytes.start, len) {
+                let zeros = &[0; PAGE_SIZE as usize][..len];
+                self.host.mem.write(self.part(head, at.0), offset, zeros);
+            }
+        });
     }
 }
