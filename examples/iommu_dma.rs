@@ -35,8 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The guest's memory is mapped at I/O address 0, and pinned.
     let (ioas, device) = give(&mut cx, &mm, None)?;
     println!("pinned: {} pages", ioas.pinned());
-
-    // What would move the pages passes them over.
+    // Operations that move pages pass them over.
     mm.store(&mut cx, GUEST, 1)?;
     mm.madvise(&mut cx, GUEST, PAGES * PAGE_SIZE, Advice::PageOut)?;
     let moved = mm.migrate(&mut cx, GUEST)?;
@@ -99,8 +98,10 @@ fn give(
     mistake: Option<PinMistake>,
 ) -> Result<(Arc<Ioas>, Arc<Domain>), Box<dyn Error>> {
     let ioas = Ioas::new(IoasConfig::default());
-    let mut config = DomainConfig::default();
-    config.mistake = mistake;
+    let config = DomainConfig {
+        mistake,
+        ..DomainConfig::default()
+    };
     let device = ioas.attach(cx, config)?;
     let map = IoasMap {
         iova: Some(0),

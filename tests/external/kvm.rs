@@ -453,7 +453,7 @@ fn a_guest_does_atomic_accesses_and_has_addresses_under_its_lock() {
     assert_eq!(same, Ok(true));
     let stored = vcpu.view_mut(&mut cx, 8, |_held| {
         // SAFETY: the frame is the guest's as long as it is held; nobody has references to it.
-        unsafe { page.add(8).write_volatile(9) };
+        unsafe { page.as_ptr().wrapping_add(8).write_volatile(9) };
     });
     assert_eq!((stored, g.mm.load(&mut cx, BASE + 8)), (Ok(()), Ok(9)));
 
@@ -471,7 +471,7 @@ fn a_guest_does_atomic_accesses_and_has_addresses_under_its_lock() {
                 std::thread::yield_now();
             }
             // SAFETY: as above.
-            let byte = unsafe { page.add(8).read_volatile() };
+            let byte = unsafe { page.as_ptr().wrapping_add(8).read_volatile() };
             (byte, frame.read_u8(8), frame.is_stale())
         });
         assert_eq!(seen, Ok((9, 9, false)));

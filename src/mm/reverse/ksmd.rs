@@ -92,21 +92,24 @@ struct Place<'m> {
     turn: u64,
 }
 
+/// The turn of an address space, and a page of it.
+type Key = (u64, Vpn);
+
 /// The merged page that each page was at the last scan (`struct ksm_rmap_item` in the stable tree),
 /// by the turn of its address space.
 #[derive(Debug, Default)]
 struct Items {
-    of: BTreeMap<(u64, Vpn), OwnerId>,
+    of: BTreeMap<Key, OwnerId>,
     counts: HashMap<OwnerId, usize>,
 }
 
 impl Items {
-    fn insert(&mut self, key: (u64, Vpn), id: OwnerId) {
+    fn insert(&mut self, key: Key, id: OwnerId) {
         self.remove(key);
         self.of.insert(key, id);
         *self.counts.entry(id).or_default() += 1;
     }
-    fn remove(&mut self, key: (u64, Vpn)) {
+    fn remove(&mut self, key: Key) {
         if let Some(id) = self.of.remove(&key)
             && let Some(count) = self.counts.get_mut(&id)
         {
@@ -117,7 +120,7 @@ impl Items {
         }
     }
     /// Removes the items between two keys, that a scan has passed over.
-    fn pass_over(&mut self, between: (Bound<(u64, Vpn)>, Bound<(u64, Vpn)>)) {
+    fn pass_over(&mut self, between: (Bound<Key>, Bound<Key>)) {
         let passed: Vec<_> = self.of.range(between).map(|(&key, _)| key).collect();
         for key in passed {
             self.remove(key);

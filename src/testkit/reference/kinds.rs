@@ -7,7 +7,7 @@ use super::{
     pool::HUGE,
 };
 use crate::{
-    mm::MapFlags,
+    mm::{MapFlags, Prot},
     replay::{Op, Outcome},
 };
 
@@ -70,26 +70,9 @@ pub(super) fn asked(op: &Op, pool: bool) -> MmapRequest {
         return MmapRequest::Never;
     }
     if huge {
-        // Without a reservation the mapping succeeds, and only its faults find no page.
-        let whole = |n: u64| n.is_multiple_of(HUGE * PAGE);
-        let plain = MapFlags::FIXED | MapFlags::HUGETLB | MapFlags::PRIVATE | MapFlags::SHARED;
-        if pool {
-            let known = plain.contains(flags) && has(MapFlags::FIXED) && RWX.contains(prot);
-            return match known && whole(addr) && whole(len) && len > 0 {
-                true => MmapRequest::Pages(Pages {
-                    shared: kind == MapFlags::SHARED,
-                    droppable: false,
-                }),
-                false => MmapRequest::Unknown,
-            };
-        }
-        let is_later = |size| has(MapFlags::NORESERVE) && (off / PAGE).is_multiple_of(size);
-        return match (flags.bits() >> 26) & 0x3f {
-            0 | 21 if is_later(HUGE) => MmapRequest::Unknown,
-            30 if is_later(HUGE * HUGE) => MmapRequest::Unknown,
-            0 | 21 => MmapRequest::Huge(HUGE),
-            30 => MmapRequest::Huge(HUGE * HUGE),
-            _ => MmapRequest::Never,
+        return match pool {
+            true => of_a_pool((addr, len), prot, flags),
+            false => without_a_pool(off, flags),
         };
     }
     if !(KNOWN | TYPE).contains(flags) || !RWX.contains(prot) {
@@ -103,6 +86,34 @@ pub(super) fn asked(op: &Op, pool: bool) -> MmapRequest {
         shared: kind == MapFlags::SHARED || validated,
         droppable,
     })
+}
+
+/// Returns the request of huge pages that the machine has.
+fn of_a_pool((addr, len): (u64, u64), prot: Prot, flags: MapFlags) -> MmapRequest {
+    let whole = |n: u64| n.is_multiple_of(HUGE * PAGE);
+    let plain = MapFlags::FIXED | MapFlags::HUGETLB | MapFlags::PRIVATE | MapFlags::SHARED;
+    let known = plain.contains(flags) && flags.contains(MapFlags::FIXED) && RWX.contains(prot);
+    if !known || !whole(addr) || !whole(len) || len == 0 {
+        return MmapRequest::Unknown;
+    }
+    MmapRequest::Pages(Pages {
+        shared: flags & TYPE == MapFlags::SHARED,
+        droppable: false,
+    })
+}
+
+/// Returns the request of huge pages on a machine that has none: without a reservation the mapping
+/// succeeds, and only its faults find no page.
+fn without_a_pool(off: u64, flags: MapFlags) -> MmapRequest {
+    let later = flags.contains(MapFlags::NORESERVE);
+    let is_later = |size| later && (off / PAGE).is_multiple_of(size);
+    match (flags.bits() >> 26) & 0x3f {
+        0 | 21 if is_later(HUGE) => MmapRequest::Unknown,
+        30 if is_later(HUGE * HUGE) => MmapRequest::Unknown,
+        0 | 21 => MmapRequest::Huge(HUGE),
+        30 => MmapRequest::Huge(HUGE * HUGE),
+        _ => MmapRequest::Never,
+    }
 }
 
 /// Returns true if the kernel may choose this address: `MAP_32BIT` means the second GiB, or the
