@@ -373,8 +373,8 @@ fn a_merged_page_stays_in_memory_when_a_lock_of_it_ends() {
         (0..4).for_each(|n| w.put(n, 1));
         let cx = &mut w.thread.cx();
         let pages = [0, 1, 2].map(|n| (&*w.mm, at(n)));
-        assert_eq!(w.machine.merge_same_pages(cx, &pages), 2);
         w.mm.mlock(cx, at(0), PAGE).unwrap();
+        assert_eq!(w.machine.merge_same_pages(cx, &pages), 2);
         end(&mut w);
         w.machine.reclaim_all(&mut w.thread.cx());
         assert_eq!(w.machine.mem().swap().used(), 1, "page 3");

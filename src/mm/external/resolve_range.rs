@@ -67,7 +67,7 @@ impl Mm {
     ///
     /// // The pages as they are: one is present.
     /// let ticket = device.0.range_ticket(range, FaultRequest::Snapshot);
-    /// let permit = mm.resolve_range(&mut cx, ticket)?.admit(&mut cx)?;
+    /// let permit = mm.resolve_range(&mut cx, ticket)?.admit(&mut cx).map_err(|e| e.reason())?;
     /// assert!(matches!(permit.slot(first), Some(Slot::Mapped(_))));
     /// assert_eq!(permit.slot(first.plus(1)), Some(Slot::Missing));
     /// drop(permit);
@@ -75,7 +75,7 @@ impl Mm {
     /// // All of them, to read; the last one to write.
     /// let ticket = device.0.range_ticket(range, FaultRequest::Read);
     /// let ticket = ticket.request(first.plus(3).into(), FaultRequest::Write);
-    /// let permit = mm.resolve_range(&mut cx, ticket)?.admit(&mut cx)?;
+    /// let permit = mm.resolve_range(&mut cx, ticket)?.admit(&mut cx).map_err(|e| e.reason())?;
     /// drop(permit.establish(|page| page.range().start()));
     /// assert_eq!(device.0.lock(&mut cx).lookup(&first).map(|frame| frame.read_u8(0)), Some(7));
     /// assert!(device.0.lock(&mut cx).lookup_mut(&first.plus(3)).is_some());

@@ -215,8 +215,9 @@ fn copy_range(
             if is_huge && !vma.is_anonymous() && !pooled {
                 return Ok(()); // The child faults the object's page in again.
             }
+            let old = txn.leaf().get(txn.range().start());
             copy_leaf(child, txn.pin(), txn.range(), is_huge, |to| {
-                let copied = map_copy(mem, (&copies, copy), to, txn.range());
+                let copied = map_copy(mem, (&copies, copy), (to, old), txn.range());
                 if copied {
                     Ok(())
                 } else {

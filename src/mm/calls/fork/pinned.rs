@@ -88,12 +88,13 @@ impl InvalidationWindow<'_, Sleepable> {
     }
 }
 
-/// Maps the part of a huge page's copy that belongs in this leaf of the child. Returns false if the
-/// page is not among the copies.
+/// Maps the part of a huge page's copy that belongs in this leaf of the child. `old` is the parent's
+/// entry, whose mark of userfaultfd's protection a registered child takes over
+/// (`hugetlb_install_folio`). Returns false if the page is not among the copies.
 pub(super) fn map_copy(
     mem: &PhysMem,
     (copies, child): (&PoolCopies, &Vma),
-    to: &LockedLeaf<'_>,
+    (to, old): (&LockedLeaf<'_>, RawPte),
     part: VpnRange,
 ) -> bool {
     if copies.is_empty() {
@@ -105,7 +106,10 @@ pub(super) fn map_copy(
     };
     let nth = u32::try_from(part.start().0 - page.start().0).expect("a page has less frames");
     debug_assert!(nth.is_multiple_of(HUGE), "a leaf is a whole part");
-    let first = RawPte::frame(copy.head().nth(nth), child.rights()).mkdirty();
+    let mut first = RawPte::frame(copy.head().nth(nth), child.rights()).mkdirty();
+    if child.is_uffd_wp() {
+        first = first.in_place_of(old);
+    }
     fill_part(mem, to, part, first, PhysMem::share);
     true
 }
