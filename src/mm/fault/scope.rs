@@ -9,10 +9,7 @@
 //! and in the window it is only put in place, if the entry is still the one that was seen.
 
 use crate::mm::{
-    entry::{
-        pte::{RawPte, Rights},
-        release::drop_entry_to,
-    },
+    entry::pte::{RawPte, Rights},
     guard::{MmapReadGuard, MmapSharedClaim},
     page_table::{LockedLeaf, fill_part},
     space::Mm,
@@ -287,13 +284,8 @@ impl InvalidationWindow<'_, Sleepable> {
         new.keep();
         self.for_each_leaf_in(page, |txn| {
             let part = txn.range();
-            let mut retired = txn.mem().retired();
             let nth = u32::try_from(part.start().0 - page.start().0).expect("within a page");
-            txn.remove(
-                part,
-                |_| Some(RawPte::NONE),
-                |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
-            );
+            txn.remove(part, |_| Some(RawPte::NONE));
             let leaf = txn.leaf();
             let first = first.with_pfn(first.pfn().nth(nth));
             fill_part(mem, leaf, part, first, PhysMem::map_inc);

@@ -6,7 +6,7 @@
 //! pages, or none.
 
 use crate::mm::{
-    entry::{flags::VmFlags, pte::RawPte, release::drop_entry_to},
+    entry::{flags::VmFlags, pte::RawPte},
     page_table::LockedLeaf,
     space::Mm,
     vma::WRITTEN,
@@ -70,13 +70,8 @@ impl Mm {
         let mut was_one = false;
         let is_part = |pte: RawPte| pte.counted().is_some_and(|pfn| pfn.head() == head);
         window.for_each_leaf_in(part, |txn| {
-            let mut retired = txn.mem().retired();
             let range = txn.range();
-            txn.remove(
-                range,
-                |pte| is_part(pte).then_some(RawPte::NONE),
-                |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
-            );
+            txn.remove(range, |pte| is_part(pte).then_some(RawPte::NONE));
             if txn.leaf().is_huge() && txn.leaf().is_empty() {
                 txn.leaf().set_huge(false);
                 was_one = true;
@@ -113,12 +108,7 @@ impl InvalidationWindow<'_, Sleepable> {
                 return Err(TableStays::OtherPage); // Another thread was first.
             }
             check_parts(txn.leaf(), at, head)?;
-            let mut retired = txn.mem().retired();
-            txn.remove(
-                block,
-                |_| Some(RawPte::NONE),
-                |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
-            );
+            txn.remove(block, |_| Some(RawPte::NONE));
             Ok(())
         });
         self.free_empty_leaves(block);

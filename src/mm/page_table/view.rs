@@ -20,7 +20,8 @@ impl PageTable {
     /// # Panics
     ///
     /// If the token is of another machine's epoch.
-    #[inline]
+    // Always: every look at an entry begins here.
+    #[inline(always)]
     pub(in crate::mm) fn view<'t, R: Rank, C: Context>(
         &'t self,
         cx: &'t mut Cx<'_, R, C>,

@@ -9,14 +9,14 @@
 use crate::mm::{
     entry::{
         pte::{Pte, RawPte, Rights},
-        release::RemovedPte,
+        release::{RemovedPte, drop_entry_to},
     },
     page_table::{LockedLeaf, Pin},
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    frame::{FrameFlags, PhysMem},
-    notifier::{Flushed, Flusher},
+    frame::{FrameFlags, PhysMem, Retired},
+    notifier::Flusher,
 };
 use std::cell::Cell;
 
@@ -100,23 +100,24 @@ impl<'p> PteTxn<'p> {
         self.owes.set(true);
         &self.leaf
     }
-    /// Takes entries of `part` out of the leaf: `left` returns the entry that stays in the place of
-    /// one, or `None` if that stays itself. `gone` gets each that was taken, after a flush, and so
-    /// may give its frame up.
+    /// Takes entries of `part` out of the leaf, and gives up their pages after a flush: `left`
+    /// returns the entry that stays in the place of one, or `None` if that stays itself.
     // Always: the loop over a leaf is then made for each caller.
     #[inline(always)]
     pub(in crate::mm) fn remove(
         &mut self,
         part: VpnRange,
         left: impl Fn(RawPte) -> Option<RawPte>,
-        mut gone: impl FnMut(RawPte, Flushed<'_>),
     ) {
-        if let Some(flushed) = self.flusher.nothing_cached() {
-            return self.leaf.replace_if(part, left, |pte| gone(pte, flushed));
-        }
+        let mut retired = self.mem.retired();
         let mut debt = FlushDebt::new(part);
-        self.leaf.replace_if(part, left, |pte| debt.owe(pte));
-        debt.pay(&mut self.flusher, gone);
+        let nothing_cached = self.flusher.nothing_cached();
+        self.leaf
+            .replace_if(part, left, |pte| match nothing_cached {
+                Some(flushed) => drop_entry_to(&mut retired, pte, flushed),
+                None => debt.owe(pte),
+            });
+        debt.pay(&mut self.flusher, &mut retired);
     }
     /// Returns the leaf, and the right to flush.
     pub(in crate::mm) fn parts(&mut self) -> (&LockedLeaf<'p>, Flusher<'_>) {
@@ -166,10 +167,12 @@ impl FlushDebt {
         self.present |= pte.is_present();
         self.ptes.push(pte);
     }
-    /// Flushes once for all entries, and passes them on.
-    fn pay(self, flusher: &mut Flusher<'_>, mut gone: impl FnMut(RawPte, Flushed<'_>)) {
+    /// Flushes once for all entries, and gives up their pages.
+    fn pay(self, flusher: &mut Flusher<'_>, retired: &mut Retired<'_>) {
         let flushed = flusher.flush_if(self.present, self.range);
-        self.ptes.into_iter().for_each(|pte| gone(pte, flushed));
+        for pte in self.ptes {
+            drop_entry_to(retired, pte, flushed);
+        }
     }
 }
 

@@ -4,10 +4,7 @@
 //! window over all of them, as Linux does (`__split_huge_pmd`).
 
 use super::InvalidationWindow;
-use crate::mm::{
-    entry::{pte::RawPte, release::drop_entry},
-    page_table::split_leaf,
-};
+use crate::mm::{entry::pte::RawPte, page_table::split_leaf};
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::Sleepable,
@@ -42,11 +39,7 @@ impl InvalidationWindow<'_, Sleepable> {
         let emptied = self.lock_ptes(at, |txn| {
             let emptied = split_leaf(mem, txn.leaf());
             if emptied {
-                txn.remove(
-                    block,
-                    |_| Some(RawPte::NONE),
-                    |pte, flushed| drop_entry(mem, pte, flushed),
-                );
+                txn.remove(block, |_| Some(RawPte::NONE));
             }
             emptied
         });

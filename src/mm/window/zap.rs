@@ -2,7 +2,7 @@
 
 use super::InvalidationWindow;
 use crate::mm::{
-    entry::{flags::VmFlags, pte::RawPte, release::drop_entry_to},
+    entry::{flags::VmFlags, pte::RawPte},
     page_table::{LeafAt, LockedLeaf, Pin},
 };
 use crate::{
@@ -100,14 +100,8 @@ impl<C: Context> InvalidationWindow<'_, C> {
             Ok(what == Zap::Mapping && mm.table.give_up_shared(part, leaf, flush))
         };
         let Ok(()) = self.leaves_or(range, left, |txn| {
-            let mut retired = txn.mem.retired();
             let (mem, part) = (txn.mem, txn.part);
-            txn.remove(
-                part,
-                |pte| what.leaves(pte, mem),
-                |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
-            );
-            drop(retired);
+            txn.remove(part, |pte| what.leaves(pte, mem));
             if txn.leaf.is_huge() && txn.leaf.is_empty() {
                 txn.leaf.set_huge(false);
                 huge.push(txn.range());
@@ -124,14 +118,8 @@ impl<C: Context> InvalidationWindow<'_, C> {
             if is_owner {
                 restore_reserve(txn.mem, &txn.leaf, txn.part);
             }
-            let mut retired = txn.mem.retired();
             let (mem, part) = (txn.mem, txn.part);
-            txn.remove(
-                part,
-                |pte| what.leaves(pte, mem),
-                |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
-            );
-            drop(retired);
+            txn.remove(part, |pte| what.leaves(pte, mem));
             txn.leaf.set_huge(false);
             if txn.leaf.is_empty() {
                 huge.push(part);
