@@ -88,8 +88,8 @@ impl InvalidationWindow<'_, Sleepable> {
     }
 }
 
-/// Maps the part of a huge page's copy that belongs in this leaf of the child. `old` is the parent's
-/// entry, whose mark of userfaultfd's protection a registered child takes over
+/// Maps the part of a huge page's copy that belongs in this leaf of the child. `old` is the
+/// parent's entry, whose mark of userfaultfd's protection a registered child takes over
 /// (`hugetlb_install_folio`). Returns false if the page is not among the copies.
 pub(super) fn map_copy(
     mem: &PhysMem,
