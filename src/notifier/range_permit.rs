@@ -221,8 +221,11 @@ impl<'p, S: ShadowStore, T, C: Context> RangePermit<'p, S, T, C> {
     /// Reduces the permit to the pages of `range`; a huge page with a page there stays whole.
     /// Returns `None` if none of the pages lies there: the gate is unlocked.
     pub fn only(mut self, range: VpnRange) -> Option<Self> {
+        let end = self.range.end();
         self.range = self.range.intersect(range)?;
-        (range.end() < self.range.end()).then(|| self.stopped = None);
+        if self.range.end() < end {
+            self.stopped = None;
+        }
         Some(self)
     }
     /// Returns the slot of a page; `None` outside of the permit.

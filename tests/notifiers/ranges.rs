@@ -162,6 +162,29 @@ fn the_pieces_below_the_first_stale_one_are_a_prefix() {
 }
 
 #[test]
+fn a_permit_without_its_last_pages_has_no_error_behind_them() {
+    let (machine, mm) = world();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let (device, _r) = mm.register(&mut cx, Device::new);
+    let end = 2 * PIECE;
+    let mut stopped = |only| {
+        let ticket = device
+            .0
+            .range_ticket(pages(end - 4, end + 4), FaultRequest::Write);
+        let permit = mm.resolve_range(&mut cx, ticket).unwrap().admit(&mut cx);
+        let permit = permit.unwrap().only(only).expect("pages are left");
+        permit.stopped().map(|fault| (permit.range(), fault.at))
+    };
+    assert_eq!(
+        stopped(pages(end - 2, end + 4)),
+        Some((pages(end - 2, end), page(end)))
+    );
+    assert_eq!(stopped(pages(end - 4, end - 1)), None);
+    mm.exit(&mut cx);
+}
+
+#[test]
 fn an_open_window_refuses_all_and_is_waited_for() {
     let (machine, mm) = world();
     let mut thread = machine.enter().unwrap();
