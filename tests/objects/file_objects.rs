@@ -5,6 +5,7 @@ use crate::common::{PAGE, RW, World, at, machine};
 use emmu::{
     FaultError, Machine,
     ctx::{CallCx, FaultCx},
+    driver::*,
     error::ObjectError,
     file::{Backing, File, FileMode, MemoryObject, PageCache, PageRequest},
     frame::Frame,
@@ -131,7 +132,28 @@ fn strange_file(how: How) -> (World, Arc<Machine>, Arc<File>) {
     (w, other, file)
 }
 
-/// A load and a store end with that error; nothing is mapped, and every frame is given back.
+struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+
+impl SpinningMmu for Device {
+    fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+        self.0.exclude(cx, inv, |(), _, _| ())
+    }
+}
+
+/// The look-up of a range of one page by a driver.
+fn look_up_range(w: &mut World, addr: u64) -> Result<(), FaultError> {
+    let cx = &mut w.thread.cx();
+    let new = |seat| Arc::new(Device(Gate::new(seat, OrderedStore::default(), ())));
+    let (device, registration) = w.mm.register(cx, new);
+    let range = VpnRange::single(Vpn::containing(addr));
+    let ticket = device.0.range_ticket(range, FaultRequest::Read);
+    let found = w.mm.resolve_range(cx, ticket).map(|_pending| ());
+    w.mm.unregister(cx, registration);
+    found.map_err(|fault| fault.why)
+}
+
+/// A load, a store and a driver's look-up end with that error; nothing is mapped, and every frame
+/// is given back.
 #[track_caller]
 fn refused(how: How, why: ObjectError) {
     let (mut w, other) = strange(how);
@@ -141,6 +163,7 @@ fn refused(how: How, why: ObjectError) {
     assert_eq!(w.get(2), Err(wanted));
     let stored = w.mm.store(&mut w.thread.cx(), addr, 1);
     assert_eq!(stored, Err(wanted));
+    assert_eq!(look_up_range(&mut w, addr), Err(wanted));
     assert_eq!(other.mem().in_use(), 0, "the other machine's");
     let cached = u32::from(how == How::Other);
     assert_eq!(w.machine.mem().in_use(), before + cached);

@@ -133,17 +133,16 @@ impl Mm {
         cx: &mut Cx<'_, R, Sleepable>,
         needs: &[(Vpn, Access)],
     ) -> Result<(), RangeFault> {
-        let mut patience = Patience::default();
         for &(at, access) in needs {
-            if self.is_present_for(cx, at, access) {
-                continue;
+            let mut patience = Patience::default();
+            while !self.is_present_for(cx, at, access) {
+                let step = self.fault_in_for_driver(cx, at, at.addr(), access);
+                patience.allow_retry(step).map_err(|why| RangeFault {
+                    at,
+                    why,
+                    read_only: false,
+                })?;
             }
-            let step = self.fault_in_for_driver(cx, at, at.addr(), access);
-            patience.allow_retry(step).map_err(|why| RangeFault {
-                at,
-                why,
-                read_only: false,
-            })?;
         }
         Ok(())
     }
