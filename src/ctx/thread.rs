@@ -30,6 +30,14 @@ impl Root {
     fn is_of(&self, epoch: &Epoch) -> bool {
         self.collector.0 == epoch.0
     }
+    /// Returns the root that a thread without a token has kept, or a new one if that is of another
+    /// machine.
+    fn kept_or_new(idle: Current, epoch: &Epoch) -> Rc<Self> {
+        match idle {
+            Current::Kept(root) if root.is_of(epoch) => root,
+            _ => Self::new(epoch),
+        }
+    }
 }
 
 /// The current root of a thread.
@@ -53,8 +61,12 @@ sync::thread_local!(static CURRENT: Cell<Current> = const { Cell::new(Current::N
 sync::thread_local!(static CURRENT: Cell<Current> = Cell::new(Current::Nowhere));
 
 /// Puts a state in the place of the current one, and returns that.
+///
+/// A thread that ends has no state once its locals are gone. Only the destructors of other locals
+/// run then, one after the other.
 fn replace(state: Current) -> Current {
-    CURRENT.with(|current| current.replace(state))
+    let replaced = CURRENT.try_with(|current| current.replace(state));
+    replaced.unwrap_or_default()
 }
 
 /// Puts a state back when a closure has run, or panicked.
@@ -100,8 +112,7 @@ impl Thread {
                 let _nowhere = replace(taken);
                 return Err(AlreadyEntered);
             }
-            Current::Kept(root) if root.is_of(epoch) => root,
-            Current::Kept(_) | Current::Nowhere => Root::new(epoch),
+            idle => Root::kept_or_new(idle, epoch),
         };
         let _nowhere = replace(Current::Out(Rc::clone(&root)));
         Ok(Self(root))
@@ -126,6 +137,8 @@ impl Cx<'_, rank::Idle, Sleepable> {
     pub fn lend<T>(&mut self, f: impl FnOnce() -> T) -> T {
         let root = match replace(Current::Nowhere) {
             Current::Out(root) => root,
+            // The thread ends: a token is handed out without any note.
+            Current::Nowhere => return f(),
             other => unreachable!("a token is out, not {other:?}"),
         };
         let _restore = Restore(Current::Out(Rc::clone(&root)));
@@ -151,12 +164,8 @@ impl Epoch {
                 let after = Current::Lent(Rc::clone(&root));
                 Ok(with_token(own.as_ref().unwrap_or(&root), after, f))
             }
-            Current::Kept(root) if root.is_of(self) => {
-                let after = Current::Kept(Rc::clone(&root));
-                Ok(with_token(&root, after, f))
-            }
-            Current::Kept(_) | Current::Nowhere => {
-                let root = Root::new(self);
+            idle => {
+                let root = Root::kept_or_new(idle, self);
                 let after = Current::Kept(Rc::clone(&root));
                 Ok(with_token(&root, after, f))
             }
@@ -174,7 +183,10 @@ impl Epoch {
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{AlreadyEntered, CallCx, Epoch, Thread, TokenInUse};
-    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::{
+        cell::RefCell,
+        panic::{AssertUnwindSafe, catch_unwind},
+    };
 
     fn ask(epoch: &Epoch) -> Result<bool, TokenInUse> {
         epoch.with_current(|cx| cx.epoch_is(epoch))
@@ -219,6 +231,27 @@ mod tests {
         assert!(lent.is_err());
         assert_eq!(ask(&epoch), Err(TokenInUse), "it is out again");
         assert!(cx.lend(|| ask(&epoch)).is_ok());
+    }
+
+    #[test]
+    fn a_thread_that_ends_may_drop_its_entry_last() {
+        struct Last(Epoch, Option<Thread>);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                drop(self.1.take());
+                self.0.with_token_of_a_drop(|cx| assert!(cx.lend(|| true)));
+            }
+        }
+        std::thread_local!(static LAST: RefCell<Option<Last>> = const { RefCell::new(None) });
+        let ended = std::thread::spawn(|| {
+            // Made before `CURRENT`, so destroyed after it.
+            LAST.with(|last| {
+                let epoch = Epoch::new();
+                let thread = Thread::enter(&epoch).unwrap();
+                *last.borrow_mut() = Some(Last(epoch, Some(thread)));
+            });
+        });
+        ended.join().unwrap();
     }
 
     #[test]
