@@ -132,14 +132,15 @@ impl<'g, S: ShadowStore, T, C: Context> RangePending<'g, Gate<S, T, C>> {
     {
         let guard = self.lock(cx);
         let seat = &self.ticket.gate.seat;
-        let checks = self.ticket.pieces.iter().map(|piece| piece.check(seat));
-        let good = checks.take_while(Result::is_ok).count();
-        let Some(bad) = self.ticket.pieces.get(good) else {
+        let mut pieces = self.ticket.pieces.iter().enumerate();
+        let refused = pieces.find_map(|(good, piece)| {
+            let reason = piece.check(seat).err()?;
+            Some((good, reason, piece.pages))
+        });
+        let Some((good, reason, at)) = refused else {
             return Ok(RangePermit::new(guard, seat, self.ticket));
         };
-        let (start, at) = (self.ticket.range.start(), bad.pages);
-        let Some(range) = VpnRange::new(start, at.start()) else {
-            let reason = bad.check(seat).err().unwrap_or(Retry::Stale);
+        let Some(range) = VpnRange::new(self.ticket.range.start(), at.start()) else {
             drop(guard);
             self.ticket.pieces.remove(0);
             let ticket = Box::new(self.ticket);
