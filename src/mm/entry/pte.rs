@@ -4,7 +4,7 @@
 //! present entry keeps its frame in the bits where x86-64 has it. Everything here is arithmetic on
 //! a word: `page_table` reads and stores it.
 
-use crate::{addr::Pfn, frame::SwapSlot};
+use crate::{addr::Pfn, frame::SwapSlot, notifier::Access};
 
 /// One entry of a leaf table; bits that x86-64 has are at their x86-64 positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +139,16 @@ impl RawPte {
     #[inline]
     pub(in crate::mm) const fn may_write(self) -> bool {
         self.0 & WRITE != 0
+    }
+    /// Returns true if a page is present for the access.
+    #[inline]
+    pub(in crate::mm) const fn allows(self, access: Access) -> bool {
+        self.is_present()
+            && self.may_read()
+            && match access {
+                Access::Read => true,
+                Access::Write => self.may_write(),
+            }
     }
     #[inline]
     pub(in crate::mm) const fn is_dirty(self) -> bool {

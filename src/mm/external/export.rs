@@ -178,8 +178,8 @@ impl Mm {
         let mem = self.machine().mem();
         let found = self.with_leaf_of(cx, at, |leaf| {
             let pte = leaf.get(at);
-            let allowed = pte.may_read() && (access == Access::Read || pte.may_write());
-            pte.counted().filter(|_| allowed).map(|pfn| mem.get(pfn))
+            let mapped = pte.counted().filter(|_| pte.allows(access));
+            mapped.map(|pfn| mem.get(pfn))
         });
         found?
     }

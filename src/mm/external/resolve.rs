@@ -147,10 +147,7 @@ impl Mm {
         ticket: &Ticket<'_, G>,
     ) -> Option<Found> {
         let at = ticket.vpn();
-        let allowed = |pte: RawPte| {
-            let right = ticket.access() == Access::Read || pte.may_write();
-            pte.is_present() && pte.may_read() && right && !self.is_secret(pte)
-        };
+        let allowed = |pte: RawPte| pte.allows(ticket.access()) && !self.is_secret(pte);
         let view = self.table.view(cx);
         let leaf = view.leaf(at)?;
         if ticket.allows_huge(VpnRange::block_of(at)) && leaf.is_huge() {
@@ -182,7 +179,8 @@ impl Mm {
                 return None;
             }
             let pte = self.table.leaf(at, pin)?.peek(at);
-            (pte.is_present() && pte.may_read()).then(|| (pte.pfn(), pte.may_write()))
+            pte.allows(Access::Read)
+                .then(|| (pte.pfn(), pte.may_write()))
         })
     }
 }

@@ -155,10 +155,8 @@ impl Mm {
     ) -> Result<Reading, RangeFault> {
         let (read, _) = self.with_fault_scope(cx, part, |scope| {
             let layout = scope.layout;
-            let pinned = scope.lease.cx.pin();
-            let leaf = self
-                .table
-                .leaf(part.start(), self.table.pin(pinned.guard()));
+            let view = self.table.view(&mut scope.lease.cx);
+            let leaf = view.leaf(part.start());
             let mut vma = layout.vmas.get(part.start());
             if let Some(slot) = self.huge_piece(ticket, part, vma, leaf) {
                 return Ok(Reading::Done(vec![slot]));
@@ -221,9 +219,9 @@ impl Mm {
         at: Vpn,
         access: Access,
     ) -> bool {
-        let pinned = cx.pin();
-        let leaf = self.table.leaf(at, self.table.pin(pinned.guard()));
-        leaf.is_some_and(|leaf| serves(leaf.peek(at), access == Access::Write))
+        let view = self.table.view(cx);
+        view.leaf(at)
+            .is_some_and(|leaf| leaf.peek(at).allows(access))
     }
 }
 
@@ -235,11 +233,6 @@ enum PageRead {
     Absent(Slot),
     /// The page has to be faulted in for this access.
     Needs(Access),
-}
-
-/// Returns true if the entry maps a page, and to write if `write` is set.
-fn serves(pte: RawPte, write: bool) -> bool {
-    pte.is_present() && pte.may_read() && (!write || pte.may_write())
 }
 
 /// Reads one page of a range (`hmm_vma_walk_test`, `hmm_vma_walk_hole`, `hmm_vma_handle_pte`).
@@ -264,15 +257,18 @@ fn read_page(
         Err(why) if wanted => return Err(refused(why, false)),
         Err(_) => return Ok(PageRead::Absent(Slot::Inaccessible)),
     };
-    if serves(pte, request == FaultRequest::Write) {
+    let access = match request {
+        FaultRequest::Snapshot | FaultRequest::Read => Access::Read,
+        FaultRequest::Write => Access::Write,
+    };
+    if pte.allows(access) {
         return Ok(PageRead::Present);
     }
-    match request {
-        FaultRequest::Snapshot => Ok(PageRead::Absent(Slot::Missing)),
-        FaultRequest::Read => Ok(PageRead::Needs(Access::Read)),
-        FaultRequest::Write if vma.flags.contains(VmFlags::WRITE) => {
-            Ok(PageRead::Needs(Access::Write))
-        }
-        FaultRequest::Write => Err(refused(FaultError::Denied(at.addr()), true)),
+    if !wanted {
+        return Ok(PageRead::Absent(Slot::Missing));
     }
+    if !vma.allows(access) {
+        return Err(refused(FaultError::Denied(at.addr()), true));
+    }
+    Ok(PageRead::Needs(access))
 }

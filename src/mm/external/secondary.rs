@@ -48,15 +48,13 @@ impl Mm {
         if at.0 >= TASK_PAGES {
             return Ok(false);
         }
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
+        let view = self.table.view(cx);
         Ok(gate.fill(at, access, || {
             // Under the gate: a flush that comes later removes the page again.
-            let pte = self.table.leaf(at, pin)?.peek(at);
-            let pfn = (pte.is_present() && pte.may_read()).then(|| pte.pfn())?;
-            Some(Walked {
-                pfn,
-                generation: self.machine().mem().generation(pfn),
+            let pte = view.leaf(at)?.peek(at);
+            pte.allows(Access::Read).then(|| Walked {
+                pfn: pte.pfn(),
+                generation: self.machine().mem().generation(pte.pfn()),
                 writable: pte.may_write(),
             })
         }))

@@ -286,7 +286,7 @@ impl Mm {
             return Err(f);
         };
         let pte = leaf.peek(at);
-        if !permits(pte, access) {
+        if !pte.allows(access) {
             return match access {
                 Access::Read if pte.is_none() => self.touch_zero(leaf, at, f),
                 _ => Err(f),
@@ -329,20 +329,11 @@ impl Mm {
     }
 }
 
-fn permits(pte: RawPte, access: Access) -> bool {
-    pte.is_present()
-        && pte.may_read()
-        && match access {
-            Access::Read => true,
-            Access::Write => pte.may_write(),
-        }
-}
-
 /// Returns the frame if the entry allows the access, and marks the entry accessed, and dirty by a
 /// write.
 fn hit(leaf: &LockedLeaf<'_>, at: Vpn, access: Access) -> Option<Pfn> {
     let pte = leaf.get(at);
-    if !permits(pte, access) {
+    if !pte.allows(access) {
         return None;
     }
     let touched = match access {
