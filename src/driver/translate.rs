@@ -15,11 +15,11 @@
 //! ```
 
 use crate::{
-    addr::Vpn,
+    addr::{Vpn, VpnRange},
     ctx::{CallCx, Context, EnterFrom, Sleepable},
     error::{Errno, FaultError, RangeFault},
     mm::Mm,
-    notifier::{Access, Admits, Gate, Gates, Permit, PermitOf, Retry, ShadowStore, Ticket},
+    notifier::{Access, Admits, Gate, Gates, Permit, PermitOf, Retry, Seat, ShadowStore, Ticket},
     sync::thread,
 };
 use thiserror::Error;
@@ -206,13 +206,27 @@ where
         let at = ticket.vpn();
         let pending = mm.resolve(cx, ticket)?;
         let range = pending.range();
-        match pending.admit(cx) {
+        let why = match pending.admit(cx) {
             Ok(permit) => return Ok(establish(permit)),
-            Err(Retry::Detached) => return Err(TranslateError::Detached { at }),
-            Err(Retry::Busy) => gate.seat().wait_idle(range),
-            Err(Retry::Stale) => {}
-        }
-        // A driver that is not on the chain yet is refused without a window to wait for.
-        thread::yield_now();
+            Err(why) => why,
+        };
+        wait_to_retry(gate.seat(), why, range, at)?;
     }
+}
+
+/// Waits until pages that were refused may be looked up again; `at` is the page of an error.
+pub(super) fn wait_to_retry(
+    seat: &Seat,
+    why: Retry,
+    pages: VpnRange,
+    at: Vpn,
+) -> Result<(), TranslateError> {
+    match why {
+        Retry::Detached => return Err(TranslateError::Detached { at }),
+        Retry::Busy => seat.wait_idle(pages),
+        Retry::Stale => {}
+    }
+    // A driver that is not on the chain yet is refused without a window to wait for.
+    thread::yield_now();
+    Ok(())
 }

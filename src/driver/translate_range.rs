@@ -8,13 +8,12 @@
 //!                      +------------------------------------------------------------------------+
 //! ```
 
-use super::translate::TranslateError;
+use super::translate::{TranslateError, wait_to_retry};
 use crate::{
     addr::VpnRange,
     ctx::{CallCx, Context, EnterFrom, Sleepable},
     mm::Mm,
-    notifier::{FaultRequest, Gate, RangePermit, RangeTicket, Retry, Seated, ShadowStore},
-    sync::thread,
+    notifier::{FaultRequest, Gate, RangePermit, RangeTicket, Seated, ShadowStore},
 };
 
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
@@ -104,17 +103,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
                 Ok(permit) => return Ok(establish(permit)),
                 Err(refused) => refused,
             };
-            match refused.reason() {
-                Retry::Detached => {
-                    let at = refused.pages().start();
-                    return Err(TranslateError::Detached { at });
-                }
-                Retry::Busy => self.seat().wait_idle(refused.pages()),
-                Retry::Stale => {}
-            }
+            let (why, pages) = (refused.reason(), refused.pages());
+            wait_to_retry(self.seat(), why, pages, pages.start())?;
             ticket = refused.into_ticket();
-            // A driver that is not on the chain yet is refused without a window to wait for.
-            thread::yield_now();
         }
     }
 }
