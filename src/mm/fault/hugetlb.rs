@@ -118,7 +118,7 @@ impl FaultScope<'_> {
         if !has_page {
             file.check_inside(index).map_err(failed)?;
         }
-        if let Some(handed) = self.hand_over_hugetlb(vma, (at, access), has_page) {
+        if let Some(handed) = self.hand_over_unmapped(vma, (at, access), has_page) {
             return handed;
         }
         if shared {

@@ -55,10 +55,7 @@ impl FaultScope<'_> {
         at: Vpn,
         access: Access,
     ) -> Option<Result<(), FaultError>> {
-        let why = PageFaultFlags::empty();
-        vma.flags
-            .contains(VmFlags::UFFD_MISSING)
-            .then(|| self.hand_over(vma, (at, access), why, RawPte::is_vacant))
+        self.hand_over_unmapped(vma, (at, access), false)
     }
     /// Hands over an access to an absent page of an object, if the VMA is registered for absent
     /// pages that the object lacks, or for those that it has (`shmem_get_folio_gfp`). `None`: the
@@ -78,18 +75,12 @@ impl FaultScope<'_> {
             return None;
         }
         let there = object.has_page(index, sealed::Ours);
-        let (mode, why) = match there {
-            true => (VmFlags::UFFD_MINOR, PageFaultFlags::MINOR),
-            false => (VmFlags::UFFD_MISSING, PageFaultFlags::empty()),
-        };
-        vma.flags
-            .contains(mode)
-            .then(|| self.hand_over(vma, (at, access), why, RawPte::is_vacant))
+        self.hand_over_unmapped(vma, (at, access), there)
     }
-    /// Hands over an access to a huge page of a pool that no entry maps, if the VMA is registered
-    /// for absent pages and the file lacks this one, or for those that it has. `None`: the fault
-    /// goes on.
-    pub(super) fn hand_over_hugetlb(
+    /// Hands over an access to a page that no entry maps, if the VMA is registered for absent pages
+    /// and there is none, or for pages of the file and it has this one. `None`: the fault goes on.
+    #[inline]
+    pub(super) fn hand_over_unmapped(
         &mut self,
         vma: &Vma,
         (at, access): (Vpn, Access),
