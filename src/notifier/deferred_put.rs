@@ -52,8 +52,8 @@ fn others<S: ShadowStore>(store: &S, t: &Translation) -> Vec<Translation> {
 }
 
 /// Returns the parts of removed entries with a reference to whose frames no entry of the store
-/// leads. Nothing without an observer, which alone asks; nor in a panic, since the
-/// store is the driver's code, and may be the part that panicked.
+/// leads. Nothing without an observer, which alone asks; nor in a panic, since the store is the
+/// driver's code, and may be the part that panicked.
 #[inline]
 pub(super) fn last_parts<S: ShadowStore>(
     seat: &Seat,

@@ -194,7 +194,7 @@ fn put(mem: &PhysMem, brand: Brand, gone: &mut RemovedEntries) {
 pub(super) struct LeavingEntries<'s> {
     seat: &'s Seat,
     pub(super) gone: RemovedEntries,
-    /// The parts of those with a reference to whose frames no other entry of the gate has one.
+    /// The parts of those with a reference to whose frames no other entry of the gate leads.
     last: SmallVec<[Translation; 1]>,
 }
 
@@ -215,7 +215,7 @@ impl<'s> LeavingEntries<'s> {
         self.last = last_parts(self.seat, &self.gone, store);
     }
     /// Gives up the references, with the gate unlocked, and first notifies the observer of the
-    /// parts to whose frames no other entry has one.
+    /// parts to whose frames no other entry leads.
     #[inline]
     pub(super) fn put_after_unlock(&mut self) {
         let (seat, gone) = (self.seat, &mut self.gone);

@@ -19,12 +19,12 @@ pub(crate) trait WindowObserver: Send + Sync {
     /// The check has succeeded: the driver may keep the translation.
     fn got(&self, reg: RegId, at: Vpn);
     /// The driver's references on the frames of these parts of removed entries are about to be
-    /// given up, its gate unlocked, and no other entry has one.
+    /// given up, its gate unlocked, and no other entry leads to these frames.
     fn giving_up(&self, reg: RegId, gone: &[Translation]);
     /// Returns the number of translations that were handed out and established so far.
     fn handed(&self) -> u64;
     /// A driver gave these translations up by itself, and has unlocked its gate. Its references on
-    /// their frames are about to be given up, and no other entry has one. `handed` is the
+    /// their frames are about to be given up, and no other entry leads to these. `handed` is the
     /// [count](Self::handed) just before the gate was unlocked.
     fn given_up(&self, reg: RegId, gone: &[Translation], handed: u64);
     /// Every driver has been released; the pages of the address space are about to go.

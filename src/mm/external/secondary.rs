@@ -15,8 +15,7 @@ impl Mm {
     /// from the seat.
     ///
     /// Takes the mmap lock, and waits until the windows that are open have ended. From then on each
-    /// change of an entry
-    /// that takes a page or a right away calls [`SecondaryTlb::flush`].
+    /// change of an entry that takes a page or a right away calls [`SecondaryTlb::flush`].
     pub fn register_tlb<E: SecondaryTlb + 'static>(
         &self,
         cx: &mut CallCx<'_>,
