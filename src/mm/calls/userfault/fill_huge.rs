@@ -105,9 +105,8 @@ impl FaultScope<'_> {
         self.own_hugetlb(vma, at, &new)?;
         new.write(bytes);
         let first = RawPte::frame(new.head(), vma.rights()).mkdirty();
-        self.map_hugetlb(page, first.protected_if(protect), PhysMem::map_inc)?;
-        new.keep();
-        Ok(())
+        let first = first.protected_if(protect);
+        Ok(new.keep_mapped(|| self.map_hugetlb(page, first, PhysMem::map_inc))?)
     }
     /// Puts the marker of poison in the place of every part of an absent page.
     fn poison_hugetlb(&mut self, page: VpnRange) -> Result<(), UserfaultError> {
