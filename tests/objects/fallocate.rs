@@ -11,7 +11,7 @@ use emmu::{
     Errno, FaultError, HugeSize,
     error::ObjectError,
     file::{
-        BLOCK, DiskFile, FallocateMode, File, FileMode, HugetlbFile, MemoryObject, Store,
+        BLOCK, DiskFile, FallocateMode, File, FileMode, HugetlbFile, MemoryObject, Shmem, Store,
         StoreError,
     },
     mm::MapFlags,
@@ -264,4 +264,21 @@ fn a_store_moves_blocks_by_copies_and_says_which_one_failed() {
     assert_eq!(store.collapse(1, 2, 5), Err(StoreError(3)));
     fill(&store);
     assert_eq!(store.insert(1, 1, 5), Err(StoreError(3)));
+}
+
+/// A page that was only read is a hole again; one that was allocated, or written with zeros, is not
+/// (`shrink_folio_list`).
+#[test]
+fn memory_pressure_takes_no_allocated_page_away() {
+    let mut w = swapping(512, 64);
+    let memory = Shmem::memfd(w.machine.host(), "memory", 8 * PAGE).unwrap();
+    let file = File::open(memory, FileMode::ReadWrite);
+    assert_eq!(change(&mut w, &file, 0, 0, 2 * PAGE), Ok(()));
+    w.map_file(0, 8, &file, 0, SHARED);
+    w.put(4, 0);
+    assert_eq!(w.get(6), Ok(0));
+    w.machine.reclaim_all(&mut w.thread.cx());
+    let mem = w.machine.mem();
+    assert_eq!((mem.in_use(), mem.swap().used()), (0, 3));
+    w.end();
 }
