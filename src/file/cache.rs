@@ -225,6 +225,20 @@ impl PageCache {
     }
 }
 
+/// The flags of a page that goes to swap: one that has data, or that reclaim has begun to write.
+const TO_SWAP: FrameFlags = FrameFlags::DIRTY.union(FrameFlags::RECLAIM);
+
+impl PageCache {
+    /// Notes that a page is wanted again that may be on its way to swap (`shmem_swapin_folio`).
+    pub(super) fn take_back(&self, pfn: Pfn) {
+        let mem = &self.host.mem;
+        if self.backing == Backing::Swap && mem.flags(pfn).contains(FrameFlags::RECLAIM) {
+            mem.set_flags(pfn, FrameFlags::DIRTY);
+            mem.clear_flags(pfn, FrameFlags::RECLAIM);
+        }
+    }
+}
+
 impl PageKeeper for PageCache {
     fn folio(&self, index: u64) -> Option<Folio> {
         let slots = self.slots.lock();
@@ -263,8 +277,9 @@ impl PageKeeper for PageCache {
             Backing::Store => {
                 slots.remove(index);
             }
-            // The page was never written and reads as zero again after a fault: it needs no swap.
-            Backing::Swap if !mem.flags(pfn).contains(FrameFlags::DIRTY) && mem.reads_zero(pfn) => {
+            // The page was never written, nor allocated by `fallocate`, and reads as zero again
+            // after a fault: it needs no swap.
+            Backing::Swap if !mem.flags(pfn).intersects(TO_SWAP) && mem.reads_zero(pfn) => {
                 slots.remove(index);
             }
             Backing::Swap => match mem.swap_store(pfn) {

@@ -126,7 +126,10 @@ impl<'c, 't> Filling<'c, 't> {
         let slots = cache.slots.lock();
         let old = slots.get(index);
         match old {
-            Some(PageSlot::Frame(pfn)) => return Ok(Found::Ready(mem.get(pfn))),
+            Some(PageSlot::Frame(pfn)) => {
+                cache.take_back(pfn);
+                return Ok(Found::Ready(mem.get(pfn)));
+            }
             Some(PageSlot::Unread(pfn)) => return Ok(Found::Unread(mem.get(pfn))),
             Some(PageSlot::Swap(_)) | None => {}
         }

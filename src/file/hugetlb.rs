@@ -318,7 +318,7 @@ impl MemoryObject for HugetlbFile {
             mode if !mode.is_empty() => return Err(ObjectError::Unsupported),
             _ => {}
         }
-        let end = from + len;
+        let end = from.saturating_add(len);
         check_size(end)?;
         let _changing = self.changing.lock();
         for index in from / self.bytes()..end.div_ceil(self.bytes()) {

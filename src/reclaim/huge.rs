@@ -43,7 +43,7 @@ impl Reclaim<'_> {
         };
         let is_dirty = |pfn: &Pfn| mem.flags(*pfn).contains(FrameFlags::DIRTY);
         if !frames.iter().any(is_dirty) {
-            dissolve(&*owner, mem, index, frames);
+            dissolve(&*owner, mem, index, &frames);
             return None;
         }
         if !mem.swap().is_on() {

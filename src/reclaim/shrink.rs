@@ -345,6 +345,7 @@ impl<'r> Reclaim<'r> {
         }
         let writes = FrameFlags::SWAP_BACKED | FrameFlags::DIRTY;
         if references == References::Check && mem.flags(locked.pfn()).contains(writes) {
+            mem.set_flags(locked.pfn(), FrameFlags::RECLAIM);
             mem.clear_flags(locked.pfn(), FrameFlags::DIRTY);
             return Fate::Written;
         }

@@ -110,9 +110,12 @@ fn unmap_whole(
         return false;
     };
     if !mem.flags(pfn).contains(FrameFlags::LARGE) {
-        let folio = mapping.folio(owner.index);
-        // Without one, another thread was first.
-        return folio.is_none_or(|folio| unmap_small(&*mapping, mem, cx, &folio, becomes));
+        let Some(folio) = mapping.folio(owner.index) else {
+            return true; // Another thread was first.
+        };
+        return unmap_parts(&*mapping, mem, &folio, becomes, |is_mapped| {
+            mapping.unmap_folio(cx, folio.pages(), is_mapped);
+        });
     }
     // The lock of the first frame guards the huge page.
     let _whole = match pfn == head {
@@ -125,53 +128,44 @@ fn unmap_whole(
     if !mem.flags(pfn).contains(FrameFlags::LARGE) {
         return true; // Another thread was first.
     }
-    if is_kept(mem, mem.huge_parts(head)) {
-        return false;
-    }
-    let is_mapped = || mem.huge_mappings(head) > 0;
-    if becomes == Becomes::Small || is_mapped() {
-        let first = owner.index - u64::from(pfn.0 - head.0);
+    let first = owner.index - u64::from(pfn.0 - head.0);
+    let frames = mem.huge_parts(head).collect();
+    let parts = Folio { first, frames };
+    unmap_parts(&*mapping, mem, &parts, becomes, |_| {
         let pages = (first, first + u64::from(HUGE));
         mapping.unmap_huge(mem, cx.descend(), head, pages);
-    }
-    if becomes == Becomes::Small && !is_mapped() {
-        dissolve(&*mapping, mem, owner.index, mem.huge_parts(head).collect());
-    }
-    !is_mapped()
+    })
 }
 
-/// [`unmap_whole`] of a folio that is no huge page.
-fn unmap_small(
+/// Does so with a folio, or the parts of a huge page, by `unmap`, which gets a function that tells
+/// whether any part is mapped still.
+fn unmap_parts(
     mapping: &dyn FrameOwner,
     mem: &PhysMem,
-    cx: &mut FolioCx<'_>,
     folio: &Folio,
     becomes: Becomes,
+    unmap: impl FnOnce(&dyn Fn() -> bool),
 ) -> bool {
-    if is_kept(mem, folio.frames.iter().copied()) {
+    let is_kept = |&pfn: &Pfn| mem.flags(pfn).contains(FrameFlags::UNEVICTABLE);
+    if folio.frames.iter().any(is_kept) {
         return false;
     }
     let is_mapped = || folio.mappings(mem) > 0;
     if becomes == Becomes::Small || is_mapped() {
-        mapping.unmap_folio(cx, folio.pages(), &is_mapped);
+        unmap(&is_mapped);
     }
     if becomes == Becomes::Small && !is_mapped() {
-        dissolve(mapping, mem, folio.first, folio.frames.clone());
+        dissolve(mapping, mem, folio.first, &folio.frames);
     }
     !is_mapped()
 }
 
-/// Returns true if one of the frames is locked in memory.
-fn is_kept(mem: &PhysMem, mut frames: impl Iterator<Item = Pfn>) -> bool {
-    frames.any(|pfn| mem.flags(pfn).contains(FrameFlags::UNEVICTABLE))
-}
-
 /// Makes the frames of a huge page or folio of an object, that of page `index`, which nothing maps,
 /// single pages. If one of them is dirty, all are from here on.
-pub(crate) fn dissolve(owner: &dyn FrameOwner, mem: &PhysMem, index: u64, frames: Vec<Pfn>) {
+pub(crate) fn dissolve(owner: &dyn FrameOwner, mem: &PhysMem, index: u64, frames: &[Pfn]) {
     let is_dirty = |&pfn: &Pfn| mem.flags(pfn).contains(FrameFlags::DIRTY);
     let dirty = frames.iter().any(is_dirty);
-    for pfn in frames {
+    for &pfn in frames {
         mem.clear_flags(pfn, FrameFlags::LARGE);
         if dirty {
             mem.set_flags(pfn, FrameFlags::DIRTY);

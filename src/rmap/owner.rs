@@ -13,7 +13,7 @@ pub(crate) type VisitPage<'v> = dyn FnMut(RmapCx<'_>, &MappedAt<'_>) -> bool + '
 /// The visitor of a walk over parts of VMAs; it returns true to continue.
 pub(crate) type VisitPart<'v> = dyn FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool + 'v;
 
-/// Two or more pages of an object that came in together, and whose frames do not lie in a row.
+/// Two or more pages of an object that came in together.
 pub(crate) struct Folio {
     /// The page offset of the first page.
     pub(crate) first: u64,

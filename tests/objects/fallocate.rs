@@ -8,9 +8,12 @@ use crate::{
     stores::{Puppet, Strings},
 };
 use emmu::{
-    Errno, FaultError,
+    Errno, FaultError, HugeSize,
     error::ObjectError,
-    file::{BLOCK, DiskFile, FallocateMode, File, FileMode, MemoryObject, Store, StoreError},
+    file::{
+        BLOCK, DiskFile, FallocateMode, File, FileMode, HugetlbFile, MemoryObject, Shmem, Store,
+        StoreError,
+    },
     mm::MapFlags,
 };
 use std::sync::Arc;
@@ -176,22 +179,24 @@ fn every_bad_call_has_the_errno_of_linux() {
     assert_eq!(kept.bits(), 3);
 }
 
-/// A page that cannot be written back keeps a range from being taken out: nothing has moved.
 #[test]
 fn an_object_refuses_bytes_beyond_all_offsets() {
     let mut w = World::new();
     let (on_disk, _) = disk(&mut w, 4);
     let memory = shmem(&mut w, 4);
-    let objects: [&dyn MemoryObject; 2] = [&*on_disk, &**memory.object()];
+    let pooled = HugetlbFile::memfd(w.machine.host(), "huge", 2 << 20, HugeSize::Mib2).unwrap();
+    let objects: [&dyn MemoryObject; 3] = [&*on_disk, &**memory.object(), &*pooled];
     for object in objects {
+        let size = object.size();
         for mode in [FallocateMode::empty(), KEEP] {
             let done = object.fallocate(w.thread.cx(), mode, u64::MAX - 1, 2);
             assert_eq!(done, Err(ObjectError::TooLarge(u64::MAX)), "{object:?}");
         }
-        assert_eq!(object.size(), 4 * PAGE);
+        assert_eq!(object.size(), size);
     }
 }
 
+/// A page that cannot be written back keeps a range from being taken out: nothing has moved.
 #[test]
 fn nothing_moves_that_cannot_be_written_back() {
     let mut w = World::new();
@@ -259,4 +264,21 @@ fn a_store_moves_blocks_by_copies_and_says_which_one_failed() {
     assert_eq!(store.collapse(1, 2, 5), Err(StoreError(3)));
     fill(&store);
     assert_eq!(store.insert(1, 1, 5), Err(StoreError(3)));
+}
+
+/// A page that was only read is a hole again; one that was allocated, or written with zeros, is not
+/// (`shrink_folio_list`).
+#[test]
+fn memory_pressure_takes_no_allocated_page_away() {
+    let mut w = swapping(512, 64);
+    let memory = Shmem::memfd(w.machine.host(), "memory", 8 * PAGE).unwrap();
+    let file = File::open(memory, FileMode::ReadWrite);
+    assert_eq!(change(&mut w, &file, 0, 0, 2 * PAGE), Ok(()));
+    w.map_file(0, 8, &file, 0, SHARED);
+    w.put(4, 0);
+    assert_eq!(w.get(6), Ok(0));
+    w.machine.reclaim_all(&mut w.thread.cx());
+    let mem = w.machine.mem();
+    assert_eq!((mem.in_use(), mem.swap().used()), (0, 3));
+    w.end();
 }

@@ -192,9 +192,7 @@ impl MmapWriteGuard<'_> {
         if old.pages > 0 {
             let told = self.watchers(range, &old);
             self.complete_unmap(range, !accounted, AfterYield::KeepsEditing);
-            if let Some(told) = told {
-                told.send();
-            }
+            told.send();
         }
         flags = self.layout.with_merge_all(flags);
         let new = NewRange {

@@ -80,9 +80,7 @@ impl MmapWriteGuard<'_> {
         if gathered.pages > 0 {
             let told = self.watchers(range, &gathered);
             self.complete_unmap(range, true, then);
-            if let Some(told) = told {
-                told.send();
-            }
+            told.send();
         }
         Ok(())
     }

@@ -248,11 +248,17 @@ impl Vma {
     /// it: without the right to write where a private mapping must copy, or the object must learn
     /// of the write.
     pub(in crate::mm) fn mapped_rights(&self) -> Rights {
-        let caught = self.notes_writes() || self.is_uffd_wp();
-        if self.flags.contains(VmFlags::SHARED) && !caught {
-            self.rights()
-        } else {
-            self.read_only()
+        match self.notes_writes() || self.is_uffd_wp() {
+            true => self.read_only(),
+            false => self.object_rights(),
+        }
+    }
+    /// Returns the rights of an entry that maps the object's own page: a private mapping must copy
+    /// it on a write.
+    pub(in crate::mm) fn object_rights(&self) -> Rights {
+        match self.flags.contains(VmFlags::SHARED) {
+            true => self.rights(),
+            false => self.read_only(),
         }
     }
 }

@@ -114,10 +114,7 @@ impl Userfault {
             if protect && !vma.is_uffd_wp() {
                 return Err(UserfaultError::Mode(mode.bits()));
             }
-            if vma.flags.contains(VmFlags::HUGETLB) {
-                return scope.fill_hugetlb(vma, range, (answer, protect));
-            }
-            check_kind(vma, answer)?;
+            check_kind(vma, range, answer)?;
             scope.fill(vma, range, answer, protect)
         };
         let (filled, _) = mm.with_fault_scope(cx, range, filled);
@@ -142,8 +139,16 @@ impl Layout {
     }
 }
 
-/// Fails for memory that cannot be filled so.
-fn check_kind(vma: &Vma, answer: Answer<'_>) -> Result<(), UserfaultError> {
+/// Fails for memory that cannot be filled so. There is no huge page of zeros to be mapped.
+fn check_kind(vma: &Vma, range: VpnRange, answer: Answer<'_>) -> Result<(), UserfaultError> {
+    if vma.flags.contains(VmFlags::HUGETLB) {
+        let at = range.start().addr();
+        return match answer {
+            Answer::Zero => Err(UserfaultError::Unsuitable(at)),
+            _ if vma.is_whole(range.start()) && vma.is_whole(range.end()) => Ok(()),
+            _ => Err(UserfaultError::InsideHugePage(at)),
+        };
+    }
     let memory = vma.object().is_some_and(|object| object.is_memory());
     let fits = memory || (vma.is_anonymous() && !matches!(answer, Answer::Present));
     match fits {
@@ -161,11 +166,17 @@ impl FaultScope<'_> {
         answer: Answer<'_>,
         protect: bool,
     ) -> Result<u64, UserfaultError> {
+        let size = vma.grain() * PAGE_SIZE;
         let mut done = 0;
-        for (nth, at) in (0..).zip(range.iter()) {
-            let filled = self.fill_page(vma, at, answer.of_page(nth, PAGE_SIZE), protect);
+        while done < range.pages() * PAGE_SIZE {
+            let at = range.start().plus(done / PAGE_SIZE);
+            let answer = answer.of_page(done / size, size);
+            let filled = match vma.hugetlb() {
+                Some(file) => self.fill_huge_page((vma, file), at, answer, protect),
+                None => self.fill_page(vma, at, answer, protect),
+            };
             match filled {
-                Ok(()) => done += PAGE_SIZE,
+                Ok(()) => done += size,
                 Err(why) if done == 0 => return Err(why),
                 Err(_) => break,
             }
@@ -239,12 +250,7 @@ impl FaultScope<'_> {
         if !object.is_page(&locked, index, sealed::Ours) {
             return Err(UserfaultError::Beyond(at.addr())); // It was cut off meanwhile.
         }
-        // A private mapping of the object's own page copies it on a write.
-        let rights = match vma.flags.contains(VmFlags::SHARED) {
-            true => vma.rights(),
-            false => vma.read_only(),
-        };
-        let pte = RawPte::frame(locked.pfn(), rights).mkdirty();
+        let pte = RawPte::frame(locked.pfn(), vma.object_rights()).mkdirty();
         self.map(at, locked.frame().clone(), pte.protected_if(protect))?;
         if vma.flags.contains(VmFlags::LOCKED) {
             mem.lru_lock(locked.pfn());
@@ -305,7 +311,7 @@ impl<'b> Answer<'b> {
         }
     }
     /// Returns the answer for the page with that number, of pages of `size` bytes.
-    pub(super) fn of_page(self, nth: u64, size: u64) -> Self {
+    fn of_page(self, nth: u64, size: u64) -> Self {
         match self {
             Self::Copy(bytes) => {
                 let bounds = [nth, nth + 1].map(|n| usize::try_from(n * size).expect("in memory"));

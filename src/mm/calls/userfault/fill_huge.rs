@@ -10,50 +10,23 @@ use crate::mm::{
     vma::Vma,
 };
 use crate::{
-    addr::{PAGE_SIZE, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     error::{ObjectError, UserfaultError},
     file::HugetlbFile,
     frame::PhysMem,
 };
 
 impl FaultScope<'_> {
-    /// Answers page by page; returns the number of bytes before the first failure. There is no huge
-    /// page of zeros to be mapped.
-    pub(super) fn fill_hugetlb(
+    /// Answers for the page at `at` (`hugetlb_mfill_atomic_pte`). Markers are replaced, but by
+    /// poison.
+    pub(super) fn fill_huge_page(
         &mut self,
-        vma: &Vma,
-        range: VpnRange,
-        (answer, protect): (Answer<'_>, bool),
-    ) -> Result<u64, UserfaultError> {
-        let file = vma.hugetlb().expect("the caller found huge pages");
-        if matches!(answer, Answer::Zero) {
-            return Err(UserfaultError::Unsuitable(range.start().addr()));
-        }
-        if !vma.is_whole(range.start()) || !vma.is_whole(range.end()) {
-            return Err(UserfaultError::InsideHugePage(range.start().addr()));
-        }
-        let bytes = vma.grain() * PAGE_SIZE;
-        let mut done = 0;
-        while done < range.pages() * PAGE_SIZE {
-            let page = vma.huge_page_of(range.start().plus(done / PAGE_SIZE));
-            let answer = answer.of_page(done / bytes, bytes);
-            match self.fill_huge_page(vma, file, page, (answer, protect)) {
-                Ok(()) => done += bytes,
-                Err(why) if done == 0 => return Err(why),
-                Err(_) => break,
-            }
-        }
-        Ok(done)
-    }
-    /// Answers for one page (`hugetlb_mfill_atomic_pte`). Markers are replaced, but by poison.
-    fn fill_huge_page(
-        &mut self,
-        vma: &Vma,
-        file: &HugetlbFile,
-        page: VpnRange,
-        (answer, protect): (Answer<'_>, bool),
+        (vma, file): (&Vma, &HugetlbFile),
+        at: Vpn,
+        answer: Answer<'_>,
+        protect: bool,
     ) -> Result<(), UserfaultError> {
-        let at = page.start();
+        let page = vma.huge_page_of(at);
         let exists = UserfaultError::Exists(at.addr());
         let _serial = file.serialize();
         for (part, _) in parts(page) {
@@ -79,11 +52,7 @@ impl FaultScope<'_> {
             Answer::Copy(bytes) => return self.own_copy(vma, file, page, (bytes, protect)),
             _ => {}
         }
-        // A private mapping of the file's own page copies it on a write.
-        let rights = match shared {
-            true => vma.rights(),
-            false => vma.read_only(),
-        };
+        let rights = vma.object_rights();
         file.with_page(index, |head| {
             let head = head.ok_or(UserfaultError::NoPage(at.addr()))?;
             let first = RawPte::frame(head, rights).mkdirty().protected_if(protect);
@@ -105,9 +74,8 @@ impl FaultScope<'_> {
         self.own_hugetlb(vma, at, &new)?;
         new.write(bytes);
         let first = RawPte::frame(new.head(), vma.rights()).mkdirty();
-        self.map_hugetlb(page, first.protected_if(protect), PhysMem::map_inc)?;
-        new.keep();
-        Ok(())
+        let first = first.protected_if(protect);
+        Ok(new.keep_mapped(|| self.map_hugetlb(page, first, PhysMem::map_inc))?)
     }
     /// Puts the marker of poison in the place of every part of an absent page.
     fn poison_hugetlb(&mut self, page: VpnRange) -> Result<(), UserfaultError> {
