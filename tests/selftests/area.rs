@@ -1,9 +1,6 @@
 //! Registered memory of the five kinds of `uffd-unit-tests`, in units of a page of its kind.
 
-use crate::{
-    common::{PAGE, World, at},
-    skipped::skipped,
-};
+use crate::common::{PAGE, World, at};
 use emmu::{
     FaultError, HugePoolConfig, HugeSize, MachineConfig, MemConfig, Mm,
     file::{File, FileMode, HugetlbFile, Shmem},
@@ -34,7 +31,6 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Every kind that can be registered.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         [
             Self::Anon,
@@ -44,22 +40,10 @@ impl Kind {
             Self::HugetlbPrivate,
         ]
         .into_iter()
-        .filter(|kind| kind.is_registrable())
     }
     /// Every kind that is shared.
     pub(crate) fn shared() -> impl Iterator<Item = Self> {
         Self::all().filter(|kind| kind.is_shared())
-    }
-    /// Tells whether userfaultfd takes memory of this kind; says so if not.
-    fn is_registrable(self) -> bool {
-        if !self.is_hugetlb() || takes_hugetlb() {
-            return true;
-        }
-        skipped(
-            &format!("{self:?}"),
-            "userfaultfd takes no huge pages of a pool",
-        );
-        false
     }
     pub(crate) const fn is_shared(self) -> bool {
         matches!(self, Self::Shmem | Self::Hugetlb)
@@ -71,20 +55,6 @@ impl Kind {
     pub(crate) const fn unit(self) -> u64 {
         if self.is_hugetlb() { HUGE } else { 1 }
     }
-}
-
-/// Tells whether memory of a pool can be registered.
-pub(crate) fn takes_hugetlb() -> bool {
-    let mut w = world();
-    let args = MmapArgs::anonymous(HUGE * PAGE).fixed(at(0));
-    let args = args.flags(MapFlags::HUGETLB);
-    w.mm.mmap(&mut w.thread.cx(), &args).unwrap();
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, UffdFeatures::empty()).unwrap();
-    let cx = &mut w.thread.cx();
-    let taken = uffd.register(cx, at(0), HUGE * PAGE, RegisterMode::MISSING);
-    end(w);
-    taken.is_ok()
 }
 
 /// A machine with swap and a pool of huge pages.

@@ -1,13 +1,12 @@
 //! `pagemap_ioctl`: the same questions to memory of each kind, huge pages, categories, threads.
 
 use crate::{
-    area::{HUGE, end, takes_hugetlb, world},
+    area::{HUGE, end, world},
     common::{
         PAGE, RW, World, at,
         objects::{disk, shmem},
     },
     pagemap_ioctl::{ALL, CLEAR, WRITTEN, clear, found, scan, track, tracker, written},
-    skipped::skipped,
 };
 use emmu::{
     HugeSize,
@@ -90,9 +89,6 @@ fn huge_page_testing() {
 
 #[test]
 fn hugetlb_mem_testing() {
-    if !takes_hugetlb() {
-        return skipped("hugetlb_mem_testing", "userfaultfd takes no such pages");
-    }
     let mut w = world();
     map_pool(&mut w, 4, None);
     base_tests(w, 4 * HUGE, HUGE);
@@ -100,9 +96,6 @@ fn hugetlb_mem_testing() {
 
 #[test]
 fn hugetlb_shmem_testing() {
-    if !takes_hugetlb() {
-        return skipped("hugetlb_shmem_testing", "userfaultfd takes no such pages");
-    }
     let mut w = world();
     let host = w.machine.host();
     let object = HugetlbFile::memfd(host, "h", 4 * HUGE * PAGE, HugeSize::Mib2).unwrap();

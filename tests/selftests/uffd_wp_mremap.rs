@@ -1,9 +1,8 @@
 //! `uffd-wp-mremap`: without its event, a move takes protection off every page.
 
 use crate::{
-    area::{HUGE, end, takes_hugetlb, world},
+    area::{HUGE, end, world},
     common::{PAGE, RW, World, at, calls::FIXED},
-    skipped::skipped,
 };
 use emmu::mm::{
     Advice, MapFlags, MmapArgs, PageState, ProtectMode, RegisterMode, UffdFeatures, Userfault,
@@ -81,12 +80,6 @@ fn thp() {
 
 #[test]
 fn hugetlb() {
-    if !takes_hugetlb() {
-        return skipped(
-            "uffd-wp-mremap of a pool",
-            "userfaultfd takes no such pages",
-        );
-    }
     for private in [false, true] {
         one_folio(HUGE, private, false, true);
     }
