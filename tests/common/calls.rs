@@ -8,7 +8,10 @@ use emmu::{
         ForkError, MadviseError, MincoreError, MlockError, MmapError, MprotectError, MremapError,
         MsealError, MsyncError, MunmapError,
     },
-    mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, MsyncFlags, Prot},
+    mm::{
+        Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, MsyncFlags, Prot, ProtectMode,
+        RegisterMode, UffdFeatures, Userfault,
+    },
 };
 use std::sync::Arc;
 
@@ -137,6 +140,20 @@ impl World {
         self.mm
             .mincore(&mut self.thread.cx(), at(from), n * PAGE)
             .sys()
+    }
+    /// A userfaultfd with these features; it has no memory yet.
+    pub fn userfaultfd(&self, features: UffdFeatures) -> Userfault {
+        let uffd = self.mm.userfaultfd();
+        uffd.api(Userfault::VERSION, features).unwrap();
+        uffd
+    }
+    pub fn register(&mut self, uffd: &Userfault, from: u64, n: u64, mode: RegisterMode) {
+        uffd.register(&mut self.thread.cx(), at(from), n * PAGE, mode)
+            .unwrap();
+    }
+    pub fn write_protect(&mut self, uffd: &Userfault, from: u64, n: u64, mode: ProtectMode) {
+        uffd.write_protect(&mut self.thread.cx(), at(from), n * PAGE, mode)
+            .unwrap();
     }
     pub fn fork(&mut self) -> Arc<Mm> {
         self.mm.fork(&mut self.thread.cx()).expect("enough memory")

@@ -124,8 +124,7 @@ impl Area {
             };
             w.mm.mmap(&mut w.thread.cx(), &args).unwrap();
         }
-        let uffd = w.mm.userfaultfd();
-        uffd.api(Userfault::VERSION, features).unwrap();
+        let uffd = w.userfaultfd(features);
         let mm = w.mm.clone();
         Self { w, kind, uffd, mm }
     }
@@ -137,11 +136,9 @@ impl Area {
     }
     /// Registers all units from `place` on.
     pub(crate) fn register(&mut self, place: u64, mode: RegisterMode) {
-        let len = UNITS * self.kind.unit() * PAGE;
-        let cx = &mut self.w.thread.cx();
-        self.uffd
-            .register(cx, at(place * self.kind.unit()), len, mode)
-            .unwrap();
+        let unit = self.kind.unit();
+        self.w
+            .register(&self.uffd, place * unit, UNITS * unit, mode);
     }
     pub(crate) fn addr(&self, unit: u64) -> u64 {
         at(unit * self.kind.unit())
@@ -176,9 +173,8 @@ impl Area {
         } else {
             ProtectMode::empty()
         };
-        let (addr, len) = (self.addr(unit), self.len());
-        uffd.write_protect(&mut self.w.thread.cx(), addr, len, mode)
-            .unwrap();
+        let pages = self.kind.unit();
+        self.w.write_protect(uffd, unit * pages, pages, mode);
     }
     /// Tells whether a unit is write-protected, which the pagemap shows for every page of it.
     pub(crate) fn is_protected(&mut self, unit: u64) -> bool {

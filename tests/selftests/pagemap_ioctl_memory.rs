@@ -286,12 +286,8 @@ fn transact_test() {
     const ROUNDS: usize = 50;
     let mut w = world();
     w.map(0, THREADS * 32, RW);
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, UffdFeatures::WP_ASYNC)
-        .unwrap();
-    let cx = &mut w.thread.cx();
-    uffd.register(cx, at(0), THREADS * 32 * PAGE, RegisterMode::WP)
-        .unwrap();
+    let uffd = w.userfaultfd(UffdFeatures::WP_ASYNC);
+    w.register(&uffd, 0, THREADS * 32, RegisterMode::WP);
     clear(&mut w, 0, THREADS * 32);
     let barrier = Arc::new(Barrier::new(THREADS as usize + 1));
     let threads: Vec<_> = (0..THREADS)
