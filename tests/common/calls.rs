@@ -4,10 +4,7 @@ use super::{PAGE, World, at};
 use emmu::{
     Errno, Mm,
     ctx::CallCx,
-    error::{
-        ForkError, MadviseError, MincoreError, MlockError, MmapError, MprotectError, MremapError,
-        MsealError, MsyncError, MunmapError,
-    },
+    error::HasErrno,
     mm::{
         Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, MsyncFlags, Prot, ProtectMode,
         RegisterMode, UffdFeatures, Userfault,
@@ -23,27 +20,11 @@ pub trait ToErrno<T> {
     fn sys(self) -> Sys<T>;
 }
 
-macro_rules! to_errno {
-    ($($error:ty),*) => { $(
-        impl<T> ToErrno<T> for Result<T, $error> {
-            fn sys(self) -> Sys<T> {
-                self.map_err(<$error>::errno)
-            }
-        }
-    )* };
+impl<T, E: HasErrno> ToErrno<T> for Result<T, E> {
+    fn sys(self) -> Sys<T> {
+        self.map_err(|why| why.errno())
+    }
 }
-to_errno!(
-    MmapError,
-    MunmapError,
-    MprotectError,
-    MremapError,
-    MadviseError,
-    MlockError,
-    MincoreError,
-    MsyncError,
-    MsealError,
-    ForkError
-);
 
 pub const NONE: Prot = Prot::empty();
 pub const READ: Prot = Prot::READ;
