@@ -186,7 +186,7 @@ fn sigbus_on(kind: Kind, wp: bool) {
         }
         assert_eq!(area.store(unit, 9), Ok(()));
     }
-    release(&mut area);
+    release(&mut area, 0);
     assert!(!uffd.has_message());
     area.in_child(|area| {
         let _of_child = area.forked();
@@ -203,13 +203,13 @@ fn sigbus_on(kind: Kind, wp: bool) {
     area.end();
 }
 
-/// `release_pages`: gives all pages up, those of a shared object too.
-pub(crate) fn release(area: &mut Area) {
+/// `release_pages`: gives all pages from a unit on up, those of a shared object too.
+pub(crate) fn release(area: &mut Area, first: u64) {
     let advice = match area.kind.is_shared() {
         true => Advice::Remove,
         false => Advice::DontNeed,
     };
-    assert!(area.advise(0, UNITS, advice), "{:?}", area.kind);
+    assert!(area.advise(first, UNITS, advice), "{:?}", area.kind);
 }
 
 #[test]
