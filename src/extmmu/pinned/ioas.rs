@@ -367,6 +367,11 @@ impl Ioas {
         }
         sum
     }
+    /// Returns true if a domain is attached here.
+    pub(super) fn has(&self, domain: &Domain) -> bool {
+        let known = self.domains.read();
+        known.iter().any(|known| std::ptr::eq(&**known, domain))
+    }
     /// Returns an error if `[iova, iova + len)` is not mapped without holes.
     pub(super) fn check_covered(&self, iova: u64, len: u64) -> Result<(), IoasError> {
         let last = last_of(iova, len)?;
