@@ -63,6 +63,7 @@ impl SliceError {
 
 type Guard<'p> = GateGuard<'p, OrderedStore<Vpn>, (), Sleepable>;
 type Slices = SmallVec<[HostSlice; 8]>;
+type Missing = SmallVec<[Vpn; 8]>;
 
 /// A driver that gives out addresses of an address space's memory, each for a time.
 ///
@@ -131,42 +132,49 @@ impl HostMmu {
         }
         let pages = (len as u64).div_ceil(PAGE_SIZE) + 1;
         // As often as each page is missed once, and goes again a few times.
-        for _attempt in 0..=4 * pages + 64 {
+        let mut left = 4 * pages + 64;
+        loop {
             let mut gate = self.gate.lock(cx);
             let missing = match slices(&mut gate, (addr, len), access)? {
                 Ok(slices) => return Ok(f(&slices)),
                 Err(missing) => missing,
             };
             drop(gate);
-            self.gate.translate(cx, mm, missing, access, |permit| {
-                drop(permit.establish(missing));
-            })?;
+            for page in missing {
+                left = left.checked_sub(1).ok_or(SliceError::Crowded(pages))?;
+                self.gate.translate(cx, mm, page, access, |permit| {
+                    drop(permit.establish(page));
+                })?;
+            }
         }
-        Err(SliceError::Crowded(pages))
     }
 }
 
-/// Returns the slices of the bytes, or the first page that is not translated for the access.
+/// Returns the slices of the bytes, or the pages that are not translated for the access.
 fn slices(
     gate: &mut Guard<'_>,
     (addr, len): (u64, usize),
     access: Access,
-) -> Result<Result<Slices, Vpn>, SliceError> {
-    let mut slices = Slices::new();
+) -> Result<Result<Slices, Missing>, SliceError> {
+    let (mut slices, mut missing) = (Slices::new(), Missing::new());
     for (page, offset, len) in chunks(addr, len) {
         let first = match access {
             Access::Read => gate.lookup(&page).map(|frame| frame.as_ptr()),
             Access::Write => gate.lookup_mut(&page).map(|mut frame| frame.as_mut_ptr()),
         };
         let Some(first) = first else {
-            return Ok(Err(page));
+            missing.push(page);
+            continue;
         };
         let first = first.ok_or(SliceError::NoAddress(page))?;
         let address = NonNull::new(first.as_ptr().wrapping_add(offset));
         let address = address.ok_or(SliceError::NoAddress(page))?;
         slices.push(HostSlice { address, len });
     }
-    Ok(Ok(slices))
+    Ok(match missing.is_empty() {
+        true => Ok(slices),
+        false => Err(missing),
+    })
 }
 
 impl ExternalMmu for HostMmu {

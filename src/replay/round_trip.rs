@@ -140,7 +140,7 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
         35..42 => draw_between(kind, n),
         42..63 => special::draw(kind, n),
         63..68 => daemons::draw(kind - 63, n.any()),
-        _ => userfaults::draw(kind - 30, &mut || n.any()),
+        _ => userfaults::draw(kind - 68, n),
     }
 }
 

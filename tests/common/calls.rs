@@ -4,11 +4,11 @@ use super::{PAGE, World, at};
 use emmu::{
     Errno, Mm,
     ctx::CallCx,
-    error::{
-        ForkError, MadviseError, MincoreError, MlockError, MmapError, MprotectError, MremapError,
-        MsealError, MsyncError, MunmapError,
+    error::HasErrno,
+    mm::{
+        Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, MsyncFlags, Prot, ProtectMode,
+        RegisterMode, UffdFeatures, Userfault,
     },
-    mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, MsyncFlags, Prot},
 };
 use std::sync::Arc;
 
@@ -20,27 +20,11 @@ pub trait ToErrno<T> {
     fn sys(self) -> Sys<T>;
 }
 
-macro_rules! to_errno {
-    ($($error:ty),*) => { $(
-        impl<T> ToErrno<T> for Result<T, $error> {
-            fn sys(self) -> Sys<T> {
-                self.map_err(<$error>::errno)
-            }
-        }
-    )* };
+impl<T, E: HasErrno> ToErrno<T> for Result<T, E> {
+    fn sys(self) -> Sys<T> {
+        self.map_err(|why| why.errno())
+    }
 }
-to_errno!(
-    MmapError,
-    MunmapError,
-    MprotectError,
-    MremapError,
-    MadviseError,
-    MlockError,
-    MincoreError,
-    MsyncError,
-    MsealError,
-    ForkError
-);
 
 pub const NONE: Prot = Prot::empty();
 pub const READ: Prot = Prot::READ;
@@ -137,6 +121,20 @@ impl World {
         self.mm
             .mincore(&mut self.thread.cx(), at(from), n * PAGE)
             .sys()
+    }
+    /// A userfaultfd with these features; it has no memory yet.
+    pub fn userfaultfd(&self, features: UffdFeatures) -> Userfault {
+        let uffd = self.mm.userfaultfd();
+        uffd.api(Userfault::VERSION, features).unwrap();
+        uffd
+    }
+    pub fn register(&mut self, uffd: &Userfault, from: u64, n: u64, mode: RegisterMode) {
+        uffd.register(&mut self.thread.cx(), at(from), n * PAGE, mode)
+            .unwrap();
+    }
+    pub fn write_protect(&mut self, uffd: &Userfault, from: u64, n: u64, mode: ProtectMode) {
+        uffd.write_protect(&mut self.thread.cx(), at(from), n * PAGE, mode)
+            .unwrap();
     }
     pub fn fork(&mut self) -> Arc<Mm> {
         self.mm.fork(&mut self.thread.cx()).expect("enough memory")

@@ -1,5 +1,6 @@
 //! The memory of a process as guest memory of rust-vmm's crates.
 
+use crate::beside::churn;
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     ctx::CallCx,
@@ -163,19 +164,7 @@ fn a_device_sees_each_slot_whole_behind_its_index() {
     let slot = |n: u16| GuestAddress(slots + u64::from(n % 512) * 16);
     let done = AtomicBool::new(false);
     std::thread::scope(|s| {
-        s.spawn(|| {
-            let mut thread = w.machine.enter().unwrap();
-            let mut cx = thread.cx();
-            while !done.load(Acquire) {
-                for n in 0..8 {
-                    w.mm.migrate(&mut cx, PROCESS + n * PAGE).unwrap();
-                }
-                let child = w.mm.fork(&mut cx).unwrap();
-                child.write_bytes(&mut cx, PROCESS, &[0xdb; 64]).unwrap();
-                child.exit(&mut cx);
-                w.machine.reclaim(&mut cx, 4);
-            }
-        });
+        s.spawn(|| churn(&w.mm, PROCESS..PROCESS + 8 * PAGE, 4, &done));
         s.spawn(|| {
             for n in 1..=ROUNDS {
                 let memory = w.space.memory();

@@ -1,11 +1,12 @@
 //! Slices of a process's memory that a window waits for.
 
+use crate::beside::{begin_to_drop, churn};
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm,
     ctx::CallCx,
     extmmu::{HostMmu, HostSlice, SliceError},
     frame::Contents,
-    mm::{Advice, MmapArgs},
+    mm::MmapArgs,
     notifier::{Access, ExternalMmu, Registration},
     oracle::Oracle,
 };
@@ -13,7 +14,7 @@ use std::sync::{
     Arc,
     atomic::{
         AtomicBool, AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
+        Ordering::{Relaxed, Release},
     },
 };
 
@@ -77,22 +78,13 @@ fn a_window_waits_until_the_slices_are_given_back() {
     let mut cx = thread.cx();
     let w = world(&mut cx, &machine);
     w.mm.write_bytes(&mut cx, BASE, &[7; 8]).unwrap();
-    let begun = AtomicBool::new(false);
     let all = (BASE, (PAGES * PAGE) as usize);
     std::thread::scope(|s| {
         let seen = w
             .host
             .with_slices(&mut cx, &w.mm, all, Access::Write, |all| {
                 assert_eq!(all.len() as u64, PAGES);
-                s.spawn(|| {
-                    let mut thread = machine.enter().unwrap();
-                    begun.store(true, Release);
-                    w.mm.madvise(&mut thread.cx(), BASE, PAGE, Advice::DontNeed)
-                        .unwrap();
-                });
-                while !begun.load(Acquire) || w.mm.windows_open() == 0 {
-                    std::thread::yield_now();
-                }
+                begin_to_drop(s, &w.mm, BASE);
                 let before = word(&all[0]).swap(9, Relaxed);
                 (before, word(&all[0]).load(Relaxed))
             });
@@ -176,19 +168,7 @@ fn stores_reach_the_memory_while_its_pages_are_copied_moved_and_swapped() {
     let w = world(&mut cx, &machine);
     let done = AtomicBool::new(false);
     std::thread::scope(|s| {
-        s.spawn(|| {
-            let mut thread = machine.enter().unwrap();
-            let mut cx = thread.cx();
-            while !done.load(Acquire) {
-                for n in 0..PAGES {
-                    w.mm.migrate(&mut cx, BASE + n * PAGE).unwrap();
-                }
-                let child = w.mm.fork(&mut cx).unwrap();
-                child.write_bytes(&mut cx, BASE, &[0xdb; 64]).unwrap();
-                child.exit(&mut cx);
-                machine.reclaim(&mut cx, 2);
-            }
-        });
+        s.spawn(|| churn(&w.mm, BASE..BASE + PAGES * PAGE, 2, &done));
         for n in 0..ROUNDS {
             let across = (BASE + n % PAGES * PAGE, 8);
             let added = w

@@ -1,5 +1,6 @@
 //! The KVM model against the address space, watched by the oracle; each mistake is found and named.
 
+use crate::beside::begin_to_drop;
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
@@ -18,10 +19,7 @@ use emmu::{
 use std::{
     sync::{
         Arc,
-        atomic::{
-            AtomicBool,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        atomic::Ordering::{Acquire, Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -458,18 +456,9 @@ fn a_guest_does_atomic_accesses_and_has_addresses_under_its_lock() {
     assert_eq!((stored, g.mm.load(&mut cx, BASE + 8)), (Ok(()), Ok(9)));
 
     // The page goes only after the view.
-    let (begun, mm) = (AtomicBool::new(false), &g.mm);
     std::thread::scope(|s| {
         let seen = vcpu.view(&mut cx, 8, |frame| {
-            s.spawn(|| {
-                let mut thread = machine.enter().unwrap();
-                begun.store(true, Release);
-                mm.madvise(&mut thread.cx(), BASE, PAGE, Advice::DontNeed)
-                    .unwrap();
-            });
-            while !begun.load(Acquire) || mm.windows_open() == 0 {
-                std::thread::yield_now();
-            }
+            begin_to_drop(s, &g.mm, BASE);
             // SAFETY: as above.
             let byte = unsafe { page.as_ptr().wrapping_add(8).read_volatile() };
             (byte, frame.read_u8(8), frame.is_stale())

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod beside;
 mod device_numbers;
 #[cfg(feature = "replay")]
 mod devices;

@@ -1,7 +1,7 @@
 //! The kernel's self tests of HMM (`tools/testing/selftests/mm/hmm-tests.c`) that need no memory of
 //! a device, each with its expected outcome and under its name.
 
-use crate::common::{PAGE, RW, World, at, objects};
+use crate::common::{PAGE, RW, World, at, numbered::page, objects};
 use emmu::{
     Errno, HugePoolConfig, MachineConfig, MemConfig,
     driver::*,
@@ -107,11 +107,8 @@ impl Mirror {
     }
 }
 
-fn page(n: u64) -> Vpn {
-    Vpn::containing(at(n))
-}
 fn pages(from: u64, n: u64) -> VpnRange {
-    VpnRange::new(page(from), page(from + n)).unwrap()
+    World::pages(from, from + n)
 }
 fn pattern(from: u64, n: u64) -> Vec<u8> {
     (from..from + n).map(|n| (n + 1) as u8).collect()

@@ -1,10 +1,10 @@
 //! An operation that changes one entry of a huge page leaves small entries: a driver that asks for
 //! the huge page gets the one page. A huge page of a pool has no small entries.
 
-use crate::common::{BASE, PAGE, at};
+use crate::common::{BASE, PAGE, at, numbered::page};
 use emmu::{
     HugePoolConfig, HugeSize, Machine, MachineConfig, Mm,
-    addr::{Vpn, VpnRange},
+    addr::VpnRange,
     ctx::{Atomic, CallCx, CallbackCx},
     mm::{Advice, MapFlags, MmapArgs, PteSlot},
     notifier::{
@@ -35,10 +35,6 @@ impl ExternalMmu for Driver {
         kept.for_each(|t| visit(*t));
         self.gate.audit_in(range, visit)
     }
-}
-
-fn page(n: u64) -> Vpn {
-    Vpn::containing(at(n))
 }
 
 /// A huge page, a driver and an oracle.

@@ -1,14 +1,20 @@
 //! Range tickets: pieces with a stamp each, requests by page, prefixes, and windows in the way at
 //! fixed moments.
 
-use crate::common::{BASE, PAGE, at};
+use crate::{
+    beside::{other, window},
+    common::{BASE, PAGE, World, at, numbered::page},
+};
 use emmu::{
     Errno, FaultError, Machine,
     driver::*,
     mm::{Advice, MmapArgs, Prot},
 };
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
 };
 
@@ -37,11 +43,8 @@ impl SpinningMmu for Device {
     }
 }
 
-fn page(n: u64) -> Vpn {
-    Vpn::containing(at(n))
-}
 fn pages(from: u64, to: u64) -> VpnRange {
-    VpnRange::new(page(from), page(to)).unwrap()
+    World::pages(from, to)
 }
 fn key(found: &Translation) -> Vpn {
     found.range().start()
@@ -58,14 +61,6 @@ fn world() -> (Arc<Machine>, Arc<Mm>) {
             .unwrap();
     });
     (machine, mm)
-}
-
-/// Runs `f` on another thread of the machine, to its end.
-fn other<T: Send>(machine: &Arc<Machine>, f: impl FnOnce(&mut CallCx<'_>) -> T + Send) -> T {
-    thread::scope(|s| {
-        let thread = s.spawn(|| f(&mut machine.enter().unwrap().cx()));
-        thread.join().unwrap()
-    })
 }
 
 #[test]
@@ -190,22 +185,9 @@ fn an_open_window_refuses_all_and_is_waited_for() {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let (device, _r) = mm.register(&mut cx, Device::new);
-    let (mm, closed) = (&mm, &Mutex::new(false));
+    let closed = AtomicBool::new(false);
     thread::scope(|s| {
-        let (open, opened) = mpsc::channel();
-        let (close, closes) = mpsc::channel();
-        s.spawn(move || {
-            let mut thread = mm.machine().enter().unwrap();
-            let mut cx = thread.cx();
-            let mut guard = mm.lock_shared(&mut cx);
-            let mut lease = guard.lease();
-            let window = lease.window(pages(520, 521), Event::Clear);
-            open.send(()).unwrap();
-            closes.recv().unwrap();
-            *closed.lock().unwrap() = true;
-            window.close();
-        });
-        opened.recv().unwrap();
+        let close = window(s, &mm, 520, &closed);
         let ticket = device
             .0
             .range_ticket(pages(500, 530), FaultRequest::Snapshot);
@@ -218,8 +200,8 @@ fn an_open_window_refuses_all_and_is_waited_for() {
         close.send(()).unwrap();
         let all = device
             .0
-            .translate_ticket(&mut cx, mm, refused.into_ticket(), |permit| {
-                (*closed.lock().unwrap(), permit.range())
+            .translate_ticket(&mut cx, &mm, refused.into_ticket(), |permit| {
+                (closed.load(SeqCst), permit.range())
             });
         assert_eq!(all, Ok((true, pages(500, 530))));
     });

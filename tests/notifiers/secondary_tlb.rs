@@ -1,7 +1,7 @@
 //! Devices that walk the page table themselves: each way in which an entry loses its page or a
 //! right flushes them, before the frame goes.
 
-use crate::common::{PAGE, RW, World, at, calls::*, objects};
+use crate::common::{PAGE, RW, World, at, calls::*, numbered::page, objects};
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig,
     driver::*,
@@ -77,10 +77,6 @@ impl SecondaryTlb for Iommu {
         assert!(self.gate.cached().is_empty(), "everything was flushed");
         self.releases.fetch_add(1, SeqCst);
     }
-}
-
-fn page(n: u64) -> Vpn {
-    Vpn::containing(at(n))
 }
 
 fn config(fork: ForkMode) -> MachineConfig {

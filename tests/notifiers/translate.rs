@@ -1,7 +1,10 @@
 //! `Gate::translate` and `Gates::translate`: the loop of a miss, with windows in the way at fixed
 //! moments, and the drivers of `emmu::driver`.
 
-use crate::common::{BASE, PAGE, at};
+use crate::{
+    beside::{other, window},
+    common::{BASE, PAGE, at},
+};
 use emmu::{
     Machine,
     driver::*,
@@ -11,10 +14,8 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
-        mpsc,
     },
     thread,
-    time::Duration,
 };
 
 /// A driver with one gate.
@@ -72,41 +73,6 @@ fn world() -> (Arc<Machine>, Arc<Mm>) {
         (0..16).for_each(|n| mm.store(cx, at(n), n as u8 + 1).unwrap());
     });
     (machine, mm)
-}
-
-/// Runs `f` on another thread of the machine, to its end.
-fn other<T: Send>(machine: &Arc<Machine>, f: impl FnOnce(&mut CallCx<'_>) -> T + Send) -> T {
-    thread::scope(|s| {
-        let thread = s.spawn(|| f(&mut machine.enter().unwrap().cx()));
-        thread.join().unwrap()
-    })
-}
-
-/// Opens a window over page 3 on another thread, and returns when it is open. A message to the
-/// sender has it closed, a while later: a ticket that is drawn before the message meets the window
-/// or its end.
-fn window<'s>(
-    s: &'s thread::Scope<'s, '_>,
-    mm: &'s Mm,
-    closed: &'s AtomicBool,
-) -> mpsc::Sender<()> {
-    let (open, opened) = mpsc::channel();
-    let (close, closes) = mpsc::channel();
-    s.spawn(move || {
-        let mut thread = mm.machine().enter().unwrap();
-        let mut cx = thread.cx();
-        let mut guard = mm.lock_shared(&mut cx);
-        let mut lease = guard.lease();
-        let range = VpnRange::single(Vpn::containing(at(3)));
-        let window = lease.window(range, Event::Clear);
-        open.send(()).unwrap();
-        closes.recv().unwrap();
-        thread::sleep(Duration::from_millis(20));
-        closed.store(true, SeqCst);
-        window.close();
-    });
-    opened.recv().unwrap();
-    close
 }
 
 /// Counts a ticket, and acts after the first.
@@ -169,7 +135,7 @@ fn a_window_that_is_open_is_waited_for() {
     for nth in 0..2 {
         let closed = AtomicBool::new(false);
         thread::scope(|s| {
-            let close = window(s, &mm, &closed);
+            let close = window(s, &mm, 3, &closed);
             // Another page is not held up.
             assert_eq!(one.read(&mut cx, &mm, 4), Ok(5));
             let mut tickets = 0;

@@ -1,9 +1,6 @@
 //! Registered memory of the five kinds of `uffd-unit-tests`, in units of a page of its kind.
 
-use crate::{
-    common::{PAGE, World, at},
-    skipped::skipped,
-};
+use crate::common::{PAGE, World, at};
 use emmu::{
     FaultError, HugePoolConfig, HugeSize, MachineConfig, MemConfig, Mm,
     file::{File, FileMode, HugetlbFile, Shmem},
@@ -34,7 +31,6 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Every kind that can be registered.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         [
             Self::Anon,
@@ -44,22 +40,10 @@ impl Kind {
             Self::HugetlbPrivate,
         ]
         .into_iter()
-        .filter(|kind| kind.is_registrable())
     }
     /// Every kind that is shared.
     pub(crate) fn shared() -> impl Iterator<Item = Self> {
         Self::all().filter(|kind| kind.is_shared())
-    }
-    /// Tells whether userfaultfd takes memory of this kind; says so if not.
-    fn is_registrable(self) -> bool {
-        if !self.is_hugetlb() || takes_hugetlb() {
-            return true;
-        }
-        skipped(
-            &format!("{self:?}"),
-            "userfaultfd takes no huge pages of a pool",
-        );
-        false
     }
     pub(crate) const fn is_shared(self) -> bool {
         matches!(self, Self::Shmem | Self::Hugetlb)
@@ -71,20 +55,6 @@ impl Kind {
     pub(crate) const fn unit(self) -> u64 {
         if self.is_hugetlb() { HUGE } else { 1 }
     }
-}
-
-/// Tells whether memory of a pool can be registered.
-pub(crate) fn takes_hugetlb() -> bool {
-    let mut w = world();
-    let args = MmapArgs::anonymous(HUGE * PAGE).fixed(at(0));
-    let args = args.flags(MapFlags::HUGETLB);
-    w.mm.mmap(&mut w.thread.cx(), &args).unwrap();
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, UffdFeatures::empty()).unwrap();
-    let cx = &mut w.thread.cx();
-    let taken = uffd.register(cx, at(0), HUGE * PAGE, RegisterMode::MISSING);
-    end(w);
-    taken.is_ok()
 }
 
 /// A machine with swap and a pool of huge pages.
@@ -154,8 +124,7 @@ impl Area {
             };
             w.mm.mmap(&mut w.thread.cx(), &args).unwrap();
         }
-        let uffd = w.mm.userfaultfd();
-        uffd.api(Userfault::VERSION, features).unwrap();
+        let uffd = w.userfaultfd(features);
         let mm = w.mm.clone();
         Self { w, kind, uffd, mm }
     }
@@ -167,11 +136,9 @@ impl Area {
     }
     /// Registers all units from `place` on.
     pub(crate) fn register(&mut self, place: u64, mode: RegisterMode) {
-        let len = UNITS * self.kind.unit() * PAGE;
-        let cx = &mut self.w.thread.cx();
-        self.uffd
-            .register(cx, at(place * self.kind.unit()), len, mode)
-            .unwrap();
+        let unit = self.kind.unit();
+        self.w
+            .register(&self.uffd, place * unit, UNITS * unit, mode);
     }
     pub(crate) fn addr(&self, unit: u64) -> u64 {
         at(unit * self.kind.unit())
@@ -206,9 +173,8 @@ impl Area {
         } else {
             ProtectMode::empty()
         };
-        let (addr, len) = (self.addr(unit), self.len());
-        uffd.write_protect(&mut self.w.thread.cx(), addr, len, mode)
-            .unwrap();
+        let pages = self.kind.unit();
+        self.w.write_protect(uffd, unit * pages, pages, mode);
     }
     /// Tells whether a unit is write-protected, which the pagemap shows for every page of it.
     pub(crate) fn is_protected(&mut self, unit: u64) -> bool {

@@ -11,7 +11,7 @@ use emmu::{
     file::{DiskFile, File, FileMode, MemStore, Shmem},
     mm::{
         Advice, MapFlags, MmapArgs, PageCategories, PageState, Prot, RegisterMode, ScanArgs,
-        ScanFlags, UffdFeatures, Userfault,
+        ScanFlags, UffdFeatures,
     },
 };
 use std::{ops::Range, sync::Arc};
@@ -405,11 +405,8 @@ fn cold_pageout() {
 #[test]
 fn uffd() {
     each(&[Backing::Anon, Backing::Shmem], |g| {
-        let uffd = g.w.mm.userfaultfd();
-        uffd.api(Userfault::VERSION, UffdFeatures::empty()).unwrap();
-        let cx = &mut g.w.thread.cx();
-        uffd.register(cx, at(0), N * PAGE, RegisterMode::MISSING)
-            .unwrap();
+        let uffd = g.w.userfaultfd(UffdFeatures::empty());
+        g.w.register(&uffd, 0, N, RegisterMode::MISSING);
         g.advise(0..N, INSTALL);
         g.open_where(0..N, |_| false);
         assert!(!uffd.has_message());

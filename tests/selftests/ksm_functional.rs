@@ -1,9 +1,9 @@
 //! `ksm_functional_tests`: memory that is merged no longer has no page twice.
 
-use crate::common::{PAGE, RW, World, at};
+use crate::common::{RW, World};
 use emmu::{
     addr::Pfn,
-    mm::{Advice, Merger, PageState, ProtectMode, RegisterMode, UffdFeatures, Userfault},
+    mm::{Advice, Merger, PageState, ProtectMode, RegisterMode, UffdFeatures},
 };
 use std::collections::BTreeSet;
 
@@ -69,14 +69,9 @@ fn unmerge_discarded() {
 #[test]
 fn unmerge_uffd_wp() {
     let mut w = merged();
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, UffdFeatures::PAGEFAULT_FLAG_WP)
-        .unwrap();
-    let cx = &mut w.thread.cx();
-    uffd.register(cx, at(0), N * PAGE, RegisterMode::WP)
-        .unwrap();
-    uffd.write_protect(cx, at(0), N * PAGE, ProtectMode::WP)
-        .unwrap();
+    let uffd = w.userfaultfd(UffdFeatures::PAGEFAULT_FLAG_WP);
+    w.register(&uffd, 0, N, RegisterMode::WP);
+    w.write_protect(&uffd, 0, N, ProtectMode::WP);
     w.advise(0, N, Advice::Unmergeable).unwrap();
     let all = w.mm.protected_pages(&mut w.thread.cx(), World::pages(0, N));
     assert_eq!(all.len() as u64, N);

@@ -3,8 +3,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../common/skipped.rs"]
-mod skipped;
 
 mod area;
 mod guard_regions;

@@ -7,7 +7,7 @@ use crate::{
 };
 use emmu::{
     FaultError,
-    mm::{Advice, FillMode, RegisterMode, UffdFeatures, Userfault},
+    mm::{Advice, FillMode, RegisterMode, UffdFeatures},
 };
 
 /// A store is refused and changes nothing.
@@ -83,11 +83,9 @@ fn pte_mapped_thp() {
 fn uffdio_copy() {
     let mut w = World::new();
     w.map(0, 1, READ);
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, UffdFeatures::empty()).unwrap();
+    let uffd = w.userfaultfd(UffdFeatures::empty());
+    w.register(&uffd, 0, 1, RegisterMode::MISSING);
     let cx = &mut w.thread.cx();
-    uffd.register(cx, at(0), PAGE, RegisterMode::MISSING)
-        .unwrap();
     let bytes = vec![1; usize::try_from(PAGE).unwrap()];
     assert_eq!(uffd.copy(cx, at(0), &bytes, FillMode::empty()), Ok(PAGE));
     write_sigsegv(w, 0);

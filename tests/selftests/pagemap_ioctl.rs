@@ -47,19 +47,14 @@ pub(crate) fn found(w: &mut World, args: ScanArgs) -> (Vec<(u64, u64)>, u64) {
     (regions, page(scan.end))
 }
 pub(crate) fn tracker(w: &World) -> Userfault {
-    let uffd = w.mm.userfaultfd();
-    let features =
-        UffdFeatures::WP_UNPOPULATED | UffdFeatures::WP_ASYNC | UffdFeatures::WP_HUGETLBFS_SHMEM;
-    uffd.api(Userfault::VERSION, features).unwrap();
-    uffd
+    w.userfaultfd(
+        UffdFeatures::WP_UNPOPULATED | UffdFeatures::WP_ASYNC | UffdFeatures::WP_HUGETLBFS_SHMEM,
+    )
 }
 /// `wp_init`, `wp_addr_range`: registers pages, protects them, and clears what was written.
 pub(crate) fn track(w: &mut World, uffd: &Userfault, from: u64, n: u64) {
-    let cx = &mut w.thread.cx();
-    uffd.register(cx, at(from), n * PAGE, RegisterMode::WP)
-        .unwrap();
-    uffd.write_protect(cx, at(from), n * PAGE, ProtectMode::WP)
-        .unwrap();
+    w.register(uffd, from, n, RegisterMode::WP);
+    w.write_protect(uffd, from, n, ProtectMode::WP);
     clear(w, from, n);
 }
 pub(crate) fn clear(w: &mut World, from: u64, n: u64) {
@@ -80,7 +75,8 @@ fn tracked(n: u64) -> (World, Userfault) {
 fn write_even(w: &mut World, n: u64) {
     (0..n).step_by(2).for_each(|page| w.put(page, 1));
 }
-fn pages(regions: &[(u64, u64)]) -> u64 {
+/// The pages of all stretches together.
+pub(crate) fn pages(regions: &[(u64, u64)]) -> u64 {
     regions.iter().map(|(from, to)| to - from).sum()
 }
 
@@ -90,11 +86,8 @@ fn userfaultfd_tests() {
     let mut w = World::new();
     w.map(0, 16, crate::common::calls::NONE);
     let uffd = tracker(&w);
-    let cx = &mut w.thread.cx();
-    uffd.register(cx, at(0), 16 * PAGE, RegisterMode::WP)
-        .unwrap();
-    uffd.write_protect(cx, at(0), 16 * PAGE, ProtectMode::WP)
-        .unwrap();
+    w.register(&uffd, 0, 16, RegisterMode::WP);
+    w.write_protect(&uffd, 0, 16, ProtectMode::WP);
     let (read, none) = (crate::common::calls::READ, crate::common::calls::NONE);
     for (eighth, prot) in (0..).zip([RW, read, RW, read, RW, none, RW, read]) {
         w.protect(2 * eighth, 2, prot).unwrap();

@@ -1,13 +1,12 @@
 //! `pagemap_ioctl`: the same questions to memory of each kind, huge pages, categories, threads.
 
 use crate::{
-    area::{HUGE, end, takes_hugetlb, world},
+    area::{HUGE, end, world},
     common::{
         PAGE, RW, World, at,
         objects::{disk, shmem},
     },
     pagemap_ioctl::{ALL, CLEAR, WRITTEN, clear, found, scan, track, tracker, written},
-    skipped::skipped,
 };
 use emmu::{
     HugeSize,
@@ -90,9 +89,6 @@ fn huge_page_testing() {
 
 #[test]
 fn hugetlb_mem_testing() {
-    if !takes_hugetlb() {
-        return skipped("hugetlb_mem_testing", "userfaultfd takes no such pages");
-    }
     let mut w = world();
     map_pool(&mut w, 4, None);
     base_tests(w, 4 * HUGE, HUGE);
@@ -100,9 +96,6 @@ fn hugetlb_mem_testing() {
 
 #[test]
 fn hugetlb_shmem_testing() {
-    if !takes_hugetlb() {
-        return skipped("hugetlb_shmem_testing", "userfaultfd takes no such pages");
-    }
     let mut w = world();
     let host = w.machine.host();
     let object = HugetlbFile::memfd(host, "h", 4 * HUGE * PAGE, HugeSize::Mib2).unwrap();
@@ -293,12 +286,8 @@ fn transact_test() {
     const ROUNDS: usize = 50;
     let mut w = world();
     w.map(0, THREADS * 32, RW);
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, UffdFeatures::WP_ASYNC)
-        .unwrap();
-    let cx = &mut w.thread.cx();
-    uffd.register(cx, at(0), THREADS * 32 * PAGE, RegisterMode::WP)
-        .unwrap();
+    let uffd = w.userfaultfd(UffdFeatures::WP_ASYNC);
+    w.register(&uffd, 0, THREADS * 32, RegisterMode::WP);
     clear(&mut w, 0, THREADS * 32);
     let barrier = Arc::new(Barrier::new(THREADS as usize + 1));
     let threads: Vec<_> = (0..THREADS)

@@ -1,12 +1,15 @@
 //! `uffd-unit-tests`: a child whose memory its parent answers for, through faults, a move, and the
 //! end of its pages.
 
-use crate::area::{ALIAS, Area, Kind, UNITS};
+use crate::{
+    area::{ALIAS, Area, Kind, UNITS},
+    uffd_unit::release,
+};
 use emmu::{
     FaultError,
     mm::{
-        Advice, FillMode, MremapArgs, MremapFlags, PageFaultFlags, RegisterMode, UffdFeatures,
-        UffdMessage, Userfault,
+        FillMode, MremapArgs, MremapFlags, PageFaultFlags, RegisterMode, UffdFeatures, UffdMessage,
+        Userfault,
     },
 };
 
@@ -76,11 +79,7 @@ fn child(area: &mut Area, wp: bool) -> u64 {
 
 /// The pages go, the handler hears of it and gives the range up, and zeros come.
 fn released(area: &mut Area, uffd: &Userfault) {
-    let advice = match area.kind.is_shared() {
-        true => Advice::Remove,
-        false => Advice::DontNeed,
-    };
-    assert!(area.advise(TARGET, UNITS, advice));
+    release(area, TARGET);
     let (start, end) = (area.addr(TARGET), area.addr(TARGET + UNITS));
     match uffd.read() {
         Some(UffdMessage::Remove { start: a, end: b }) => assert_eq!((a, b), (start, end)),

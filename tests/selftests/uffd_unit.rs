@@ -4,6 +4,7 @@
 use crate::{
     area::{ALIAS, Area, HUGE, Kind, UNITS, end, world},
     common::{PAGE, RW, World, at},
+    pagemap_ioctl::{found, pages, written},
 };
 use emmu::{
     FaultError,
@@ -145,11 +146,8 @@ fn minor_collapse() {
     let shared = emmu::mm::MapFlags::SHARED;
     w.map_file(0, HUGE, &file, 0, shared);
     w.map_file(HUGE, HUGE, &file, 0, shared);
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, UffdFeatures::MINOR_SHMEM)
-        .unwrap();
-    let cx = &mut w.thread.cx();
-    uffd.register(cx, at(0), HUGE * PAGE, MINOR).unwrap();
+    let uffd = w.userfaultfd(UffdFeatures::MINOR_SHMEM);
+    w.register(&uffd, 0, HUGE, MINOR);
     for page in 0..HUGE {
         w.put(HUGE + page, 255 - (page % 250) as u8);
         assert_eq!(w.get(page), Err(FaultError::Userfault(at(page))));
@@ -188,7 +186,7 @@ fn sigbus_on(kind: Kind, wp: bool) {
         }
         assert_eq!(area.store(unit, 9), Ok(()));
     }
-    release(&mut area);
+    release(&mut area, 0);
     assert!(!uffd.has_message());
     area.in_child(|area| {
         let _of_child = area.forked();
@@ -205,13 +203,13 @@ fn sigbus_on(kind: Kind, wp: bool) {
     area.end();
 }
 
-/// `release_pages`: gives all pages up, those of a shared object too.
-pub(crate) fn release(area: &mut Area) {
+/// `release_pages`: gives all pages from a unit on up, those of a shared object too.
+pub(crate) fn release(area: &mut Area, first: u64) {
     let advice = match area.kind.is_shared() {
         true => Advice::Remove,
         false => Advice::DontNeed,
     };
-    assert!(area.advise(0, UNITS, advice), "{:?}", area.kind);
+    assert!(area.advise(first, UNITS, advice), "{:?}", area.kind);
 }
 
 #[test]
@@ -235,10 +233,8 @@ fn two_sides(huge: [Advice; 2]) -> (World, Userfault) {
         w.put(2 * HUGE + page, (page % 250 + 1) as u8);
     }
     w.advise(2 * HUGE, 2 * HUGE, Advice::DontFork).unwrap();
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, UffdFeatures::MOVE).unwrap();
-    let cx = &mut w.thread.cx();
-    uffd.register(cx, at(0), 2 * HUGE * PAGE, MISSING).unwrap();
+    let uffd = w.userfaultfd(UffdFeatures::MOVE);
+    w.register(&uffd, 0, 2 * HUGE, MISSING);
     (w, uffd)
 }
 
@@ -271,18 +267,11 @@ fn moves(huge: [Advice; 2], step: u64) -> bool {
 /// The number of pages that a huge page maps.
 pub(crate) fn huge_pages(w: &mut World, from: u64, to: u64) -> u64 {
     let args = ScanArgs {
-        start: at(from),
-        end: at(to),
-        flags: ScanFlags::empty(),
-        regions: 4096,
-        pages: 0,
-        inverted: PageCategories::empty(),
         mask: PageCategories::HUGE,
-        any_of: PageCategories::empty(),
         reported: PageCategories::HUGE,
+        ..written(from, to, ScanFlags::empty())
     };
-    let scan = w.mm.pagemap_scan(&mut w.thread.cx(), &args).unwrap();
-    scan.regions.iter().map(|r| (r.end - r.start) / PAGE).sum()
+    pages(&found(w, args).0)
 }
 
 #[test]

@@ -1,13 +1,10 @@
 //! `uffd-wp-mremap`: without its event, a move takes protection off every page.
 
 use crate::{
-    area::{HUGE, end, takes_hugetlb, world},
+    area::{HUGE, end, world},
     common::{PAGE, RW, World, at, calls::FIXED},
-    skipped::skipped,
 };
-use emmu::mm::{
-    Advice, MapFlags, MmapArgs, PageState, ProtectMode, RegisterMode, UffdFeatures, Userfault,
-};
+use emmu::mm::{Advice, MapFlags, MmapArgs, PageState, ProtectMode, RegisterMode, UffdFeatures};
 
 fn protected(w: &mut World, from: u64, n: u64) -> usize {
     let range = World::pages(from, from + n);
@@ -36,14 +33,9 @@ fn one_folio(n: u64, private: bool, out: bool, hugetlb: bool) {
     if n > 1 && !hugetlb && !private {
         w.advise(0, n, Advice::Collapse).unwrap();
     }
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, UffdFeatures::WP_HUGETLBFS_SHMEM)
-        .unwrap();
-    let cx = &mut w.thread.cx();
-    uffd.register(cx, at(0), n * PAGE, RegisterMode::WP)
-        .unwrap();
-    uffd.write_protect(cx, at(0), n * PAGE, ProtectMode::WP)
-        .unwrap();
+    let uffd = w.userfaultfd(UffdFeatures::WP_HUGETLBFS_SHMEM);
+    w.register(&uffd, 0, n, RegisterMode::WP);
+    w.write_protect(&uffd, 0, n, ProtectMode::WP);
     if out {
         w.advise(0, n, Advice::PageOut).unwrap();
         let states = w.mm.pagemap(&mut w.thread.cx(), World::pages(0, n));
@@ -81,12 +73,6 @@ fn thp() {
 
 #[test]
 fn hugetlb() {
-    if !takes_hugetlb() {
-        return skipped(
-            "uffd-wp-mremap of a pool",
-            "userfaultfd takes no such pages",
-        );
-    }
     for private in [false, true] {
         one_folio(HUGE, private, false, true);
     }

@@ -38,12 +38,8 @@ fn found(scan: &Scan) -> (Vec<(u64, u64)>, u64) {
 fn tracked(n: u64) -> (World, Userfault) {
     let mut w = World::new();
     w.map(0, n, RW);
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, UffdFeatures::WP_ASYNC)
-        .unwrap();
-    let cx = &mut w.thread.cx();
-    uffd.register(cx, at(0), n * PAGE, RegisterMode::WP)
-        .unwrap();
+    let uffd = w.userfaultfd(UffdFeatures::WP_ASYNC);
+    w.register(&uffd, 0, n, RegisterMode::WP);
     let all = scan(&mut w, &args(0, n)).unwrap();
     assert_eq!(found(&all), (vec![(0, n)], n));
     (w, uffd)
@@ -139,12 +135,8 @@ fn a_part_of_a_huge_page_is_split() {
     w.map(0, 512, RW);
     w.advise(0, 512, Advice::HugePage).unwrap();
     w.put(0, 1);
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, UffdFeatures::WP_ASYNC)
-        .unwrap();
-    let cx = &mut w.thread.cx();
-    uffd.register(cx, at(0), 512 * PAGE, RegisterMode::WP)
-        .unwrap();
+    let uffd = w.userfaultfd(UffdFeatures::WP_ASYNC);
+    w.register(&uffd, 0, 512, RegisterMode::WP);
     let huge = ScanArgs {
         reported: PageCategories::HUGE,
         ..args(0, 512)

@@ -22,26 +22,13 @@ const WP: RegisterMode = RegisterMode::WP;
 fn bytes(pages: u64, byte: u8) -> Vec<u8> {
     vec![byte; usize::try_from(pages * PAGE).unwrap()]
 }
-fn open(w: &World, features: UffdFeatures) -> Userfault {
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, features).unwrap();
-    uffd
-}
-fn register(w: &mut World, uffd: &Userfault, from: u64, n: u64, mode: RegisterMode) {
-    uffd.register(&mut w.thread.cx(), at(from), n * PAGE, mode)
-        .unwrap();
-}
 /// A world with pages `0..n` of private memory, registered.
 fn world(n: u64, features: UffdFeatures, mode: RegisterMode) -> (World, Userfault) {
     let mut w = World::new();
     w.map(0, n, RW);
-    let uffd = open(&w, features);
-    register(&mut w, &uffd, 0, n, mode);
+    let uffd = w.userfaultfd(features);
+    w.register(&uffd, 0, n, mode);
     (w, uffd)
-}
-fn protect(w: &mut World, uffd: &Userfault, from: u64, n: u64, mode: ProtectMode) {
-    uffd.write_protect(&mut w.thread.cx(), at(from), n * PAGE, mode)
-        .unwrap();
 }
 fn store(w: &mut World, n: u64, byte: u8) -> Result<(), FaultError> {
     w.mm.store(&mut w.thread.cx(), at(n), byte)
@@ -225,8 +212,8 @@ fn minor() {
     let file = shmem(&mut w, 4);
     w.map_file(0, 4, &file, 0, MapFlags::SHARED);
     w.map_file(8, 4, &file, 0, MapFlags::SHARED);
-    let uffd = open(&w, UffdFeatures::MINOR_SHMEM);
-    register(&mut w, &uffd, 0, 4, RegisterMode::MINOR);
+    let uffd = w.userfaultfd(UffdFeatures::MINOR_SHMEM);
+    w.register(&uffd, 0, 4, RegisterMode::MINOR);
     assert_eq!(w.get(1), Err(FaultError::Userfault(at(1))));
     assert_eq!(fault(&uffd), (1, PageFaultFlags::MINOR));
     w.put(9, 77);
@@ -247,7 +234,7 @@ fn minor() {
 #[test]
 fn wp_unpopulated() {
     let (mut w, uffd) = world(4, UffdFeatures::WP_UNPOPULATED, WP);
-    protect(&mut w, &uffd, 0, 4, ProtectMode::WP);
+    w.write_protect(&uffd, 0, 4, ProtectMode::WP);
     assert_eq!(own(&mut w), [0, 1, 2, 3]);
     assert_eq!((w.pte(0), w.get(0)), (Pte::Protected, Ok(0)));
     assert_eq!(own(&mut w), [0, 1, 2, 3], "a read keeps it");
@@ -258,7 +245,7 @@ fn wp_unpopulated() {
             (page, PageFaultFlags::WRITE | PageFaultFlags::WP)
         );
     }
-    protect(&mut w, &uffd, 0, 2, ProtectMode::empty());
+    w.write_protect(&uffd, 0, 2, ProtectMode::empty());
     assert_eq!([store(&mut w, 0, 1), store(&mut w, 1, 1)], [Ok(()); 2]);
     w.advise(2, 2, Advice::DontNeed).unwrap();
     assert!(own(&mut w).is_empty());
@@ -276,7 +263,7 @@ fn wp_fork() {
         };
         let (mut w, uffd) = world(4, event | UffdFeatures::WP_UNPOPULATED, WP);
         w.put(0, 1);
-        protect(&mut w, &uffd, 0, 2, ProtectMode::WP);
+        w.write_protect(&uffd, 0, 2, ProtectMode::WP);
         let child = w.mm.fork(&mut w.thread.cx()).unwrap();
         let inherited = protected(&mut w, &child);
         assert_eq!(inherited, if with_event { vec![0, 1] } else { vec![] });
@@ -291,7 +278,7 @@ fn wp_fork() {
             assert_eq!(result, Err(FaultError::Userfault(at(0))));
             assert!(!uffd.has_message());
             assert_eq!(fault(&of_child).0, 0);
-            protect(&mut w, &of_child, 0, 1, ProtectMode::empty());
+            w.write_protect(&of_child, 0, 1, ProtectMode::empty());
             w.inside(&child, |w| w.put(0, 2));
         } else {
             w.inside(&child, |w| w.put(0, 2));
@@ -367,7 +354,7 @@ fn a_move_without_its_event_ends_registration_and_protection() {
     for event in [UffdFeatures::empty(), UffdFeatures::EVENT_REMAP] {
         let (mut w, uffd) = world(2, event | UffdFeatures::WP_UNPOPULATED, WP);
         w.put(0, 1);
-        protect(&mut w, &uffd, 0, 2, ProtectMode::WP);
+        w.write_protect(&uffd, 0, 2, ProtectMode::WP);
         move_to(&mut w, 0, 8, MremapFlags::empty());
         move_to(&mut w, 1, 9, MremapFlags::empty());
         let stays = event == UffdFeatures::EVENT_REMAP;
@@ -383,9 +370,9 @@ fn protection_survives_swap_and_migration() {
     let mut w = swapping(256, 64);
     w.map(0, 2, RW);
     w.fill(0, 2);
-    let uffd = open(&w, UffdFeatures::empty());
-    register(&mut w, &uffd, 0, 2, WP);
-    protect(&mut w, &uffd, 0, 2, ProtectMode::WP);
+    let uffd = w.userfaultfd(UffdFeatures::empty());
+    w.register(&uffd, 0, 2, WP);
+    w.write_protect(&uffd, 0, 2, ProtectMode::WP);
     w.advise(0, 1, Advice::PageOut).unwrap();
     assert!(matches!(w.pte(0), Pte::Swap(_)));
     assert!(w.mm.migrate(&mut w.thread.cx(), at(1)).unwrap().is_some());
@@ -403,10 +390,10 @@ fn protection_survives_swap_and_migration() {
 fn protection_of_shared_memory_survives_its_mapping() {
     let mut w = World::new();
     w.share(0, 4);
-    let uffd = open(&w, UffdFeatures::WP_HUGETLBFS_SHMEM);
-    register(&mut w, &uffd, 0, 4, WP);
+    let uffd = w.userfaultfd(UffdFeatures::WP_HUGETLBFS_SHMEM);
+    w.register(&uffd, 0, 4, WP);
     w.put(0, 5);
-    protect(&mut w, &uffd, 0, 2, ProtectMode::WP);
+    w.write_protect(&uffd, 0, 2, ProtectMode::WP);
     w.advise(0, 4, Advice::DontNeed).unwrap();
     assert_eq!((own(&mut w), w.pte(0)), (vec![0, 1], Pte::Protected));
     assert_eq!(w.get(0), Ok(5));
@@ -428,10 +415,10 @@ fn protection_of_shared_memory_survives_its_mapping() {
 fn registrations_keep_neighbours_apart() {
     let mut w = World::new();
     w.map(0, 4, RW);
-    let first = open(&w, UffdFeatures::empty());
-    let second = open(&w, UffdFeatures::empty());
-    register(&mut w, &first, 0, 2, MISSING);
-    register(&mut w, &second, 2, 2, MISSING);
+    let first = w.userfaultfd(UffdFeatures::empty());
+    let second = w.userfaultfd(UffdFeatures::empty());
+    w.register(&first, 0, 2, MISSING);
+    w.register(&second, 2, 2, MISSING);
     assert_eq!(w.spans(), [(0, 2), (2, 4)]);
     let cx = &mut w.thread.cx();
     let taken = second.register(cx, at(0), PAGE, MISSING);
@@ -500,8 +487,8 @@ fn pages_move() {
     let mut w = World::new();
     w.map(0, 4, RW);
     w.map(8, 4, RW);
-    let uffd = open(&w, UffdFeatures::MOVE);
-    register(&mut w, &uffd, 0, 4, MISSING);
+    let uffd = w.userfaultfd(UffdFeatures::MOVE);
+    w.register(&uffd, 0, 4, MISSING);
     for page in 8..11 {
         w.put(page, page as u8);
     }

@@ -31,10 +31,8 @@ fn world(n: u64, features: UffdFeatures, mode: RegisterMode) -> (World, Userfaul
         ..MachineConfig::default()
     });
     w.mmap(&huge(0, n)).unwrap();
-    let uffd = w.mm.userfaultfd();
-    uffd.api(Userfault::VERSION, features).unwrap();
-    uffd.register(&mut w.thread.cx(), at(0), n * BYTES, mode)
-        .unwrap();
+    let uffd = w.userfaultfd(features);
+    w.register(&uffd, 0, n * HUGE, mode);
     (w, uffd)
 }
 fn huge(from: u64, n: u64) -> MmapArgs {
@@ -140,8 +138,7 @@ fn windows_cover_whole_huge_pages() {
     w.put(5, 1);
     w.windows();
     let both = ProtectMode::WP;
-    uffd.write_protect(&mut w.thread.cx(), at(0), 2 * BYTES, both)
-        .unwrap();
+    w.write_protect(&uffd, 0, 2 * HUGE, both);
     assert_eq!(w.windows(), [(0, 2 * HUGE)]);
     assert_eq!(
         w.mm.store(&mut w.thread.cx(), at(5), 2),
@@ -160,8 +157,7 @@ fn windows_cover_whole_huge_pages() {
     w.advise(0, 2 * HUGE, Advice::DontNeed).unwrap();
     let marked = w.mm.protected_pages(&mut w.thread.cx(), pages);
     assert_eq!(marked.len() as u64, 2 * HUGE, "markers stay");
-    uffd.write_protect(&mut w.thread.cx(), at(0), 2 * BYTES, ProtectMode::empty())
-        .unwrap();
+    w.write_protect(&uffd, 0, 2 * HUGE, ProtectMode::empty());
     w.put(5, 3);
     assert_eq!(w.get(5), Ok(3));
 }

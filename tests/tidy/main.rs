@@ -133,9 +133,14 @@ fn every_module_says_what_it_is() {
 
 #[test]
 fn unsafe_code_and_locks_have_their_homes() {
+    let table = fs::read_to_string("src/lib.rs").unwrap();
     for (path, text) in files("src") {
         let name = path.to_string_lossy().replace('\\', "/");
         let unsafe_home = UNSAFE.contains(&&*name);
+        assert!(
+            !unsafe_home || table.contains(&format!("`{name}`")),
+            "{name}: lib.rs names it among the modules with unsafe code"
+        );
         assert_eq!(
             text.contains("#![allow(unsafe_code)]"),
             unsafe_home,

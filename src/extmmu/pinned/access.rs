@@ -113,13 +113,12 @@ impl IoasAccess {
             if access == Access::Write && !area.pages.writable {
                 return Err(IoasError::ReadOnly(area.iova));
             }
-            let start = area.iova.max(iova);
-            let offset = area.offset + (start - area.iova);
+            let (offset, len) = area.part(iova, last);
             parts.push(Part {
                 iova: area.iova,
                 id: area.id,
                 pages: Arc::clone(&area.pages),
-                indices: area.pages.indices(offset, area.last.min(last) - start + 1),
+                indices: area.pages.indices(offset, len),
             });
         }
         for part in &parts {
@@ -166,15 +165,12 @@ impl IoasAccess {
             if write && !area.pages.writable {
                 return Err(IoasError::ReadOnly(area.iova));
             }
-            let start = area.iova.max(iova);
-            let offset = area.offset + (start - area.iova);
-            let len = area.last.min(last) - start + 1;
-            places.push((Arc::clone(&area.pages), offset, len));
+            places.push((Arc::clone(&area.pages), area.part(iova, last)));
         }
-        for (pages, offset, len) in places {
+        for (pages, (offset, len)) in places {
+            let (first, in_page) = pages.place(offset);
             for index in pages.indices(offset, len) {
                 let page = pages.page_now(cx, index)?;
-                let (first, in_page) = pages.place(offset);
                 f(&page, if index == first { in_page } else { 0 });
             }
         }

@@ -41,6 +41,13 @@ impl Area {
     pub(super) fn len(&self) -> u64 {
         self.last - self.iova + 1
     }
+    /// Returns the part that lies in `[first, last]`, which the area meets: the offset of its first
+    /// byte among those of `pages`, and its length.
+    pub(super) fn part(&self, first: u64, last: u64) -> (u64, u64) {
+        let start = self.iova.max(first);
+        let len = self.last.min(last) - start + 1;
+        (self.offset + (start - self.iova), len)
+    }
     /// The indices of its pages among those of the map.
     pub(super) fn indices(&self) -> Range<u64> {
         self.pages.indices(self.offset, self.len())

@@ -69,8 +69,9 @@ impl Ioas {
     ///
     /// # Errors
     ///
-    /// [`IoasError::CannotTrack`], [`IoasError::NotTracked`]; [`IoasError::Unaligned`]: the range
-    /// is no multiple of the page size, or not mapped without holes; [`IoasError::Overflow`].
+    /// [`IoasError::CannotTrack`]; [`IoasError::NotTracked`], also if the domain is not attached
+    /// here; [`IoasError::Unaligned`]: the range is no multiple of the page size, or not mapped
+    /// without holes; [`IoasError::Overflow`].
     pub fn dirty_bitmap(
         &self,
         domain: &Domain,
@@ -80,6 +81,10 @@ impl Ioas {
     ) -> Result<DirtyBitmap, IoasError> {
         if !domain.config.dirty {
             return Err(IoasError::CannotTrack);
+        }
+        // Pages that are mapped are pinned for an attached domain only, which bounds the range.
+        if !self.has(domain) {
+            return Err(IoasError::NotTracked);
         }
         let unaligned = IoasError::Unaligned { iova, len };
         let aligned = |n: u64| n.is_multiple_of(page_size);

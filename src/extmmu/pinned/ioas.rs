@@ -119,11 +119,11 @@ impl Ioas {
         let last = last_of(src, len)?;
         let mut pieces = Vec::new();
         for area in from.areas.lock().covering(src, last)? {
-            let start = area.iova.max(src);
+            let (offset, len) = area.part(src, last);
             pieces.push(Piece {
                 pages: Arc::clone(&area.pages),
-                offset: area.offset + (start - area.iova),
-                len: area.last.min(last) - start + 1,
+                offset,
+                len,
             });
         }
         self.map_pieces(cx, pieces, iova, access == Access::Write)
@@ -366,6 +366,11 @@ impl Ioas {
             }
         }
         sum
+    }
+    /// Returns true if a domain is attached here.
+    pub(super) fn has(&self, domain: &Domain) -> bool {
+        let known = self.domains.read();
+        known.iter().any(|known| std::ptr::eq(&**known, domain))
     }
     /// Returns an error if `[iova, iova + len)` is not mapped without holes.
     pub(super) fn check_covered(&self, iova: u64, len: u64) -> Result<(), IoasError> {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     ctx::CallCx,
-    error::Errno,
+    error::{Errno, HasErrno},
     file::FallocateMode,
     mm::{Advice, Mm, MremapArgs, MremapFlags},
 };
@@ -61,7 +61,7 @@ fn on_file(cx: &mut CallCx<'_>, files: &Descriptors, call: &Call) -> CallResult 
     };
     Some(match *call {
         Call::Ftruncate { .. } if !open.is_writable() => Err(Errno::EINVAL),
-        Call::Ftruncate { len, .. } => done(open.truncate(cx.reborrow(), len), |e| e.errno()),
+        Call::Ftruncate { len, .. } => done(open.truncate(cx.reborrow(), len)),
         Call::Fallocate {
             mode, offset, len, ..
         } => {
@@ -74,11 +74,9 @@ fn on_file(cx: &mut CallCx<'_>, files: &Descriptors, call: &Call) -> CallResult 
             if is_range && !mode.intersects(shows) {
                 return None;
             }
-            done(open.fallocate(cx.reborrow(), mode, offset, len), |e| {
-                e.errno()
-            })
+            done(open.fallocate(cx.reborrow(), mode, offset, len))
         }
-        Call::AddSeals { seals, .. } => done(open.add_seals(seals), |e| e.errno()),
+        Call::AddSeals { seals, .. } => done(open.add_seals(seals)),
         _ => return None,
     })
 }
@@ -86,9 +84,9 @@ fn on_file(cx: &mut CallCx<'_>, files: &Descriptors, call: &Call) -> CallResult 
 /// The calls that only name a range.
 fn plain(cx: &mut CallCx<'_>, mm: &Mm, call: &Call) -> CallResult {
     Some(match *call {
-        Call::Munmap { addr, len } => done(mm.munmap(cx, addr, len), |e| e.errno()),
+        Call::Munmap { addr, len } => done(mm.munmap(cx, addr, len)),
         Call::Mprotect { addr, len, prot } | Call::PkeyMprotect { addr, len, prot } => {
-            done(mm.mprotect(cx, addr, len, prot), |e| e.errno())
+            done(mm.mprotect(cx, addr, len, prot))
         }
         Call::RemapFilePages {
             addr,
@@ -96,20 +94,17 @@ fn plain(cx: &mut CallCx<'_>, mm: &Mm, call: &Call) -> CallResult {
             prot,
             pgoff,
             flags,
-        } => done(
-            mm.remap_file_pages(cx, addr, len, prot, pgoff, flags),
-            |e| e.errno(),
-        ),
+        } => done(mm.remap_file_pages(cx, addr, len, prot, pgoff, flags)),
         Call::Madvise { addr, len, advice } => {
             let known = i32::try_from(advice).ok().and_then(Advice::from_raw);
             match known {
-                Some(advice) => done(mm.madvise(cx, addr, len, advice), |e| e.errno()),
+                Some(advice) => done(mm.madvise(cx, addr, len, advice)),
                 None => Err(Errno::EINVAL),
             }
         }
-        Call::Mlock { addr, len, flags } => done(mm.mlock2(cx, addr, len, flags), |e| e.errno()),
-        Call::Munlock { addr, len } => done(mm.munlock(cx, addr, len), |e| e.errno()),
-        Call::Mlockall { flags } => done(mm.mlockall(cx, flags), |e| e.errno()),
+        Call::Mlock { addr, len, flags } => done(mm.mlock2(cx, addr, len, flags)),
+        Call::Munlock { addr, len } => done(mm.munlock(cx, addr, len)),
+        Call::Mlockall { flags } => done(mm.mlockall(cx, flags)),
         Call::Munlockall => {
             mm.munlockall(cx);
             Ok(0)
@@ -118,16 +113,14 @@ fn plain(cx: &mut CallCx<'_>, mm: &Mm, call: &Call) -> CallResult {
             addr,
             len,
             ref name,
-        } => done(mm.name_memory(cx, addr, len, name.as_deref()), |e| {
-            e.errno()
-        }),
-        Call::Msync { addr, len, flags } => done(mm.msync(cx, addr, len, flags), |e| e.errno()),
+        } => done(mm.name_memory(cx, addr, len, name.as_deref())),
+        Call::Msync { addr, len, flags } => done(mm.msync(cx, addr, len, flags)),
         _ => return None,
     })
 }
 
-fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Result<u64, Errno> {
-    result.map(|()| 0).map_err(errno)
+fn done(result: Result<(), impl HasErrno>) -> Result<u64, Errno> {
+    result.map(|()| 0).map_err(|e| e.errno())
 }
 
 /// `shmat`: a shared mapping of the whole segment, through an open file of its own.

@@ -79,6 +79,24 @@ fn a_domain_without_dirty_bits_refuses_to_track() {
     w.end();
 }
 
+/// What is mapped for no domain may be larger than any memory.
+#[test]
+fn a_report_is_of_a_domain_that_is_attached() {
+    let (mut w, ioas, domain) = mapped(None);
+    domain.track_dirty(true).unwrap();
+    let other = Ioas::new(IoasConfig::default());
+    let mut map = pages(0, 1 << 48, Access::Write);
+    map.addr = 0;
+    other.map(&mut w.thread.cx(), &w.mm, map).unwrap();
+    let read = |ioas: &Ioas, len| ioas.dirty_bitmap(&domain, (IOVA, len), PAGE, DirtyRead::Keep);
+    assert_eq!(read(&other, map.len), Err(IoasError::NotTracked));
+    assert!(read(&ioas, PAGE).unwrap().is_clean());
+    ioas.detach(&domain);
+    assert_eq!(read(&ioas, PAGE), Err(IoasError::NotTracked));
+    other.unmap_all().unwrap();
+    end(w, &ioas);
+}
+
 /// The pages of the second report that a device wrote after the first.
 fn reported_twice(mistake: Option<PinMistake>) -> bool {
     let (w, ioas, domain) = mapped(mistake);
