@@ -134,6 +134,13 @@ pub(super) fn in_order(mut seen: Vec<Seen>) -> Vec<Seen> {
     seen
 }
 
+fn write_age(f: &mut fmt::Formatter<'_>, addr: u64, says: &str) -> fmt::Result {
+    write!(
+        f,
+        "O10: the device says that the page at {addr:#x} is {says} since the accessed state was cleared"
+    )
+}
+
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -162,14 +169,8 @@ impl fmt::Display for Seen {
             ),
             Self::Allowed(what) => write!(f, "the device must refuse {what}"),
             Self::RefusedWrongly(what) => write!(f, "the device must not refuse {what}"),
-            Self::Forgot(addr) => write!(
-                f,
-                "O10: the device says that the page at {addr:#x} is old, and has used it since the accessed state was cleared"
-            ),
-            Self::StaysYoung(addr) => write!(
-                f,
-                "O10: the device says that the page at {addr:#x} is young, and has not used it since the accessed state was cleared"
-            ),
+            Self::Forgot(addr) => write_age(f, *addr, "old, and has used it"),
+            Self::StaysYoung(addr) => write_age(f, *addr, "young, and has not used it"),
             Self::WouldBlock => f.write_str(
                 "a device that declares not to sleep refuses a window that must not block",
             ),

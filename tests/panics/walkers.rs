@@ -10,7 +10,7 @@ use emmu::{
     driver::{
         Access, AtomicCallbackCx, SecondaryTlb, TlbGate, TlbRegistration, TlbSeat, Vpn, VpnRange,
     },
-    mm::{Advice, MremapArgs, MremapFlags, Prot, Pte, RemapMode},
+    mm::{Advice, MremapArgs, MremapFlags, Prot, Pte},
     reclaim::RmapWindows,
 };
 use std::{
