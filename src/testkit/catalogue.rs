@@ -62,7 +62,7 @@ properties! {
     /// Access rights.
     Rights "rights": "the device makes no access that the mapping forbids, and makes each that the mapping allows again",
     /// Aging.
-    Aging "aging": "the device says that a page is young if it used the page since the accessed state was cleared",
+    Aging "aging": "the device says that a page is young if, and only if, it used the page since the accessed state was cleared",
     /// Dirty bits.
     Dirty "dirty": "the frame knows each write of the device before the page is written back, swapped out or freed",
     /// References.

@@ -127,6 +127,9 @@ fn memory_that_cannot_be_had_is_refused() {
         got.map_err(|why| (why, why.errno()))
     };
     assert_eq!(ask((BASE, 0), Access::Write), Ok(0));
+    // However much it is: the first page ends the search.
+    let (why, _) = ask((0, 1 << 46), Access::Read).unwrap_err();
+    assert!(matches!(why, SliceError::Translate(_)), "{why}");
     for (addr, len) in [(u64::MAX, 2), (emmu::TASK_SIZE - 1, 2)] {
         let why = SliceError::Range { addr, len };
         assert_eq!(ask((addr, len), Access::Read), Err((why, why.errno())));
