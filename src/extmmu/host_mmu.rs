@@ -61,6 +61,10 @@ impl SliceError {
     }
 }
 
+/// Pages that are translated before the others are looked at: a range that is not mapped is refused
+/// soon, however long it is.
+const AT_A_TIME: usize = 512;
+
 type Guard<'p> = GateGuard<'p, OrderedStore<Vpn>, (), Sleepable>;
 type Slices = SmallVec<[HostSlice; 8]>;
 type Missing = SmallVec<[Vpn; 8]>;
@@ -150,7 +154,8 @@ impl HostMmu {
     }
 }
 
-/// Returns the slices of the bytes, or the pages that are not translated for the access.
+/// Returns the slices of the bytes, or pages that are not translated for the access: the first ones,
+/// about as many as are translated.
 fn slices(
     gate: &mut Guard<'_>,
     (addr, len): (u64, usize),
@@ -163,6 +168,9 @@ fn slices(
             Access::Write => gate.lookup_mut(&page).map(|mut frame| frame.as_mut_ptr()),
         };
         let Some(first) = first else {
+            if missing.len() > slices.len() + AT_A_TIME {
+                break;
+            }
             missing.push(page);
             continue;
         };

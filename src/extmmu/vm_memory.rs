@@ -7,9 +7,12 @@ use crate::{
     ctx::CallCx,
     mm::{HeldPages, Mm, PinKind, VmFlags},
     notifier::Access,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        hardware::{AtomicU64, Ordering, fence},
+    },
 };
-use std::{collections::HashMap, io, iter::FusedIterator, sync::Arc};
+use std::{collections::HashMap, io, iter::FusedIterator, ptr::NonNull, sync::Arc};
 use vm_memory::{
     GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryError, GuestMemoryRegion,
     GuestMemoryRegionBytes, GuestMemoryResult, GuestRegionCollection, GuestUsize, Permissions,
@@ -29,8 +32,8 @@ pub struct GuestRegion {
 
 /// The guest memory of a process, as the device models of rust-vmm use it.
 ///
-/// Each call of [`memory`](GuestAddressSpace::memory) makes a [`ProcessMemory`] that holds the
-/// pages of the slices which it gives out, for as long as it lives.
+/// Each call of [`memory`](GuestAddressSpace::memory) makes a [`ProcessMemory`] that keeps the pages
+/// of the slices which it gives out, for as long as it lives.
 ///
 /// Calls take a token by [`Machine::with_current`](crate::Machine::with_current): they fail where
 /// the thread has one that it did not lend ([`CallCx::lend`]).
@@ -63,15 +66,45 @@ pub struct ProcessAddressSpace {
 
 /// Guest memory of a process for a time.
 ///
-/// Guarantee: a slice that was given out is never the memory of another process, also after its
-/// page was moved, copied, merged or unmapped: its frame is held until this value is dropped. A
-/// slice for writing is the guest's own memory as long as the guest maps it there: its page is
-/// pinned ([`Mm::pin`]). A slice for reading shows the memory as it was mapped when the slice was
-/// given out; it takes no frame if the page was never written.
+/// Guarantee: no slice is memory that another process has, whatever becomes of the page. A slice
+/// for writing is the guest's own memory as long as the guest maps it there: its page is pinned
+/// ([`Mm::pin`]) until this value is dropped.
+///
+/// A slice for reading is a copy: a `VolatileSlice` can be written, and the page may be one that
+/// processes share, or one that the guest must not write. The copy is made when the slice is given
+/// out, and again with each later slice for reading of the same bytes. It takes no frame.
 pub struct ProcessMemory {
     space: ProcessAddressSpace,
-    /// The pages that were given out, by frame and by the right to write.
-    held: Mutex<HashMap<(Pfn, bool), HeldPages>>,
+    /// The pages that were given out for writing.
+    held: Mutex<HashMap<Pfn, HeldPages>>,
+    /// Copies of the pages that were given out for reading.
+    copies: Mutex<HashMap<Vpn, Arc<PageCopy>>>,
+}
+
+/// A copy of the parts of a page that slices for reading have.
+#[derive(Debug)]
+#[repr(align(4096))]
+struct PageCopy([AtomicU64; WORDS]);
+
+/// The words of a page.
+const WORDS: usize = PAGE_SIZE as usize / 8;
+
+impl PageCopy {
+    fn new() -> Arc<Self> {
+        Arc::new(Self([const { AtomicU64::new(0) }; WORDS]))
+    }
+    /// Stores whole words from a byte on.
+    fn store(&self, from: usize, bytes: &[u8]) {
+        let (words, _none) = bytes.as_chunks::<8>();
+        for (to, word) in self.0[from / 8..].iter().zip(words) {
+            to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+        }
+    }
+    /// Returns the address of a byte.
+    fn address(&self, of: usize) -> NonNull<u8> {
+        let first = NonNull::from(&self.0).cast::<u8>();
+        first.map_addr(|first| first.checked_add(of).expect("within the copy"))
+    }
 }
 
 impl ProcessAddressSpace {
@@ -116,28 +149,53 @@ impl GuestAddressSpace for ProcessAddressSpace {
         Arc::new(ProcessMemory {
             space: self.clone(),
             held: Mutex::default(),
+            copies: Mutex::default(),
         })
     }
 }
 
 impl ProcessMemory {
-    /// Holds the page of a part of the memory, and returns the address of the part.
-    fn hold(&self, (at, len): (u64, usize), access: Access) -> io::Result<*mut u8> {
-        let mm = &self.space.mm;
-        let held = mm.machine().with_current(|cx| match access {
-            Access::Read => mm.get_pages(cx, at, len),
-            Access::Write => mm.pin(cx, at, len, access, PinKind::Short),
+    /// Returns the address of a part of the memory, within a page.
+    fn address(&self, (at, len): (u64, usize), access: Access) -> io::Result<NonNull<u8>> {
+        let machine = self.space.mm.machine();
+        let address = machine.with_current(|cx| match access {
+            Access::Read => self.copy(cx, at, len),
+            Access::Write => self.pin(cx, at, len),
         });
-        let held = held.map_err(io::Error::other)?;
-        let mut held = held.map_err(|why| why.errno())?;
-        let parts = held.addresses();
+        address.map_err(io::Error::other)?
+    }
+    /// Pins the page.
+    fn pin(&self, cx: &mut CallCx<'_>, at: u64, len: usize) -> io::Result<NonNull<u8>> {
+        let pinned = self
+            .space
+            .mm
+            .pin(cx, at, len, Access::Write, PinKind::Short);
+        let mut pinned = pinned.map_err(|why| why.errno())?;
+        let parts = pinned.addresses();
         let first = parts.and_then(|parts| parts.first().copied());
         let (address, _len) = first.ok_or(io::ErrorKind::Unsupported)?;
-        let key = (held.pfns()[0], access == Access::Write);
         // A page that is held already is not held again; dropped without the lock.
-        let again = self.held.lock().insert(key, held);
+        let again = self.held.lock().insert(pinned.pfns()[0], pinned);
         drop(again);
-        Ok(address.as_ptr())
+        Ok(address)
+    }
+    /// Copies the words around the bytes.
+    fn copy(&self, cx: &mut CallCx<'_>, at: u64, len: usize) -> io::Result<NonNull<u8>> {
+        let (page, offset) = (Vpn::containing(at), usize::try_from(at % PAGE_SIZE));
+        let offset = offset.expect("within a page");
+        let (first, end) = (offset & !7, (offset + len).next_multiple_of(8));
+        let from = page.addr() + first as u64;
+        // As an atomic load of the bytes in any order would be.
+        fence(Ordering::SeqCst);
+        let held = self.space.mm.get_pages(cx, from, end - first);
+        let mut bytes = [0; PAGE_SIZE as usize];
+        let bytes = &mut bytes[..end - first];
+        held.map_err(|why| why.errno())?.read_at(0, bytes);
+        fence(Ordering::SeqCst);
+        let mut copies = self.copies.lock();
+        let copy = copies.entry(page).or_insert_with(PageCopy::new);
+        copy.store(first, bytes);
+        Ok(copy.address(offset))
     }
 }
 
@@ -209,14 +267,14 @@ impl<'a> Slices<'a> {
         let (from, here) = found.ok_or(GuestMemoryError::InvalidGuestAddress(at))?;
         let in_page = PAGE_SIZE - from % PAGE_SIZE;
         let len = usize::try_from(in_page.min(here)).map_or(self.left, |len| len.min(self.left));
-        let held = self.memory.hold((from, len), self.access);
-        let address = held.map_err(GuestMemoryError::IOError)?;
+        let address = self.memory.address((from, len), self.access);
+        let address = address.map_err(GuestMemoryError::IOError)?;
         self.at = at.0.checked_add(len as u64).map(GuestAddress);
         self.left -= len;
-        // SAFETY: the bytes are a part of a page that `memory` holds as long as it lives, which is
-        // longer than the slice. The bytes of a frame that has an address are accessed by this
-        // crate with atomics alone.
-        Ok(unsafe { VolatileSlice::new(address, len) })
+        // SAFETY: the bytes are a part of a page that `memory` holds, or of a copy that it keeps, as
+        // long as it lives, which is longer than the slice. This crate accesses the bytes of both
+        // with atomics alone.
+        Ok(unsafe { VolatileSlice::new(address.as_ptr(), len) })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     addr::VpnRange,
     ctx::{AtomicCallbackCx, Below, Context, Cx, Outside, Sleepable, rank},
     frame::PhysMem,
-    sync::{AtomicBool, AtomicUsize, Ordering, RwLock},
+    sync::{AtomicBool, AtomicUsize, Despite, Ordering, RwLock},
 };
 use std::sync::Arc;
 
@@ -101,11 +101,12 @@ impl TlbList {
         }
     }
     /// Ends a registration, unless that was done: forbids walks, flushes everything, takes the
-    /// device off the list, and releases it.
+    /// device off the list, and releases it. Each is done also if the device panics before.
     fn end<R: Below<rank::Callback>, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
         phase: &Arc<TlbPhase>,
+        despite: &mut Despite,
     ) {
         phase.0.store(false, Ordering::SeqCst);
         let is = |listed: &ListedTlb| Arc::ptr_eq(&listed.phase, phase);
@@ -118,7 +119,7 @@ impl TlbList {
         let Some(tlb) = found else {
             return;
         };
-        tlb.flush(cx.descend(), VpnRange::ALL);
+        despite.call(|| tlb.flush(cx.descend(), VpnRange::ALL));
         let mut listed = self.listed.write();
         let Some(nth) = listed.iter().position(is) else {
             return;
@@ -126,7 +127,7 @@ impl TlbList {
         listed.swap_remove(nth);
         drop(listed);
         self.count.fetch_sub(1, Ordering::SeqCst);
-        tlb.release(cx.descend());
+        despite.call(|| tlb.release(cx.descend()));
     }
 }
 
@@ -149,7 +150,9 @@ impl TlbRegistration {
     /// Ends the registration. When this returns, the device has nothing cached, walks no more, was
     /// released, and no flush of it runs or will run.
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
-        self.list.end(cx, &self.phase);
+        let mut despite = Despite::default();
+        self.list.end(cx, &self.phase, &mut despite);
+        despite.resume();
     }
 }
 
@@ -172,15 +175,15 @@ impl SecondaryTlbs {
     ) -> (Arc<E>, TlbRegistration) {
         self.0.get_or_make(TlbList::default);
         let list = self.0.share().expect("just made");
-        // Windows from here on flush.
-        list.count.fetch_add(1, Ordering::SeqCst);
-        drain();
         let phase = Arc::new(TlbPhase(AtomicBool::new(false)));
         let tlb = build(TlbSeat {
             phase: Arc::clone(&phase),
             mem: Arc::clone(mem),
             list: Arc::clone(&list),
         });
+        // Windows from here on flush. A device that panics while it is built is not counted.
+        list.count.fetch_add(1, Ordering::SeqCst);
+        drain();
         list.listed.write().push(ListedTlb {
             phase: Arc::clone(&phase),
             tlb: Arc::clone(&tlb) as Arc<dyn SecondaryTlb>,
@@ -200,14 +203,18 @@ impl SecondaryTlbs {
         self.listed().is_none()
     }
     /// Ends every registration, before the tables go.
-    pub(crate) fn release_all<R: Below<rank::Callback>, C: Context>(&self, cx: &mut Cx<'_, R, C>) {
+    pub(crate) fn release_all<R: Below<rank::Callback>, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        despite: &mut Despite,
+    ) {
         let Some(list) = self.0.get() else {
             return;
         };
         loop {
             let first = list.listed.read().first().map(|l| Arc::clone(&l.phase));
             match first {
-                Some(phase) => list.end(cx, &phase),
+                Some(phase) => list.end(cx, &phase, despite),
                 None => return,
             }
         }

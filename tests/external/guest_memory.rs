@@ -193,3 +193,28 @@ fn a_device_sees_each_slot_whole_behind_its_index() {
         ROUNDS
     );
 }
+
+/// A `VolatileSlice` can be written in any case, and these pages are not the process's own.
+#[test]
+fn what_is_stored_to_a_slice_for_reading_reaches_no_memory() {
+    let w = world(64);
+    let shared = GuestAddress(LOW + PAGE);
+    w.with(|cx, mm| mm.store(cx, PROCESS + PAGE, 5)).unwrap();
+    let child = w.with(|cx, mm| mm.fork(cx)).unwrap();
+    let memory = w.space.memory();
+    let spoil = |at| {
+        let mut slices = memory.get_slices(at, 8, Permissions::Read).unwrap();
+        let slice = slices.next().unwrap().unwrap();
+        slice.write_obj(77_u8, 0).unwrap();
+    };
+    spoil(GuestAddress(LOW)); // the zero page
+    spoil(shared);
+    for (at, byte) in [(PROCESS, 0), (PROCESS + PAGE, 5)] {
+        for mm in [&w.mm, &child] {
+            let seen = w.machine.with_current(|cx| mm.load(cx, at));
+            assert_eq!(seen, Ok(Ok(byte)));
+        }
+    }
+    assert_eq!(memory.read_obj::<u8>(shared).unwrap(), 5);
+    w.with(|cx, _| child.exit(cx));
+}
