@@ -191,3 +191,20 @@ fn stores_reach_the_memory_while_its_pages_are_copied_moved_and_swapped() {
     }
     w.end(&mut cx);
 }
+
+/// Whatever its length, with as much memory as its first pages need.
+#[test]
+fn a_range_that_is_not_mapped_is_refused_at_its_first_page() {
+    let machine = machine(MemConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let w = world(&mut cx, &machine);
+    let beyond = BASE + PAGES * PAGE;
+    let rest = usize::try_from(emmu::TASK_SIZE - BASE).unwrap();
+    let got = w
+        .host
+        .with_slices(&mut cx, &w.mm, (BASE, rest), Access::Read, |_| ());
+    let why = FaultError::NotMapped(beyond);
+    assert_eq!(got, Err(SliceError::Translate(why.into())));
+    w.end(&mut cx);
+}

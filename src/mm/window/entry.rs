@@ -124,6 +124,12 @@ impl<'p> PteTxn<'p> {
         self.owes.set(true);
         (&self.leaf, self.flusher.reborrow())
     }
+    /// Returns true if the leaf maps a huge page that lies in the window in part only. One that was
+    /// split is a huge page again if a fault has mapped one before this leaf was locked
+    /// (`zap_pmd_range`, `change_pmd_range`).
+    pub(in crate::mm) fn cuts_huge(&self) -> bool {
+        self.leaf.is_huge() && self.part != VpnRange::block_of(self.part.start())
+    }
     /// The epoch pin that the walk runs under.
     pub(in crate::mm) fn pin(&self) -> Pin<'p> {
         self.pin
