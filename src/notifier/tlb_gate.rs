@@ -119,8 +119,8 @@ impl<T> TlbGate<T> {
     fn cached_page<'t>(&self, tlb: &'t Tlb<T>, at: Vpn) -> Option<&'t Walked> {
         tlb.pages.get(&at).filter(|_| !self.seat.phase.is_shut())
     }
-    /// Runs `f` on the frame of a page that is cached, under the lock; `None` if it is not, once the
-    /// registration has ended, and once a flush of the device panicked.
+    /// Runs `f` on the frame of a page that is cached, under the lock; `None` if it is not, once
+    /// the registration has ended, and once a flush of the device panicked.
     pub fn read<R: Below<rank::Gate>, C: Context, V>(
         &self,
         cx: &mut Cx<'_, R, C>,

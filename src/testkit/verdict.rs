@@ -62,7 +62,7 @@ pub enum Seen {
     RefusedWrongly(String),
     /// A page was used after its accessed state was cleared, and the device says that it is old.
     Forgot(u64),
-    /// A page was not used after its accessed state was cleared, and the device says that it is young.
+    /// A page was not used since then, and the device says that it is young.
     StaysYoung(u64),
     /// A device that declares not to sleep refused a window of an atomic context.
     WouldBlock,
