@@ -46,7 +46,9 @@ impl MmapWriteGuard<'_> {
         let _files: Vec<_> = replaced.filter_map(|vma| vma.file.clone()).collect();
         let told = self.watchers(range, &old);
         self.complete_unmap(range, true, AfterYield::KeepsEditing);
-        told.send();
+        if let Some(told) = told {
+            told.send();
+        }
         self.layout.alloc_vma()?;
         let reserve = match self.reserve(range, flags, pgoff, &file) {
             Ok(reserve) => reserve,

@@ -192,7 +192,9 @@ impl MmapWriteGuard<'_> {
         if old.pages > 0 {
             let told = self.watchers(range, &old);
             self.complete_unmap(range, !accounted, AfterYield::KeepsEditing);
-            told.send();
+            if let Some(told) = told {
+                told.send();
+            }
         }
         flags = self.layout.with_merge_all(flags);
         let new = NewRange {

@@ -80,7 +80,9 @@ impl MmapWriteGuard<'_> {
         if gathered.pages > 0 {
             let told = self.watchers(range, &gathered);
             self.complete_unmap(range, true, then);
-            told.send();
+            if let Some(told) = told {
+                told.send();
+            }
         }
         Ok(())
     }

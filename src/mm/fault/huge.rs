@@ -47,7 +47,7 @@ impl<'l, R: Rank + Below<rank::Window>> Lease<'l, R, Sleepable> {
 }
 
 impl<'h> FaultScope<'h> {
-    /// Maps a huge page if the VMA wants one and no table is present
+    /// Maps a huge page where the fault saw no table, if the VMA wants one
     /// (`do_huge_pmd_anonymous_page`). Returns false if a small page must be mapped instead.
     pub(in crate::mm) fn fault_huge(
         &mut self,
@@ -56,7 +56,7 @@ impl<'h> FaultScope<'h> {
         access: Access,
     ) -> Result<bool, FaultError> {
         let allowed = self.layout.allows_huge(vma.flags, false);
-        if !allowed || !vma.wants_huge(at) || self.has_leaf(at) {
+        if !allowed || !vma.wants_huge(at) {
             return Ok(false);
         }
         self.layout.anon_of(vma)?;

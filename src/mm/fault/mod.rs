@@ -285,7 +285,7 @@ impl FaultScope<'_> {
         if seen.is_vacant() && self.layout.released && !vma.flags.contains(VmFlags::SHARED) {
             return Err(FaultError::Released(at.addr())); // `check_stable_address_space`
         }
-        if seen.is_none() && self.fault_huge(vma, at, access)? {
+        if !has_leaf && self.fault_huge(vma, at, access)? {
             return Ok(());
         }
         match seen {

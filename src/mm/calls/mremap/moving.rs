@@ -193,7 +193,9 @@ impl<'g> MmapWriteGuard<'g> {
             Ok(gathered) => {
                 let told = self.watchers(range, &gathered);
                 self.complete_unmap_empty(range, !accounted, AfterYield::KeepsEditing);
-                told.send();
+                if let Some(told) = told {
+                    told.send();
+                }
             }
             // No memory for the split: the source stays, without pages, and needs a promise of its
             // own.

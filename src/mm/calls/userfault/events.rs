@@ -98,10 +98,12 @@ impl Mm {
 impl MmapWriteGuard<'_> {
     /// Returns the userfaultfds that want to know that `range`, whose VMAs were gathered, is about
     /// to be unmapped (`userfaultfd_unmap_prep`).
-    pub(in crate::mm) fn watchers(&self, range: VpnRange, gathered: &Gathered) -> Watchers {
+    pub(in crate::mm) fn watchers(&self, range: VpnRange, gathered: &Gathered) -> Option<Watchers> {
+        if !gathered.registered {
+            return None;
+        }
         let mut contexts: Vec<Arc<Context>> = Vec::new();
-        let vmas = gathered.registered.then(|| self.layout.vmas.range(range));
-        for vma in vmas.into_iter().flatten() {
+        for vma in self.layout.vmas.range(range) {
             let Some(context) = vma.userfault_told(UffdFeatures::EVENT_UNMAP) else {
                 continue;
             };
@@ -111,7 +113,7 @@ impl MmapWriteGuard<'_> {
                 contexts.push(Arc::clone(context));
             }
         }
-        Watchers { contexts, range }
+        Some(Watchers { contexts, range })
     }
     /// Tells the handler of the source that its pages moved; without the feature for that, the VMA
     /// at the new place is no longer registered, with all that it has merged with
