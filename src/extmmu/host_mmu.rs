@@ -154,8 +154,8 @@ impl HostMmu {
     }
 }
 
-/// Returns the slices of the bytes, or pages that are not translated for the access: the first ones,
-/// about as many as are translated.
+/// Returns the slices of the bytes, or pages that are not translated for the access: the first
+/// ones, about as many as are translated.
 fn slices(
     gate: &mut Guard<'_>,
     (addr, len): (u64, usize),

@@ -32,8 +32,8 @@ pub struct GuestRegion {
 
 /// The guest memory of a process, as the device models of rust-vmm use it.
 ///
-/// Each call of [`memory`](GuestAddressSpace::memory) makes a [`ProcessMemory`] that keeps the pages
-/// of the slices which it gives out, for as long as it lives.
+/// Each call of [`memory`](GuestAddressSpace::memory) makes a [`ProcessMemory`] that keeps the
+/// pages of the slices which it gives out, for as long as it lives.
 ///
 /// Calls take a token by [`Machine::with_current`](crate::Machine::with_current): they fail where
 /// the thread has one that it did not lend ([`CallCx::lend`]).
@@ -271,9 +271,9 @@ impl<'a> Slices<'a> {
         let address = address.map_err(GuestMemoryError::IOError)?;
         self.at = at.0.checked_add(len as u64).map(GuestAddress);
         self.left -= len;
-        // SAFETY: the bytes are a part of a page that `memory` holds, or of a copy that it keeps, as
-        // long as it lives, which is longer than the slice. This crate accesses the bytes of both
-        // with atomics alone.
+        // SAFETY: the bytes are a part of a page that `memory` holds, or of a copy that it keeps,
+        // as long as it lives, which is longer than the slice. This crate accesses the bytes of
+        // both with atomics alone.
         Ok(unsafe { VolatileSlice::new(address.as_ptr(), len) })
     }
 }
