@@ -42,7 +42,8 @@ impl Drop for NewAreas<'_> {
     }
 }
 
-/// What a domain reserves. Dropping this frees it, unless it is [kept](Self::keep).
+/// The addresses that a domain reserves. Dropping this frees them, unless they are
+/// [kept](Self::keep).
 pub(super) struct Reservation<'i> {
     pub(super) owner: u64,
     pub(super) all: &'i Mutex<Areas>,

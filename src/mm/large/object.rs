@@ -52,9 +52,9 @@ pub(in crate::mm) fn check_parts(
 }
 
 impl<R: Rank + Below<rank::Window>> Lease<'_, R, Sleepable> {
-    /// Drops the mapping of the huge page that has the locked frame `pfn` at `at`, and its table, in
-    /// a window over the block. If it was split meanwhile, only that frame is dropped, where it is
-    /// mapped still: the block may have private copies.
+    /// Drops the mapping of the huge page that has the locked frame `pfn` at `at`, and its table,
+    /// in a window over the block. If it was split meanwhile, only that frame is dropped, where it
+    /// is mapped still: the block may have private copies.
     pub(in crate::mm) fn drop_huge(&mut self, at: Vpn, pfn: Pfn) {
         let block = VpnRange::block_of(at);
         let mut window = self.window(block, Event::Clear);

@@ -95,8 +95,8 @@ impl InvalidationWindow<'_, Sleepable> {
 }
 
 impl<C: Context> InvalidationWindow<'_, C> {
-    /// Does as [`zap`](InvalidationWindow::zap) does, but returns false if a huge page lies across an
-    /// edge of the range, which stays.
+    /// Does as [`zap`](InvalidationWindow::zap) does, but returns false if a huge page lies across
+    /// an edge of the range, which stays.
     pub(in crate::mm) fn zap_whole(&mut self, range: VpnRange, what: Zap) -> bool {
         let mut all = true;
         let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
