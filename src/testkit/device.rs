@@ -134,7 +134,7 @@ pub trait Device: Send + Sync {
     /// [`Refused`] if the device does not make the access.
     fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused>;
     /// Writes the byte at `addr` of the address space that the MMU was registered on. The default
-    /// is for a device that declares [`reads_only`](Declared::reads_only).
+    /// is for a device that declares [`reads_only`](Declared::reads_only()).
     ///
     /// # Errors
     ///

@@ -73,7 +73,7 @@
 //! 3. Write [`Device`]: the read and the write of a byte through the MMU. Each access must end. An
 //!    access tries again while windows are in its way, and returns [`Refused::Gone`] after the end
 //!    of the address space. Override [`Device::declares`] if the defaults of [`Declared`] do not
-//!    fit; a device that only reads declares that ([`Declared::reads_only`]) and has no `write`.
+//!    fit; a device that only reads declares that ([`Declared::reads_only()`]) and has no `write`.
 //! 4. Write `emmu::conformance_tests!(Table::new);` and run `cargo test`. Use [`Kit::attaching`]
 //!    for a device that needs more than its [`Seat`](crate::notifier::Seat), or that registers
 //!    itself. Use it also if the device comes from another crate than its tests, as those in
