@@ -131,6 +131,7 @@ mod window;
 pub(crate) use blocks::{block_of, hash_of};
 pub use cached::Cached;
 pub use chain::Registration;
+pub(crate) use driver::name_of_type;
 pub use driver::{
     Ack, AgeKind, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock,
 };

@@ -138,7 +138,8 @@ pub enum Finding {
     },
     /// An MMU has tried for too long to get a page.
     #[error(
-        "O9: {mmu} has tried {count} times in {after:.1?} to translate {at:?}, without success"
+        "O9: {mmu} has tried {count} times in {after:.1?} to translate {}, without success",
+        VpnRange::single(*.at)
     )]
     NoProgress {
         /// The name of the MMU.

@@ -14,7 +14,7 @@
 //!   ([`ExportOrder`]).
 //! * `munmap`, mappings over others, `madvise`, copy-on-write, merging, collapse, `fork`,
 //!   `mprotect`, `exit` and truncation drop or protect mappings by address. They meet the frame
-//!   under a page-table lock, in a window. The frame is kept until the window has ended, and the
+//!   under the lock of its leaf, in a window. The frame is kept until the window has ended, and the
 //!   drivers are notified before the operation returns. In a window that the user of the library
 //!   opened, and where an address space is dropped without [`exit`](crate::Mm::exit), the frame is
 //!   kept until the next operation of the machine that notifies.

@@ -92,12 +92,17 @@ impl Property {
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|p| p.name() == name)
     }
+    /// Returns true if the steps of a check are those of scripts, which name their addresses.
+    pub(super) fn is_of_scripts(self) -> bool {
+        matches!(self, Self::Scripts | Self::Failures)
+    }
     /// Returns the reason to skip the property for a device that declares `declared`, if there is
     /// one.
     pub(super) fn needs(self, declared: &Declared) -> Option<&'static str> {
         match self {
             Self::Auditable if declared.holds == Holds::Nothing => Some("it keeps no translations"),
             Self::Aging if !declared.ages => Some("it does not answer aging"),
+            Self::Dirty | Self::Reentrant if declared.reads_only => Some("it only reads"),
             Self::Scripts | Self::Failures if !declared.coherent => {
                 Some("it does not follow its address space")
             }

@@ -3,7 +3,8 @@
 
 use super::{
     patience,
-    trial::{Abort, Run, Trial, place},
+    place::place,
+    trial::{Abort, Run, Trial},
     verdict::{Seen, Side},
 };
 

@@ -1,6 +1,6 @@
 //! [`Verdict`]: the property, the steps, the violations, and the oracle of each.
 
-use super::Property;
+use super::{Property, place::pages};
 use crate::oracle::Finding;
 use std::{fmt, time::Duration};
 
@@ -262,6 +262,9 @@ impl fmt::Display for Verdict {
             PropertyOutcome::Skipped(why) => write!(f, "{name:22} skipped  {why}"),
             PropertyOutcome::Failed(seen) => {
                 writeln!(f, "{name:22} FAILED   {}", self.property.says())?;
+                if !self.property.is_of_scripts() {
+                    writeln!(f, "    page 0 is {}", pages(0, 1))?;
+                }
                 f.write_str(&self.schedule(24))?;
                 for one in seen.iter().take(6) {
                     writeln!(f, "  seen: {one}")?;

@@ -28,7 +28,7 @@ const KEEPS_TABLES: VmFlags = WRITTEN.union(VmFlags::MAYBE_GUARD).union(VmFlags:
 pub(in crate::mm) enum TableStays {
     /// An entry maps no page, and is not empty.
     NotPresent,
-    /// An entry maps a page that is no part of the huge page, or the leaf is huge already.
+    /// An entry maps a page that is not part of the huge page, or the leaf is huge already.
     OtherPage,
 }
 

@@ -31,7 +31,7 @@ pub struct PteTxn<'p> {
     pub(super) owes: Cell<bool>,
 }
 
-/// One entry in a window, under the page-table lock.
+/// One entry in a window, under the lock of its leaf.
 ///
 /// The locks of an address space give none; an
 /// [`InvalidationWindow`](crate::mm::InvalidationWindow) does:
