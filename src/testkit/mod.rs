@@ -146,6 +146,11 @@
 //!   it, another thread drops, moves, protects, copies or migrates that page: each operation at
 //!   each look-up in turn. A device that uses the old result fails in the first run
 //!   ([`Property::Retry`]).
+//! * **Windows overtake uses.** Your device has found a [`Cached`](crate::notifier::Cached)
+//!   translation and is about to follow it, and another thread takes the page away. A device that
+//!   holds the lock which its invalidation needs makes that thread wait; the kit sees the thread
+//!   sleep, and lets the access go on. A device that does not is found by the oracle
+//!   ([`Property::Reuse`]).
 //! * **Windows stop in the middle.** The neighbour that the chain calls after your device acts
 //!   while the window is open and the page table still has the old entry ([`Property::HoldsOff`]),
 //!   or refuses the window, so that your device receives the end of a window that never opened
@@ -211,11 +216,13 @@
 //! | `inject`, `fault` | the failure of each operation in turn, and the kinds of faults |
 //! | `trial` | machine, process, neighbours and oracle of one check |
 //! | `timed_thread`, `patience` | threads with a deadline, and waiting on a busy machine |
+//! | `asleep` | whether another thread sleeps |
 //! | `neighbour` | a driver that acts inside of windows |
 //! | `device` | the trait of a device, and its declarations |
 //! | `verdict`, `log` | steps, violations and reports |
 //! | `settings` | the variables of the environment |
 
+mod asleep;
 mod catalogue;
 mod conformance;
 mod device;

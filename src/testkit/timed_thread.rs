@@ -1,7 +1,8 @@
-//! Other threads of a trial, each with a time limit, and actions between a look-up and the use of
-//! its result.
+//! Other threads of a trial, each with a time limit, and actions between a look-up of the device and
+//! the use of its result.
 
 use super::{
+    asleep::ObservedThread,
     patience,
     trial::{Abort, Run, Trial, place},
     verdict::{Seen, Side},
@@ -10,18 +11,27 @@ use super::{
 pub(super) use crate::oracle::message;
 use crate::{
     ctx::CallCx,
-    notifier::test_hook,
+    notifier::{
+        Access,
+        test_hook::{self, Moment},
+    },
     sync::{AtomicU64, Mutex, Ordering},
 };
 use std::{
+    cell::RefCell,
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, channel},
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel},
     },
     time::Duration,
 };
+
+/// The time for an operation beside an access to end or to fall asleep: by the clock, and as much
+/// work ([`patience`]). An operation that does neither spins, on a lock that the access holds.
+const SPINS: Duration = Duration::from_millis(100);
 
 impl Trial {
     /// Runs `f` on a thread of its own.
@@ -102,13 +112,13 @@ impl Trial {
         let state = Arc::new(Mutex::new((0, None)));
         let (trial, shared) = (Arc::clone(self), Arc::clone(&state));
         let meanwhile = Arc::new(meanwhile);
-        let hooked = test_hook::hook(Box::new(move |vpn, _| {
+        let hooked = test_hook::hook(Box::new(move |moment, vpn, _| {
             let count = {
                 let mut s = shared.lock();
-                s.0 += 1;
+                s.0 += u32::from(moment == Moment::LookedUp);
                 s.0
             };
-            if look_ups.contains(&count) {
+            if moment == Moment::LookedUp && look_ups.contains(&count) {
                 let found = format!("has looked up {}", place(vpn.addr()));
                 trial.log.step(Side::Device, found);
                 let act = Arc::clone(&meanwhile);
@@ -127,6 +137,55 @@ impl Trial {
             None => Ok((out, false)),
             Some(done) => done.map(|()| (out, true)),
         }
+    }
+    /// Runs `access` on this thread. Before the access follows a copy of a translation for the `nth`
+    /// time (from 1), `meanwhile` begins on another thread; the access goes on when `meanwhile` has
+    /// ended, or sleeps: then it waits for a lock that the access holds. Returns true if there was
+    /// such a copy.
+    pub(super) fn before_use<T>(
+        self: &Arc<Self>,
+        nth: u32,
+        meanwhile: impl Fn(&Arc<Self>, &mut CallCx<'_>) + Send + Copy + 'static,
+        access: impl FnOnce() -> T,
+    ) -> Result<(T, bool), Abort> {
+        let begun: Rc<RefCell<Option<TimedThread<()>>>> = Rc::default();
+        let (trial, shared) = (Arc::clone(self), Rc::clone(&begun));
+        let mut count = 0;
+        let hooked = test_hook::hook(Box::new(move |moment, vpn, access| {
+            count += u32::from(moment == Moment::Following);
+            if moment == Moment::Following && count == nth {
+                let verb = match access {
+                    Access::Read => "read",
+                    Access::Write => "write",
+                };
+                let text = format!("is about to {verb} {}", place(vpn.addr()));
+                trial.log.step(Side::Device, text);
+                *shared.borrow_mut() = Some(trial.let_pass(meanwhile));
+            }
+        }));
+        let out = access();
+        drop(hooked);
+        match begun.take() {
+            None => Ok((out, false)),
+            Some(thread) => thread.join().map(|()| (out, true)),
+        }
+    }
+    /// Begins `act` on another thread, and returns when it has ended or sleeps.
+    fn let_pass(
+        self: &Arc<Self>,
+        act: impl Fn(&Arc<Self>, &mut CallCx<'_>) + Send + 'static,
+    ) -> TimedThread<()> {
+        let (tell, told) = channel();
+        let thread = self.timed_thread("a window while the device uses a page", move |t, cx| {
+            // The channel closes when the thread is done.
+            let _receiver_waits = tell.send(ObservedThread::current());
+            act(t, cx);
+        });
+        let mut asleep = told.recv().ok().flatten();
+        let ended = || matches!(told.try_recv(), Err(TryRecvError::Disconnected));
+        let mut stops = || ended() || asleep.as_mut().is_none_or(ObservedThread::stays_asleep);
+        let _spins_otherwise = patience::until(SPINS, &mut stops);
+        thread
     }
 }
 

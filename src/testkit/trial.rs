@@ -177,15 +177,30 @@ impl Trial {
 
     // Actions of the device.
 
+    /// Reads a byte with the device; a panic is logged.
+    pub(super) fn device_reads(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, Refused> {
+        let _named = NamedAccess(self, "reads", addr);
+        self.device.read(cx, &self.mm, addr)
+    }
+    /// Writes a byte with the device; a panic is logged.
+    pub(super) fn device_writes(
+        &self,
+        cx: &mut CallCx<'_>,
+        addr: u64,
+        byte: u8,
+    ) -> Result<(), Refused> {
+        let _named = NamedAccess(self, "writes", addr);
+        self.device.write(cx, &self.mm, addr, byte)
+    }
     /// Reads a byte with the device and logs the result.
     pub(super) fn read(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, Refused> {
-        let got = self.device.read(cx, &self.mm, addr);
+        let got = self.device_reads(cx, addr);
         self.note("reads", addr, got.as_ref().map(|b| b.to_string()));
         got
     }
     /// Writes a byte with the device and logs the result.
     pub(super) fn write(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) -> Result<(), Refused> {
-        let done = self.device.write(cx, &self.mm, addr, byte);
+        let done = self.device_writes(cx, addr, byte);
         self.note("writes", addr, done.as_ref().map(|()| byte.to_string()));
         done
     }
@@ -257,6 +272,21 @@ impl Trial {
     pub(super) fn refused<T>(&self, what: &str, came: Result<T, Refused>) {
         if came.is_ok() && self.device.declares().coherent {
             self.see(Seen::Allowed(what.to_owned()));
+        }
+    }
+}
+
+/// An access of the device. If it panics, its step is logged, and the findings of the oracle before
+/// the panic.
+struct NamedAccess<'t>(&'t Trial, &'static str, u64);
+
+impl Drop for NamedAccess<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Self(trial, verb, addr) = *self;
+            let text = format!("{verb} {}, and panics", place(addr));
+            trial.log.step(Side::Device, text);
+            trial.listen();
         }
     }
 }

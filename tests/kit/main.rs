@@ -14,5 +14,6 @@ mod model;
 mod model_kinds;
 mod museum;
 mod small_mistakes;
+mod stale_uses;
 mod swap;
 mod testkit_suite;

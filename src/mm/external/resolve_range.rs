@@ -6,6 +6,8 @@
 //! with a new stamp: the fault may have opened windows over the piece itself.
 
 use super::resolve::huge_entry;
+#[cfg(feature = "testkit")]
+use crate::notifier::test_hook::{self, Moment};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::Patience,
@@ -93,7 +95,7 @@ impl Mm {
             match self.read_piece(cx, &ticket, part) {
                 Ok(Reading::Done(slots)) => {
                     #[cfg(feature = "testkit")]
-                    crate::notifier::test_hook::looked_up(part.start(), Access::Read);
+                    test_hook::call(Moment::LookedUp, part.start(), Access::Read);
                     ticket.put(snapshot, part, slots);
                 }
                 Ok(Reading::Needs(needs)) => {

@@ -86,8 +86,8 @@ fn several_users(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
                 "an access of one of several threads",
                 50,
                 move |t, cx, n| {
-                    let _refused = t.device.write(cx, &t.mm, at(lane * 4 + n % 4), 1);
-                    let _refused = t.device.read(cx, &t.mm, at(n % PAGES));
+                    let _refused = t.device_writes(cx, at(lane * 4 + n % 4), 1);
+                    let _refused = t.device_reads(cx, at(n % PAGES));
                     true
                 },
             )
@@ -169,8 +169,8 @@ pub(super) fn exits(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             t.timed_thread("accesses while the address space ends", move |t, cx| {
                 for n in 0_u64.. {
                     let came = match (n + lane) % 2 {
-                        0 => t.device.read(cx, &t.mm, at(n % 8)).map(|_| ()),
-                        _ => t.device.write(cx, &t.mm, at(n % 8), 1),
+                        0 => t.device_reads(cx, at(n % 8)).map(|_| ()),
+                        _ => t.device_writes(cx, at(n % 8), 1),
                     };
                     if n == 20 {
                         let _told = running.send(());
@@ -223,7 +223,7 @@ fn taken_off_beside_accesses(t: &Arc<Trial>) -> Run {
             if n == 20 {
                 let _told = begin.send(());
             }
-            match t.device.read(cx, &t.mm, at(n % 8)) {
+            match t.device_reads(cx, at(n % 8)) {
                 Ok(_) => {}
                 Err(Refused::Other(why)) => {
                     return t.see(Seen::RefusedWrongly(format!("an access: {why}")));
