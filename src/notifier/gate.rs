@@ -162,7 +162,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        GateGuard::new(self.guarded.lock(), &self.seat, cx.descend())
+        GateGuard::lock(&self.guarded, &self.seat, cx.descend())
     }
 
     /// Removes every entry in the range, runs `f` on the driver's state under the lock, and returns

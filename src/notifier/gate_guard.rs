@@ -14,7 +14,7 @@ use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Context, Cx, rank},
     frame::{FrameView, FrameViewMut},
-    sync::MutexGuard,
+    sync::{Mutex, MutexGuard},
 };
 
 /// A locked gate.
@@ -51,11 +51,15 @@ pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
 }
 
 impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
-    pub(super) fn new(
-        mut guarded: MutexGuard<'p, GuardedStore<S, T>>,
+    /// Locks a gate.
+    pub(super) fn lock(
+        gate: &'p Mutex<GuardedStore<S, T>>,
         seat: &'p Seat,
         cx: Cx<'p, rank::Gate, C>,
     ) -> Self {
+        #[cfg(feature = "testkit")]
+        super::test_hook::call(super::test_hook::Moment::Locking);
+        let mut guarded = gate.lock();
         guarded.locked();
         Self {
             guarded,

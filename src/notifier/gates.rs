@@ -122,7 +122,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        GateGuard::new(self.gates[nth].0.lock(), &self.seat, cx.descend())
+        GateGuard::lock(&self.gates[nth].0, &self.seat, cx.descend())
     }
     /// Locks each gate that has pages of `range`, one after the other, and calls `f` with its index
     /// and its guard.

@@ -179,7 +179,7 @@ impl Seat {
     #[inline(never)]
     fn report_use(&self, watch: &dyn WindowObserver, at: Vpn, access: Access, since: u64) {
         #[cfg(feature = "testkit")]
-        super::test_hook::call(super::test_hook::Moment::Following, at, access);
+        super::test_hook::call(super::test_hook::Moment::Following(at, access));
         watch.follows(self.phase.name(), at, access, since);
     }
 }

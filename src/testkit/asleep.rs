@@ -6,9 +6,9 @@
 
 use std::{fs, path::PathBuf};
 
-/// Looks in a row that must find a thread in the same sleep. Each costs several system calls, so
-/// that a thread which is about to wake it gets the processor meanwhile.
-const LOOKS: u32 = 64;
+/// Looks in a row that must find a thread in the same sleep. The looking thread gives up the
+/// processor between them, so that a thread which is about to wake the other one gets it.
+const LOOKS: u32 = 16;
 
 /// A thread of this process.
 #[derive(Debug)]

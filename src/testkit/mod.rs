@@ -147,7 +147,8 @@
 //!   each look-up in turn. A device that uses the old result fails in the first run
 //!   ([`Property::Retry`]).
 //! * **Windows overtake uses.** Your device has found a [`Cached`](crate::notifier::Cached)
-//!   translation and is about to follow it, and another thread takes the page away. A device that
+//!   translation and is about to follow it, or to lock its gate, and another thread takes the page
+//!   away. A device that
 //!   holds the lock which its invalidation needs makes that thread wait; the kit sees the thread
 //!   sleep, and lets the access go on. A device that does not is found by the oracle
 //!   ([`Property::Reuse`]).

@@ -112,13 +112,16 @@ impl Trial {
         let state = Arc::new(Mutex::new((0, None)));
         let (trial, shared) = (Arc::clone(self), Arc::clone(&state));
         let meanwhile = Arc::new(meanwhile);
-        let hooked = test_hook::hook(Box::new(move |moment, vpn, _| {
+        let hooked = test_hook::hook(Box::new(move |moment| {
+            let Moment::LookedUp(vpn, _) = moment else {
+                return;
+            };
             let count = {
                 let mut s = shared.lock();
-                s.0 += u32::from(moment == Moment::LookedUp);
+                s.0 += 1;
                 s.0
             };
-            if moment == Moment::LookedUp && look_ups.contains(&count) {
+            if look_ups.contains(&count) {
                 let found = format!("has looked up {}", place(vpn.addr()));
                 trial.log.step(Side::Device, found);
                 let act = Arc::clone(&meanwhile);
@@ -138,10 +141,10 @@ impl Trial {
             Some(done) => done.map(|()| (out, true)),
         }
     }
-    /// Runs `access` on this thread. Before the access follows a copy of a translation for the `nth`
-    /// time (from 1), `meanwhile` begins on another thread; the access goes on when `meanwhile` has
-    /// ended, or sleeps: then it waits for a lock that the access holds. Returns true if there was
-    /// such a copy.
+    /// Runs `access` on this thread. At the `nth` moment (from 1) at which the access is about to
+    /// lock a gate, or to follow a copy of a translation, `meanwhile` begins on another thread. The
+    /// access goes on when `meanwhile` has ended, or sleeps: then it waits for a lock that the
+    /// access holds. Returns true if there was such a moment.
     pub(super) fn before_use<T>(
         self: &Arc<Self>,
         nth: u32,
@@ -151,14 +154,19 @@ impl Trial {
         let begun: Rc<RefCell<Option<TimedThread<()>>>> = Rc::default();
         let (trial, shared) = (Arc::clone(self), Rc::clone(&begun));
         let mut count = 0;
-        let hooked = test_hook::hook(Box::new(move |moment, vpn, access| {
-            count += u32::from(moment == Moment::Following);
-            if moment == Moment::Following && count == nth {
-                let verb = match access {
-                    Access::Read => "read",
-                    Access::Write => "write",
-                };
-                let text = format!("is about to {verb} {}", place(vpn.addr()));
+        let hooked = test_hook::hook(Box::new(move |moment| {
+            let text = match moment {
+                Moment::LookedUp(..) => return,
+                Moment::Locking => "is about to lock its gate".to_owned(),
+                Moment::Following(vpn, Access::Read) => {
+                    format!("is about to read {}", place(vpn.addr()))
+                }
+                Moment::Following(vpn, Access::Write) => {
+                    format!("is about to write {}", place(vpn.addr()))
+                }
+            };
+            count += 1;
+            if count == nth {
                 trial.log.step(Side::Device, text);
                 *shared.borrow_mut() = Some(trial.let_pass(meanwhile));
             }

@@ -120,7 +120,8 @@ impl SpinningMmu for DeviceTlb {
             Follows::UnderASpinLock => Some(self.spin()),
             _ => None,
         };
-        self.gate.exclude(cx, inv, |ways, range, _| ways.drop_range(range))
+        self.gate
+            .exclude(cx, inv, |ways, range, _| ways.drop_range(range))
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         self.gate.audited_parts(|_, ways| {
@@ -170,10 +171,7 @@ fn a_use_after_the_unlock_is_found_and_one_under_a_lock_is_not() {
         Follows::UnderTheGateAgain,
     ] {
         let verdict = kit(follows).check(Property::Reuse);
-        let sound = matches!(
-            follows,
-            Follows::UnderAnotherLock | Follows::UnderASpinLock
-        );
+        let sound = matches!(follows, Follows::UnderAnotherLock | Follows::UnderASpinLock);
         assert_eq!(verdict.is_failed(), !sound, "{follows:?}: {verdict}");
         if !sound {
             let found = matches!(verdict.seen()[0], Seen::Oracle(Finding::StaleUse { .. }));

@@ -142,7 +142,7 @@ impl Mm {
         let (at, access) = (ticket.vpn(), ticket.access());
         let pending = ticket.fill(found.range, found.pfn, generation, found.may_write);
         #[cfg(feature = "testkit")]
-        test_hook::call(Moment::LookedUp, at, access);
+        test_hook::call(Moment::LookedUp(at, access));
         pending
     }
     /// Returns the translation of the ticket's page if it allows the access.

@@ -6,8 +6,6 @@
 //! with a new stamp: the fault may have opened windows over the piece itself.
 
 use super::resolve::huge_entry;
-#[cfg(feature = "testkit")]
-use crate::notifier::test_hook::{self, Moment};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::Patience,
@@ -15,6 +13,8 @@ use crate::mm::{
     space::Mm,
     vma::Vma,
 };
+#[cfg(feature = "testkit")]
+use crate::notifier::test_hook::{self, Moment};
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Below, Cx, Rank, Sleepable, rank},
@@ -95,7 +95,7 @@ impl Mm {
             match self.read_piece(cx, &ticket, part) {
                 Ok(Reading::Done(slots)) => {
                     #[cfg(feature = "testkit")]
-                    test_hook::call(Moment::LookedUp, part.start(), Access::Read);
+                    test_hook::call(Moment::LookedUp(part.start(), Access::Read));
                     ticket.put(snapshot, part, slots);
                 }
                 Ok(Reading::Needs(needs)) => {

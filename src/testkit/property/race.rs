@@ -92,6 +92,9 @@ const OPERATIONS: &[(&str, Meanwhile)] = &[
 /// Look-ups of one access that windows overtake in turn.
 const LOOK_UPS: u32 = 4;
 
+/// Moments of one access before which a page is taken away in turn.
+const MOMENTS: u32 = 8;
+
 pub(super) fn retry(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     for &(name, meanwhile) in OPERATIONS {
         for nth in 1..=LOOK_UPS {
@@ -156,13 +159,13 @@ fn overtaken_write(
     Ok(there_was)
 }
 
-/// The device finds a translation that it has kept, or has just made. Before it follows the
-/// translation, another thread changes the page, if the device does not hold it off. The oracle
-/// judges: the access is made before the change or after, so its bytes tell nothing.
+/// The device finds a translation that it has kept, or has just made. Before it locks a gate, or
+/// follows the translation, another thread changes the page, if the device does not hold it off.
+/// The oracle judges: the access is made before the change or after, so its bytes tell nothing.
 pub(super) fn reuse(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     for &(name, meanwhile) in OPERATIONS {
         for access in [Access::Read, Access::Write] {
-            for nth in 1..=LOOK_UPS {
+            for nth in 1..=MOMENTS {
                 if !overtaken_use(t, cx, (nth, access), name, meanwhile)? {
                     break;
                 }

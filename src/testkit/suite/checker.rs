@@ -113,8 +113,8 @@ impl<'k> Checker<'k> {
     fn access(&mut self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
         let written: Rc<RefCell<Vec<Vpn>>> = Rc::default();
         let seen = Rc::clone(&written);
-        let hooked = test_hook::hook(Box::new(move |moment, at, access| {
-            if moment == Moment::LookedUp && access == Access::Write {
+        let hooked = test_hook::hook(Box::new(move |moment| {
+            if let Moment::LookedUp(at, Access::Write) = moment {
                 seen.borrow_mut().push(at);
             }
         }));
