@@ -96,9 +96,18 @@ impl<'g, G: Seated> Ticket<'g, G> {
                 writable,
                 brand: self.gate.seat().brand,
             },
-            since: self.gate.seat().windows_opened(),
+            since: 0,
             ticket: self,
         }
+    }
+}
+
+impl<G: Seated> Pending<'_, G> {
+    /// Notes how many windows an observer has seen open.
+    #[inline(always)]
+    pub(crate) fn stamped(mut self) -> Self {
+        self.since = self.ticket.gate.seat().windows_opened();
+        self
     }
 }
 

@@ -121,7 +121,7 @@
 //!     {"as":0,"op":"madvise","addr":"0x1000000d000","len":4096,"advice":"dontneed"}  returns 0
 //!     drawn from EMMU_TESTKIT_SEED=7241113480209853124
 //!     saved as /tmp/emmu-aabc878ff0bef485.jsonl
-//!   seen: O4: a table translates 0x1000000d000-0x1000000e000 to pfn:0x41, and the page table maps nothing
+//!   seen: O4: a table translates 0x1000000d000-0x1000000e000 to pfn:0x41, and the page table maps nothing; the last window there was over 0x1000000d000-0x1000000e000
 //! ```
 //!
 //! Run the script again with your device, without it, and on the kernel of your machine:

@@ -31,7 +31,7 @@ use std::{
 
 /// The time for an operation beside an access to end or to fall asleep: by the clock, and as much
 /// work ([`patience`]). An operation that does neither spins, on a lock that the access holds.
-const SPINS: Duration = Duration::from_millis(100);
+const SPINS: Duration = Duration::from_millis(20);
 
 impl Trial {
     /// Runs `f` on a thread of its own.

@@ -24,6 +24,8 @@ enum Follows {
     LateAfterAMiss,
     /// With the gate locked once more.
     UnderTheGateAgain,
+    /// With the gate locked; the end of a window brings back the entries that its beginning dropped.
+    UnderTheGateAndKeeps,
 }
 
 /// Four sets of four ways.
@@ -51,6 +53,7 @@ struct DeviceTlb {
     gate: Gate<NoStore, Ways, Atomic>,
     /// Held during accesses, as the instruction of a processor is.
     busy: Mutex<()>,
+    kept: Mutex<Vec<Cached>>,
     follows: Follows,
 }
 
@@ -62,6 +65,7 @@ impl DeviceTlb {
         Arc::new(Self {
             gate: Gate::new(seat, NoStore, Ways::default()),
             busy: Mutex::default(),
+            kept: Mutex::default(),
             follows,
         })
     }
@@ -95,7 +99,7 @@ impl DeviceTlb {
     fn hit<V>(&self, cx: &mut CallCx<'_>, at: Vpn, go: &Use<'_, V>) -> Option<V> {
         let mut gate = self.gate.lock(cx);
         let found = gate.state().find(at)?;
-        if self.follows == Follows::UnderTheGate {
+        if [Follows::UnderTheGate, Follows::UnderTheGateAndKeeps].contains(&self.follows) {
             return go(self, &found);
         }
         drop(gate);
@@ -120,8 +124,20 @@ impl SpinningMmu for DeviceTlb {
             Follows::UnderASpinLock => Some(self.spin()),
             _ => None,
         };
-        self.gate
-            .exclude(cx, inv, |ways, range, _| ways.drop_range(range))
+        self.gate.exclude(cx, inv, |ways, range, _| {
+            if self.follows == Follows::UnderTheGateAndKeeps {
+                let all = ways.0.iter().flatten().flatten();
+                let dropped = all.filter(|c| c.range().overlaps(range));
+                self.kept.lock().unwrap().extend(dropped);
+            }
+            ways.drop_range(range);
+        })
+    }
+    fn invalidate_end(&self, mut cx: AtomicCallbackCx<'_>, _: VpnRange) {
+        let mut gate = self.gate.lock(&mut cx);
+        for cached in self.kept.lock().unwrap().drain(..) {
+            gate.state().fill(cached.range().start(), cached);
+        }
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         self.gate.audited_parts(|_, ways| {
@@ -178,4 +194,27 @@ fn a_use_after_the_unlock_is_found_and_one_under_a_lock_is_not() {
             assert!(found, "{follows:?}: {verdict}");
         }
     }
+}
+
+/// The first operation takes the frame away: the access panics, and its step says which it is.
+#[test]
+fn a_panic_names_the_access() {
+    let verdict = kit(Follows::Late).check(Property::Reuse);
+    let schedule = verdict.schedule(4);
+    assert!(schedule.contains("reads page 3, and panics"), "{schedule}");
+    let panics = |seen: &Seen| matches!(seen, Seen::Panicked(why) if why.contains("stale"));
+    assert!(verdict.seen().iter().any(panics), "{verdict}");
+}
+
+#[test]
+fn a_finding_after_the_end_of_a_window_names_the_window() {
+    let verdict = kit(Follows::UnderTheGateAndKeeps).check(Property::DropsRange);
+    let Seen::Oracle(first) = &verdict.seen()[0] else {
+        panic!("{verdict}");
+    };
+    let text = first.to_string();
+    assert!(
+        text.contains("; the last window there was over 0x40000000-"),
+        "{text}"
+    );
 }

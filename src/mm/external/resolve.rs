@@ -141,6 +141,7 @@ impl Mm {
         #[cfg(feature = "testkit")]
         let (at, access) = (ticket.vpn(), ticket.access());
         let pending = ticket.fill(found.range, found.pfn, generation, found.may_write);
+        let pending = pending.stamped();
         #[cfg(feature = "testkit")]
         test_hook::call(Moment::LookedUp(at, access));
         pending
