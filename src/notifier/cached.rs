@@ -3,8 +3,7 @@
 //! No type can follow a translation into hardware, so a [`Cached`] translation is checked at run
 //! time. The driver must drop it when a window asks for that. A use after its frame was given back
 //! is caught by the [`FrameView`]. The [oracle](crate::oracle) finds a stale one where it lies, and
-//! each use of a copy from before a window
-//! (`docs/adr/0008-who-may-keep-a-translation.md`).
+//! each use of a copy from before a window (`docs/adr/0008-who-may-keep-a-translation.md`).
 
 use super::{
     outcome::Access,

@@ -107,7 +107,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         Some(self.seat.mem.view_mut(t.pfn(), t.generation()))
     }
     /// Follows a cached translation for reading: the form for translations that lie in the state of
-    /// this gate, since a window cannot take one while the view lives. Returns `None` if it does not
+    /// this gate, since no window takes one while the view lives. Returns `None` if it does not
     /// translate `at`, or belongs to another registration.
     ///
     /// # Examples

@@ -37,8 +37,8 @@ pub(crate) trait WindowObserver: Send + Sync {
     fn handed_out(&self, translation: &Translation);
     /// Returns the number of windows that have opened so far. A copy of a translation keeps it.
     fn windows_opened(&self) -> u64;
-    /// A driver follows a copy of a translation, made when `since` windows had opened, for an access
-    /// to a page.
+    /// A driver follows a copy of a translation, made when `since` windows had opened, for an
+    /// access to a page.
     fn follows(&self, mmu: &'static str, at: Vpn, access: Access, since: u64);
     /// A driver, its gate locked, puts this translation into its store.
     fn established(&self, translation: &Translation);

@@ -4,8 +4,8 @@
 //! Guarantee: an [`Oracle`] looks at each of these events when it happens, on the thread that
 //! causes it: a frame is given back; a window has been acknowledged, or is about to end; a
 //! translation enters a driver's store; a copy of one is followed; a reference is given up; all
-//! drivers are released at the end of an address space. [`Oracle::audit`] compares everything at once. A [`Finding`] names the
-//! MMU, the pages and the frame.
+//! drivers are released at the end of an address space. [`Oracle::audit`] compares everything at
+//! once. A [`Finding`] names the MMU, the pages and the frame.
 //!
 //! These invariants hold, and are checked at run time except where a type or a test is named:
 //!

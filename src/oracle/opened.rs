@@ -49,8 +49,8 @@ impl OpenedWindows {
             before.end = start;
             pieces.insert((space, start), whole);
         }
-        let covered: Vec<_> = pieces.range((space, start)..(space, end)).collect();
-        let covered: Vec<_> = covered.into_iter().map(|(key, p)| (*key, *p)).collect();
+        let covered = pieces.range((space, start)..(space, end));
+        let covered: Vec<_> = covered.map(|(key, piece)| (*key, *piece)).collect();
         for (key, piece) in covered {
             pieces.remove(&key);
             if piece.end > end {

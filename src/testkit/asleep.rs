@@ -1,4 +1,4 @@
-//! Whether another thread sleeps, as the system says it: no clock decides.
+//! Threads that sleep, as the system shows them: no clock decides.
 //!
 //! Linux shows the state of each thread, and how often the thread has gone to sleep. A thread that
 //! sleeps in each of many looks, and has not gone to sleep anew between them, waits for something

@@ -148,10 +148,10 @@
 //!   ([`Property::Retry`]).
 //! * **Windows overtake uses.** Your device has found a [`Cached`](crate::notifier::Cached)
 //!   translation and is about to follow it, or to lock its gate, and another thread takes the page
-//!   away. A device that
-//!   holds the lock which its invalidation needs makes that thread wait; the kit sees the thread
-//!   sleep, and lets the access go on. A device that does not is found by the oracle
-//!   ([`Property::Reuse`]).
+//!   away. A device that holds the lock which its invalidation needs makes that thread wait: the
+//!   kit sees the thread sleep, and lets the access go on. A device that does not is found by the
+//!   oracle ([`Property::Reuse`]). Only Linux shows that a thread sleeps; elsewhere this property
+//!   is skipped.
 //! * **Windows stop in the middle.** The neighbour that the chain calls after your device acts
 //!   while the window is open and the page table still has the old entry ([`Property::HoldsOff`]),
 //!   or refuses the window, so that your device receives the end of a window that never opened
@@ -217,7 +217,7 @@
 //! | `inject`, `fault` | the failure of each operation in turn, and the kinds of faults |
 //! | `trial` | machine, process, neighbours and oracle of one check |
 //! | `timed_thread`, `patience` | threads with a deadline, and waiting on a busy machine |
-//! | `asleep` | whether another thread sleeps |
+//! | `asleep` | threads that sleep, as the system shows them |
 //! | `neighbour` | a driver that acts inside of windows |
 //! | `device` | the trait of a device, and its declarations |
 //! | `verdict`, `log` | steps, violations and reports |

