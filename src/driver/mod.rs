@@ -8,8 +8,9 @@
 //!    Translations lie in an [`OrderedStore`], in a [`ShadowStore`] of the driver's own, or, for a
 //!    device with nothing but TLBs, in [`NoStore`].
 //! 2. **The callbacks.** A driver whose gate spins implements [`SpinningMmu`]: one callback answers
-//!    every window. A driver whose gate sleeps implements [`ExternalMmu`], and refuses the windows
-//!    of atomic contexts.
+//!    every window, by [`Gate::exclude_entries`], or by [`Gate::exclude_with`] if the gate has a
+//!    state that a window changes, as a TLB. A driver whose gate sleeps implements [`ExternalMmu`],
+//!    and refuses the windows of atomic contexts.
 //! 3. **The miss.** [`Gate::translate`] looks a page up, waits for the windows in its way, and
 //!    calls back with the gate held and a [`Permit`]. [`Gate::translate_range`] does it for many
 //!    pages under one [`RangePermit`].
@@ -35,7 +36,7 @@
 //!
 //! impl SpinningMmu for Device {
 //!     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-//!         self.0.exclude(cx, inv, |(), _, _| ())
+//!         self.0.exclude_entries(cx, inv)
 //!     }
 //!     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
 //!         self.0.audit(visit)

@@ -69,10 +69,14 @@ impl DiskFile {
             false => None,
         };
         let despite = self.make_holes(&mut cutting, bytes.clone())?;
-        if let Some(tail) = &tail {
-            self.zero_edge(cutting.filling(), tail, rest_of_page(old));
-        }
         if grows {
+            match &tail {
+                Some(tail) => self.zero_edge(cutting.filling(), tail, rest_of_page(old)),
+                // The old end is in a hole now: its page comes back, but is not read
+                // (`ext4_block_zero_page_range`). Without memory for it, its first fault reads
+                // more.
+                None => drop(self.edge(cutting.filling(), old)),
+            }
             self.size.store(bytes.end, Ordering::Release);
         }
         drop(cutting);

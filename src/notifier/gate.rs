@@ -79,7 +79,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
     /// # impl SpinningMmu for Device {
     /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #         self.0.exclude_entries(cx, inv)
     /// #     }
     /// # }
     /// # let machine = emmu::Machine::new(Default::default());
@@ -132,7 +132,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
     /// # impl SpinningMmu for Device {
     /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #         self.0.exclude_entries(cx, inv)
     /// #     }
     /// # }
     /// # let machine = emmu::Machine::new(Default::default());
@@ -166,7 +166,8 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
 
     /// Removes every entry in the range, runs `f` on the driver's state under the lock, and returns
-    /// the proof.
+    /// the proof. A gate without state has [`exclude_entries`](Self::exclude_entries), which spares
+    /// windows that do not concern the driver.
     ///
     /// # Panics
     ///

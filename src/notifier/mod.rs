@@ -131,6 +131,7 @@ mod window;
 pub(crate) use blocks::{block_of, hash_of};
 pub use cached::Cached;
 pub use chain::Registration;
+pub(crate) use driver::name_of_type;
 pub use driver::{
     Ack, AgeKind, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock,
 };
@@ -147,7 +148,7 @@ pub use range_permit::{RangePending, RangePermit, RangeRetry};
 pub use range_ticket::{FaultRequest, RangeTicket, Slot};
 pub use removed::RemovedEntries;
 pub use seat::Seat;
-pub(crate) use secondary_tlb::SecondaryTlbs;
+pub(crate) use secondary_tlb::{FlushPanics, SecondaryTlbs};
 pub use secondary_tlb::{SecondaryTlb, TlbRegistration, TlbSeat};
 pub use shadow_entry::ShadowEntry;
 pub use store::{NoStore, OrderedStore, Rearrange, ShadowStore};

@@ -107,7 +107,7 @@ pub enum Finding {
     },
     /// A copy of a translation was used after a window over its page had opened: the driver had
     /// acknowledged that it uses it no more.
-    #[error("O4: {mmu} {} {at:?} by a copy of a translation from before the window over {window}", verb(*.access))]
+    #[error("O4: {mmu} {} {} by a copy of a translation from before the window over {window}", verb(*.access), VpnRange::single(*.at))]
     StaleUse {
         /// The name of the MMU.
         mmu: &'static str,
@@ -159,7 +159,8 @@ pub enum Finding {
     },
     /// An MMU has tried for too long to get a page.
     #[error(
-        "O9: {mmu} has tried {count} times in {after:.1?} to translate {at:?}, without success"
+        "O9: {mmu} has tried {count} times in {after:.1?} to translate {}, without success",
+        VpnRange::single(*.at)
     )]
     NoProgress {
         /// The name of the MMU.

@@ -67,7 +67,7 @@ properties! {
     /// Access rights.
     Rights "rights": "the device makes no access that the mapping forbids, and makes each that the mapping allows again",
     /// Aging.
-    Aging "aging": "the device says that a page is young if it used the page since the accessed state was cleared",
+    Aging "aging": "the device says that a page is young if, and only if, it used the page since the accessed state was cleared",
     /// Dirty bits.
     Dirty "dirty": "the frame knows each write of the device before the page is written back, swapped out or freed",
     /// References.
@@ -97,6 +97,10 @@ impl Property {
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|p| p.name() == name)
     }
+    /// Returns true if the steps of a check are those of scripts, which name their addresses.
+    pub(super) fn is_of_scripts(self) -> bool {
+        matches!(self, Self::Scripts | Self::Failures)
+    }
     /// Returns the reason to skip the property for a device that declares `declared`, if there is
     /// one.
     pub(super) fn needs(self, declared: &Declared) -> Option<&'static str> {
@@ -107,6 +111,7 @@ impl Property {
                 Some("this system does not show whether a thread sleeps")
             }
             Self::Aging if !declared.ages => Some("it does not answer aging"),
+            Self::Dirty | Self::Reentrant if declared.reads_only => Some("it only reads"),
             Self::Scripts | Self::Failures if !declared.coherent => {
                 Some("it does not follow its address space")
             }

@@ -4,7 +4,8 @@
 use super::{
     asleep::ObservedThread,
     patience,
-    trial::{Abort, Run, Trial, place},
+    place::place,
+    trial::{Abort, Run, Trial},
     verdict::{Seen, Side},
 };
 

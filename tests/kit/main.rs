@@ -13,6 +13,7 @@ mod kit_verdicts;
 mod model;
 mod model_kinds;
 mod museum;
+mod reads_only;
 mod small_mistakes;
 mod stale_uses;
 mod swap;
