@@ -377,9 +377,9 @@ impl Ioas {
 /// map keeps pinned.
 impl Drop for Ioas {
     fn drop(&mut self) {
-        let areas = self.areas.get_mut();
+        let (areas, domains) = (self.areas.lock(), self.domains.read());
         for area in areas.all() {
-            empty_domains(self.domains.get_mut(), area);
+            empty_domains(&domains, area);
         }
     }
 }
