@@ -1,14 +1,7 @@
 //! A driver enters a frame in its own reverse map, and panics before it returns.
 
 use crate::common::{PAGE, at, machine};
-use emmu::{
-    Mm,
-    addr::Pfn,
-    ctx::FolioCx,
-    mm::MmapArgs,
-    notifier::Access,
-    rmap::RmapNotifier,
-};
+use emmu::{Mm, addr::Pfn, ctx::FolioCx, mm::MmapArgs, notifier::Access, rmap::RmapNotifier};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
