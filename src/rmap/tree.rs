@@ -362,7 +362,7 @@ mod tests {
                 tree.remove_at(5, &seq);
                 line.retain(|n| *n != gone);
             }
-            let stands: Vec<u64> = tree.0.read().iter().map(|(_, _, r)| r.at.0).collect();
+            let stands: Vec<u64> = tree.tree.read().iter().map(|(_, _, r)| r.at.0).collect();
             assert_eq!(stands, line, "after {nth}");
         }
     }
