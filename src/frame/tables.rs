@@ -37,8 +37,8 @@ impl PhysMem {
     pub(super) fn note_no_frame(&self) {
         self.quota.no_frame.fetch_add(1, Ordering::Relaxed);
     }
-    /// Sets the limit of memory, in pages; `u64::MAX`: none. Returns false, and leaves it as it was,
-    /// if more are in use (`page_counter_set_max`).
+    /// Sets the limit of memory, in pages; `u64::MAX`: none. Returns false, and leaves it as it
+    /// was, if more are in use (`page_counter_set_max`).
     pub(crate) fn try_set_limit(&self, pages: u64) -> bool {
         let _alone = self.quota.charging.lock();
         let fits = self.pages_charged() <= pages;
@@ -57,8 +57,8 @@ impl PhysMem {
     pub(crate) fn is_at_limit(&self) -> bool {
         self.charge(1).is_err()
     }
-    /// Checks that the limit of memory allows so many more frames. While the lock that it returns is
-    /// held, no other thread takes frames below the limit.
+    /// Checks that the limit of memory allows so many more frames. While the lock that it returns
+    /// is held, no other thread takes frames below the limit.
     ///
     /// # Errors
     ///
