@@ -18,7 +18,7 @@ use crate::{
     error::{NoMemory, ObjectError},
     frame::{Frame, FrameFlags, FrameLock},
     rmap::Mapping,
-    sync::{AtomicU64, Despite, Mutex, Ordering},
+    sync::{AtomicU64, Despite, Ordering},
 };
 use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
@@ -30,8 +30,6 @@ pub struct Shmem {
     name: Box<str>,
     cache: Arc<PageCache>,
     size: AtomicU64,
-    /// Serializes writes, truncation and hole punching (`inode_lock`).
-    changing: Mutex<()>,
     /// The sizes in which pages come in.
     policy: HugePolicy,
     seals: SealState,
@@ -88,7 +86,6 @@ impl Shmem {
             seals: SealState::new(&cache, false),
             cache,
             size: AtomicU64::new(size),
-            changing: Mutex::default(),
             policy: HugePolicy::Never,
             is_segment: false,
             locked: MemoryLock::default(),
@@ -249,7 +246,7 @@ impl MemoryObject for Shmem {
     /// off. A cut, even to the present size, zeroes the rest of the last page; growing does not.
     fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
         check_size(size)?;
-        let changing = self.changing.lock();
+        let changing = self.seals.change();
         let mut cutting = self.cache.cutting(&mut cx);
         let old = self.size();
         self.seals.check_size(old, size)?;
@@ -274,7 +271,7 @@ impl MemoryObject for Shmem {
         if from >= end {
             return Ok(());
         }
-        let changing = self.changing.lock();
+        let changing = self.seals.change();
         self.seals.check_punch()?;
         let mut cutting = self.cache.cutting(&mut cx).with_end(self.pages());
         cutting.bring_edges(from..end)?;
@@ -300,7 +297,7 @@ impl MemoryObject for Shmem {
         }
         let end = from.saturating_add(len);
         check_size(end)?;
-        let changing = self.changing.lock();
+        let changing = self.seals.change();
         self.seals.check_size(self.size(), end.max(self.size()))?;
         self.reserve(&mut cx, pages_of(from..end), end)?;
         if !mode.contains(keep) {
@@ -335,7 +332,7 @@ impl MemoryObject for Shmem {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let changing = self.changing.lock();
+        let changing = self.seals.change();
         let written = self.cache.write_bytes(offset, bytes, |index| {
             let part = (index + 1).saturating_mul(PAGE_SIZE).min(end);
             self.seals.check_write(self.size(), part)?;
@@ -358,7 +355,7 @@ impl MemoryObject for Shmem {
     ) -> Result<usize, ObjectError> {
         check_write(offset, len)?;
         let end = offset + len as u64;
-        let changing = self.changing.lock();
+        let changing = self.seals.change();
         self.seals.check_write(self.size(), end)?;
         let mut filling = self.cache.filling(&mut cx);
         let how = (self.policy, self.size());

@@ -48,8 +48,9 @@ impl PhysMem {
         owner: Option<Owner>,
     ) -> Result<Frame<'_>, OutOfFrames> {
         self.inject.check(AllocKind::Frame)?;
-        self.check_limit(1)?;
+        let charging = self.charge(1)?;
         let pfn = self.free.take();
+        drop(charging);
         let Some(pfn) = pfn else {
             self.note_no_frame();
             return Err(OutOfFrames::UsedUp(self.config.frames));
@@ -77,14 +78,14 @@ impl PhysMem {
         while left > 0 {
             // One at a time while fault injection counts allocations: each has a number of its own.
             // Likewise under a limit of memory: each is checked.
-            let want = if self.inject().is_on() || self.has_limit() {
+            let (want, charging) = if self.inject().is_on() || self.has_limit() {
                 self.inject().check(AllocKind::Frame)?;
-                self.check_limit(1)?;
-                1
+                (1, self.charge(1)?)
             } else {
-                left.min(BATCH)
+                (left.min(BATCH), None)
             };
             let got = self.free.take_many(&mut pfns[..want]);
+            drop(charging);
             if got == 0 {
                 self.note_no_frame();
                 return Err(OutOfFrames::UsedUp(self.capacity()));

@@ -32,8 +32,9 @@ impl PhysMem {
     /// [`OutOfFrames`] if there is no free block, or by fault injection.
     pub(crate) fn alloc_huge(&self) -> Result<HugeFrame<'_>, OutOfFrames> {
         self.inject().check(AllocKind::Frame)?;
-        self.check_limit(HUGE.into())?;
+        let charging = self.charge(HUGE.into())?;
         let head = self.free.take_block(HUGE);
+        drop(charging);
         let head = head.ok_or(OutOfFrames::UsedUp(self.capacity()))?;
         for i in 0..HUGE {
             self.init_allocated(head.nth(i), FrameFlags::LARGE, None);

@@ -24,6 +24,7 @@ mod host_access;
 mod hugetlb;
 mod hugetlb_model;
 mod leaks;
+mod limit_races;
 mod limits;
 mod loading;
 mod memory;
