@@ -27,6 +27,7 @@ mod leaks;
 mod limits;
 mod loading;
 mod memory;
+mod moving_huge;
 mod nonlinear;
 mod not_present;
 mod pagemap_scan;
