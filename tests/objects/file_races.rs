@@ -9,7 +9,7 @@ use emmu::{
     FaultError, Machine, Mm,
     ctx::{CallbackCx, Sleepable},
     error::ObjectError,
-    file::{DiskFile, File, FileMode, MemoryObject},
+    file::{DiskFile, File, FileMode, HugePolicy, MemoryObject, Shmem},
     mm::{Advice, MapFlags, MmapArgs},
     notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore},
 };
@@ -273,4 +273,42 @@ fn a_store_may_ask_its_own_file() {
     s.file.punch_hole(s.w.thread.cx(), 100, 2 * PAGE).unwrap();
     s.file.truncate(s.w.thread.cx(), 5 * PAGE + 1).unwrap();
     assert_eq!((s.w.get(0), s.w.get(1)), (Ok(7), Ok(0)));
+}
+
+/// A write to shared memory holds the lock of the page, as a move of the page does: no byte comes
+/// between the copy of the page and its replacement, and is lost.
+#[test]
+fn a_write_beside_a_move_is_not_lost() {
+    let mut w = swapping(4096, 0);
+    let object = Shmem::tmpfs(w.machine.host(), "/f", 512 * PAGE, HugePolicy::Always).unwrap();
+    let file = File::open(object, FileMode::ReadWrite);
+    file.write_at(w.thread.cx(), 0, &[1]).unwrap();
+    w.map_file(0, 512, &file, 0, MapFlags::SHARED);
+    let done = AtomicBool::new(false);
+    let writes = || {
+        let mut thread = w.machine.enter().unwrap();
+        while !done.load(SeqCst) {
+            for n in 0..=u8::MAX {
+                let mut seen = [0];
+                file.write_at(thread.cx(), 0, &[n]).unwrap();
+                file.read_at(thread.cx(), 0, &mut seen).unwrap();
+                if seen != [n] {
+                    return false;
+                }
+            }
+        }
+        true
+    };
+    thread::scope(|s| {
+        let writes = s.spawn(writes);
+        let mut thread = w.machine.enter().unwrap();
+        for _ in 0..100 {
+            assert!(w.mm.load(&mut thread.cx(), at(0)).is_ok());
+            let _moved = w.mm.migrate(&mut thread.cx(), at(0)).unwrap();
+        }
+        drop(thread);
+        done.store(true, SeqCst);
+        assert!(writes.join().unwrap(), "a byte that was written is gone");
+    });
+    w.mm.exit(&mut w.thread.cx());
 }
