@@ -285,8 +285,9 @@ fn a_write_beside_a_move_is_not_lost() {
     file.write_at(w.thread.cx(), 0, &[1]).unwrap();
     w.map_file(0, 512, &file, 0, MapFlags::SHARED);
     let done = AtomicBool::new(false);
+    let machine = Arc::clone(&w.machine);
     let writes = || {
-        let mut thread = w.machine.enter().unwrap();
+        let mut thread = machine.enter().unwrap();
         while !done.load(SeqCst) {
             for n in 0..=u8::MAX {
                 let mut seen = [0];
@@ -301,12 +302,10 @@ fn a_write_beside_a_move_is_not_lost() {
     };
     thread::scope(|s| {
         let writes = s.spawn(writes);
-        let mut thread = w.machine.enter().unwrap();
         for _ in 0..100 {
-            assert!(w.mm.load(&mut thread.cx(), at(0)).is_ok());
-            let _moved = w.mm.migrate(&mut thread.cx(), at(0)).unwrap();
+            let _there = w.mm.load(&mut w.thread.cx(), at(0));
+            let _moved = w.mm.migrate(&mut w.thread.cx(), at(0));
         }
-        drop(thread);
         done.store(true, SeqCst);
         assert!(writes.join().unwrap(), "a byte that was written is gone");
     });
