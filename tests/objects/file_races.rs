@@ -2,14 +2,18 @@
 //! nobody waits who need not.
 
 use crate::{
-    common::{PAGE, World, at, objects::swapping},
+    common::{
+        PAGE, World, at,
+        moving::Comes,
+        objects::{shmem, swapping},
+    },
     stores::{Puppet, Strings, a_while},
 };
 use emmu::{
     FaultError, Machine, Mm,
     ctx::{CallbackCx, Sleepable},
     error::ObjectError,
-    file::{DiskFile, File, FileMode, HugePolicy, MemoryObject, Shmem},
+    file::{DiskFile, File, FileMode, MemoryObject},
     mm::{Advice, MapFlags, MmapArgs},
     notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore},
 };
@@ -275,39 +279,18 @@ fn a_store_may_ask_its_own_file() {
     assert_eq!((s.w.get(0), s.w.get(1)), (Ok(7), Ok(0)));
 }
 
-/// A write to shared memory holds the lock of the page, as a move of the page does: no byte comes
-/// between the copy of the page and its replacement, and is lost.
+/// A write to shared memory holds the lock of the page (`shmem_write_begin`), as a move of the page
+/// does: no byte comes between the copy of the page and its replacement.
 #[test]
-fn a_write_beside_a_move_is_not_lost() {
-    let mut w = swapping(4096, 0);
-    let object = Shmem::tmpfs(w.machine.host(), "/f", 512 * PAGE, HugePolicy::Always).unwrap();
-    let file = File::open(object, FileMode::ReadWrite);
-    file.write_at(w.thread.cx(), 0, &[1]).unwrap();
-    w.map_file(0, 512, &file, 0, MapFlags::SHARED);
-    let done = AtomicBool::new(false);
-    let machine = Arc::clone(&w.machine);
-    let writes = || {
-        let mut thread = machine.enter().unwrap();
-        while !done.load(SeqCst) {
-            for n in 0..=u8::MAX {
-                let mut seen = [0];
-                file.write_at(thread.cx(), 0, &[n]).unwrap();
-                file.read_at(thread.cx(), 0, &mut seen).unwrap();
-                if seen != [n] {
-                    return false;
-                }
-            }
-        }
-        true
-    };
-    thread::scope(|s| {
-        let writes = s.spawn(writes);
-        for _ in 0..100 {
-            let _there = w.mm.load(&mut w.thread.cx(), at(0));
-            let _moved = w.mm.migrate(&mut w.thread.cx(), at(0));
-        }
-        done.store(true, SeqCst);
-        assert!(writes.join().unwrap(), "a byte that was written is gone");
+fn a_write_waits_for_a_page_that_moves() {
+    let mut w = swapping(64, 0);
+    let file = shmem(&mut w, 1);
+    w.map_file(0, 1, &file, 0, MapFlags::SHARED);
+    assert!(w.get(0).is_ok());
+    // Its reference keeps the page where it is.
+    let written = w.waits_for_moving(0, Comes::ToNothingByThat, |_, cx| {
+        file.write_at(cx.reborrow(), 0, &[9])
     });
+    assert_eq!((written, w.get(0)), (Ok(1), Ok(9)));
     w.mm.exit(&mut w.thread.cx());
 }
