@@ -95,6 +95,11 @@
 //!   when a gate is passed, when a permit establishes an entry, and when a frame is given up. So no
 //!   lock that `translations` takes may be held across a call of a gate, a permit, or the address
 //!   space, nor while a [`GateGuard`] is dropped.
+//! * A [`Cached`] translation is a copy. The driver holds the lock that its invalidation takes,
+//!   from the look into the TLB to the end of the access, and follows the copy: with the gate
+//!   locked, by [`GateGuard::follow`]; under another lock, by [`Gate::follow`]. After the unlock
+//!   the copy may lead to a page that a fork shares, or that is gone. No type forbids such a use;
+//!   the [oracle](crate::oracle) reports it.
 //! * State that an audit must see lies best in the gate, as its state `T`: [`Gate::audit`] shows
 //!   the store, [`Gate::audited_parts`] store and state. Both take the gate with a time limit, and
 //!   return false if it cannot be had.

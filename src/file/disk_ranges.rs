@@ -63,6 +63,7 @@ impl DiskFile {
         let changing = self.changing.lock();
         let old = self.size();
         let grows = !keep && bytes.end > old;
+        let whole_blocks = (bytes.start | bytes.end).is_multiple_of(PAGE_SIZE);
         let mut cutting = self.cache.cutting(&mut cx);
         let tail = match grows && bytes.start > old {
             true => self.edge(cutting.filling(), old)?,
@@ -72,10 +73,11 @@ impl DiskFile {
         if grows {
             match &tail {
                 Some(tail) => self.zero_edge(cutting.filling(), tail, rest_of_page(old)),
-                // The old end is in a hole now: its page comes back, but is not read
-                // (`ext4_block_zero_page_range`). Without memory for it, its first fault reads
-                // more.
-                None => drop(self.edge(cutting.filling(), old)),
+                // The old end is in a hole now. Its page comes back, but is not read
+                // (`ext4_block_zero_page_range`): whole blocks are allocated behind the cut, others
+                // before it. Without memory for the page, its first fault reads more.
+                None if whole_blocks => drop(self.edge(cutting.filling(), old)),
+                None => {}
             }
             self.size.store(bytes.end, Ordering::Release);
         }

@@ -80,7 +80,7 @@
 //! | `store` | the trait of a driver's store, and two stores |
 //! | `removed`, `shadow_entry` | entries that leave a store; one entry |
 //! | `observer` | the interface of an oracle |
-//! | `test_hook` | a hook for tests, between a look-up and its use |
+//! | `test_hook` | a hook for tests, between a translation and its use |
 //! | `outcome` | access, verdict, reason to retry |
 //! | `translation` | pages, frames, and the registration that they belong to |
 //! | `blocks` | 2-MiB blocks, hashed to buckets |

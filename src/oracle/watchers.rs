@@ -10,7 +10,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     frame::FrameWatch,
     mm::Mm,
-    notifier::{RegId, Translation, WindowObserver},
+    notifier::{Access, RegId, Translation, WindowObserver},
     sync::Ordering,
 };
 use std::sync::{Arc, Weak};
@@ -34,6 +34,7 @@ impl FrameWatch for FrameWatcher {
                             mmu: ext.name(),
                             range: t.range(),
                             pfn,
+                            window: oracle.opened.last(space, at.start(), 0),
                         });
                     }
                 });
@@ -97,7 +98,10 @@ impl WindowObserver for WindowWatcher {
         self.with(|o| o.liveness.calling((self.space(), window), range, mmu));
     }
     fn opened(&self, window: u64, range: VpnRange) {
-        self.with(|o| o.liveness.opened((self.space(), window)));
+        self.with(|o| {
+            o.liveness.opened((self.space(), window));
+            o.opened.note(self.space(), range);
+        });
         self.look(range, "at the beginning");
     }
     fn closed(&self, window: u64) {
@@ -131,6 +135,7 @@ impl WindowObserver for WindowWatcher {
     fn released(&self) {
         self.with(|oracle| {
             oracle.look_at_end(self.space());
+            oracle.opened.forget(self.space());
         });
     }
     fn closing(&self, range: VpnRange) {
@@ -146,6 +151,22 @@ impl WindowObserver for WindowWatcher {
             oracle.index.note(self.space(), t);
         }
     }
+    fn windows_opened(&self) -> u64 {
+        let oracle = self.oracle.upgrade();
+        oracle.map_or(0, |oracle| oracle.opened.count())
+    }
+    fn follows(&self, mmu: &'static str, at: Vpn, access: Access, since: u64) {
+        self.with(|oracle| {
+            if let Some(window) = oracle.opened.last(self.space(), at, since) {
+                oracle.report(Finding::StaleUse {
+                    mmu,
+                    at,
+                    access,
+                    window,
+                });
+            }
+        });
+    }
     fn established(&self, t: &Translation) {
         let (Some(oracle), Some(mm)) = (self.oracle.upgrade(), self.mm.upgrade()) else {
             return;
@@ -158,6 +179,7 @@ impl WindowObserver for WindowWatcher {
                 pfn: t.pfn(),
                 writable: t.is_writable(),
                 primary: mm.translation_of(at),
+                window: oracle.opened.last(self.space(), at, 0),
             });
         }
     }

@@ -125,7 +125,7 @@
 //!     {"as":0,"op":"madvise","addr":"0x1000000d000","len":4096,"advice":"dontneed"}  returns 0
 //!     drawn from EMMU_TESTKIT_SEED=7241113480209853124
 //!     saved as /tmp/emmu-aabc878ff0bef485.jsonl
-//!   seen: O4: Table translates 0x1000000d000-0x1000000e000 to pfn:0x41, and the page table maps nothing
+//!   seen: O4: Table translates 0x1000000d000-0x1000000e000 to pfn:0x41, and the page table maps nothing; the last window there was over 0x1000000d000-0x1000000e000
 //! ```
 //!
 //! Run the script again with your device, without it, and on the kernel of your machine:
@@ -150,6 +150,12 @@
 //!   it, another thread drops, moves, protects, copies or migrates that page: each operation at
 //!   each look-up in turn. A device that uses the old result fails in the first run
 //!   ([`Property::Retry`]).
+//! * **Windows overtake uses.** Your device has found a [`Cached`](crate::notifier::Cached)
+//!   translation and is about to follow it, or to lock its gate, and another thread takes the page
+//!   away. A device that holds the lock which its invalidation needs makes that thread wait: the
+//!   kit sees the thread sleep, and lets the access go on. A device that does not is found by the
+//!   oracle ([`Property::Reuse`]). Only Linux shows that a thread sleeps; elsewhere this property
+//!   is skipped.
 //! * **Windows stop in the middle.** The neighbour that the chain calls after your device acts
 //!   while the window is open and the page table still has the old entry ([`Property::HoldsOff`]),
 //!   or refuses the window, so that your device receives the end of a window that never opened
@@ -224,11 +230,13 @@
 //! | `place` | the pages of a check, by number |
 //! | `trial` | machine, process, neighbours and oracle of one check |
 //! | `timed_thread`, `patience` | threads with a deadline, and waiting on a busy machine |
+//! | `asleep` | threads that sleep, as the system shows them |
 //! | `neighbour` | a driver that acts inside of windows |
 //! | `device` | the trait of a device, and its declarations |
 //! | `verdict`, `log` | steps, violations and reports |
 //! | `settings` | the variables of the environment |
 
+mod asleep;
 mod catalogue;
 mod conformance;
 mod device;

@@ -167,9 +167,24 @@ impl Trial {
 
     // Actions of the device.
 
+    /// Reads a byte with the device; a panic is logged.
+    pub(super) fn device_reads(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, Refused> {
+        let _named = NamedAccess(self, "reads", addr);
+        self.device.read(cx, &self.mm, addr)
+    }
+    /// Writes a byte with the device; a panic is logged.
+    pub(super) fn device_writes(
+        &self,
+        cx: &mut CallCx<'_>,
+        addr: u64,
+        byte: u8,
+    ) -> Result<(), Refused> {
+        let _named = NamedAccess(self, "writes", addr);
+        self.device.write(cx, &self.mm, addr, byte)
+    }
     /// Reads a byte with the device and logs the result.
     pub(super) fn read(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, Refused> {
-        let got = self.device.read(cx, &self.mm, addr);
+        let got = self.device_reads(cx, addr);
         self.note("reads", addr, got.as_ref().map(|b| b.to_string()));
         got
     }
@@ -178,15 +193,15 @@ impl Trial {
         if self.only_reads() {
             return Err(Refused::Other("it only reads".to_owned()));
         }
-        let done = self.device.write(cx, &self.mm, addr, byte);
+        let done = self.device_writes(cx, addr, byte);
         self.note("writes", addr, done.as_ref().map(|()| byte.to_string()));
         done
     }
     /// Makes access `nth` of many with the device: each odd one is a write, if the device writes.
     pub(super) fn use_at(&self, cx: &mut CallCx<'_>, addr: u64, nth: u64) -> Result<(), Refused> {
         match nth.is_multiple_of(2) || self.only_reads() {
-            true => self.device.read(cx, &self.mm, addr).map(|_| ()),
-            false => self.device.write(cx, &self.mm, addr, 1),
+            true => self.device_reads(cx, addr).map(|_| ()),
+            false => self.device_writes(cx, addr, 1),
         }
     }
     /// Returns true if the device makes no writes.
@@ -266,6 +281,21 @@ impl Trial {
     pub(super) fn refused<T>(&self, what: &str, came: Result<T, Refused>) {
         if came.is_ok() && self.device.declares().coherent {
             self.see(Seen::Allowed(what.to_owned()));
+        }
+    }
+}
+
+/// An access of the device. If it panics, its step is logged, and the findings of the oracle before
+/// the panic.
+struct NamedAccess<'t>(&'t Trial, &'static str, u64);
+
+impl Drop for NamedAccess<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Self(trial, verb, addr) = *self;
+            let text = format!("{verb} {}, and panics", place(addr));
+            trial.log.step(Side::Device, text);
+            trial.listen();
         }
     }
 }

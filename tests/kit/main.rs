@@ -15,5 +15,6 @@ mod model_kinds;
 mod museum;
 mod reads_only;
 mod small_mistakes;
+mod stale_uses;
 mod swap;
 mod testkit_suite;

@@ -20,6 +20,7 @@ mod references;
 mod registering;
 mod secondary_tlb;
 mod sleeping;
+mod stale_uses;
 mod stores;
 mod translate;
 mod two_pass;

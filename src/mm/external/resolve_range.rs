@@ -13,6 +13,8 @@ use crate::mm::{
     space::Mm,
     vma::Vma,
 };
+#[cfg(feature = "testkit")]
+use crate::notifier::test_hook::{self, Moment};
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Below, Cx, Rank, Sleepable, rank},
@@ -93,7 +95,7 @@ impl Mm {
             match self.read_piece(cx, &ticket, part) {
                 Ok(Reading::Done(slots)) => {
                     #[cfg(feature = "testkit")]
-                    crate::notifier::test_hook::looked_up(part.start(), Access::Read);
+                    test_hook::call(Moment::LookedUp(part.start(), Access::Read));
                     ticket.put(snapshot, part, slots);
                 }
                 Ok(Reading::Needs(needs)) => {

@@ -223,7 +223,7 @@ fn taken_off_beside_accesses(t: &Arc<Trial>) -> Run {
             if n == 20 {
                 let _told = begin.send(());
             }
-            match t.device.read(cx, &t.mm, at(n % 8)) {
+            match t.device_reads(cx, at(n % 8)) {
                 Ok(_) => {}
                 Err(Refused::Other(why)) => {
                     return t.see(Seen::RefusedWrongly(format!("an access: {why}")));

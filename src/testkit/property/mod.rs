@@ -3,7 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `windows` | translations during windows, and windows of every shape |
-//! | `race` | look-ups that windows overtake |
+//! | `race` | look-ups, and uses of their results, that windows overtake |
 //! | `aging` | accessed bits |
 //! | `memory` | bytes, forks, rights, writes, references, huge pages |
 //! | `pool` | huge pages of a pool |
@@ -41,6 +41,7 @@ impl Property {
             Self::DropsRange => windows::drops_range,
             Self::HoldsOff => windows::holds_off,
             Self::Retry => race::retry,
+            Self::Reuse => race::reuse,
             Self::Overlap => windows::overlap,
             Self::Reach => windows::reach,
             Self::Edges => windows::edges,

@@ -15,7 +15,10 @@ use crate::{
     extmmu::References,
     frame::HugeSize,
     mm::{Machine, Mm},
-    notifier::{Access, test_hook},
+    notifier::{
+        Access,
+        test_hook::{self, Moment},
+    },
     oracle::Oracle,
     replay::{Follow, Header, Op, Outcome, Processes, Step},
     sync::Mutex,
@@ -111,8 +114,8 @@ impl<'k> Checker<'k> {
     fn access(&mut self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Option<Result<u8, Refused>>> {
         let written: Rc<RefCell<Vec<Vpn>>> = Rc::default();
         let seen = Rc::clone(&written);
-        let hooked = test_hook::hook(Box::new(move |at, access| {
-            if access == Access::Write {
+        let hooked = test_hook::hook(Box::new(move |moment| {
+            if let Moment::LookedUp(at, Access::Write) = moment {
                 seen.borrow_mut().push(at);
             }
         }));
