@@ -62,8 +62,8 @@ impl Reclaim<'_> {
         };
         flags.contains(FrameFlags::LARGE) || is_shared()
     }
-    /// Splits the huge page that a locked frame is part of. Returns false if it cannot be split, as a
-    /// private one that is pinned (`can_split_folio`).
+    /// Splits the huge page that a locked frame is part of. Returns false if it cannot be split, as
+    /// a private one that is pinned (`can_split_folio`).
     fn split_locked(
         &self,
         cx: &mut FolioCx<'_>,
