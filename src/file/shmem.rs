@@ -333,12 +333,13 @@ impl MemoryObject for Shmem {
             return Ok(0);
         }
         let changing = self.seals.change();
-        let written = self.cache.write_bytes(offset, bytes, |index| {
+        let write = |cx: &mut CallCx<'_>, index: u64| {
             let part = (index + 1).saturating_mul(PAGE_SIZE).min(end);
             self.seals.check_write(self.size(), part)?;
-            let mut filling = self.cache.filling(&mut cx);
+            let mut filling = self.cache.filling(cx);
             filling.get_or_make_as(index, (self.policy, self.size()), PageNeed::Write(end))
-        })?;
+        };
+        let written = self.cache.write_bytes(&mut cx, offset, bytes, write)?;
         self.size
             .fetch_max(offset + written as u64, Ordering::AcqRel);
         drop(changing);
@@ -360,11 +361,11 @@ impl MemoryObject for Shmem {
         let mut filling = self.cache.filling(&mut cx);
         let how = (self.policy, self.size());
         let frame = filling.get_or_make_as(offset / PAGE_SIZE, how, PageNeed::Write(end))?;
-        frame.write(within_page(offset), bytes);
-        self.cache
-            .host()
-            .mem()
-            .set_flags(frame.pfn(), FrameFlags::DIRTY);
+        let mem = self.cache.host().mem();
+        let locked = mem.lock(filling.cx(), frame);
+        locked.frame().write(within_page(offset), bytes);
+        mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
+        drop(locked);
         self.size
             .fetch_max(offset + bytes.len() as u64, Ordering::AcqRel);
         drop(filling);

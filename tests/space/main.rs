@@ -28,6 +28,7 @@ mod limit_races;
 mod limits;
 mod loading;
 mod memory;
+mod moving_huge;
 mod nonlinear;
 mod not_present;
 mod pagemap_scan;
