@@ -301,7 +301,8 @@ mod tests {
         assert_eq!(reuse.whole, Some(true));
         let merge = || {
             let mut thread = machine.enter().unwrap();
-            let pages = [(&*mm, addr), (&*other, addr)];
+            // The last page is the one that stays.
+            let pages = [(&*other, addr), (&*mm, addr)];
             machine.merge_same_pages(&mut thread.cx(), &pages)
         };
         assert_eq!(thread::scope(|s| s.spawn(merge).join().unwrap()), 1);
