@@ -48,15 +48,22 @@ impl PhysMem {
         owner: Option<Owner>,
     ) -> Result<Frame<'_>, OutOfFrames> {
         self.inject.check(AllocKind::Frame)?;
-        let charging = self.charge(1)?;
-        let pfn = self.free.take();
-        drop(charging);
+        let pfn = match self.has_limit() {
+            false => self.free.take(),
+            true => self.take_below_limit()?,
+        };
         let Some(pfn) = pfn else {
             self.note_no_frame();
             return Err(OutOfFrames::UsedUp(self.config.frames));
         };
         self.init_allocated(pfn, flags, owner);
         Ok(self.adopt(pfn))
+    }
+    /// Takes a free frame, if there is one, under the limit of memory.
+    #[cold]
+    fn take_below_limit(&self) -> Result<Option<Pfn>, OutOfFrames> {
+        let _charging = self.charge(1)?;
+        Ok(self.free.take())
     }
     /// Allocates `count` frames for as many entries in a row, and passes each to `place`.
     ///
