@@ -3,7 +3,7 @@
 use super::{cache::PageCache, store::BLOCK};
 use crate::{
     addr::{PAGE_SIZE, by_page},
-    ctx::CallCx,
+    ctx::{CallCx, Cx, Rank, Sleepable},
     error::ObjectError,
     frame::{Frame, FrameFlags},
 };
@@ -99,9 +99,6 @@ pub(super) fn read_by_page<'c>(
 
 impl PageCache {
     /// Copies bytes in and marks their pages dirty. `page` returns the frame of a page.
-    ///
-    /// Each page is locked: a move of the page could copy it before the write, and take its place
-    /// after. The reference keeps a page in the cache that is about to be moved or given up.
     pub(super) fn write_bytes<'c>(
         &'c self,
         cx: &mut CallCx<'_>,
@@ -109,13 +106,26 @@ impl PageCache {
         bytes: &[u8],
         mut page: impl FnMut(&mut CallCx<'_>, u64) -> Result<Frame<'c>, ObjectError>,
     ) -> Result<usize, ObjectError> {
-        let mem = self.host().mem();
         write_by_page(offset, bytes, |index, within, part| {
             let frame = page(cx, index)?;
-            let locked = mem.lock(cx, frame);
-            locked.frame().write(within, part);
-            mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
+            self.write_page(cx, frame, within, part);
             Ok(())
         })
+    }
+    /// Copies bytes into a page and marks it dirty.
+    ///
+    /// The page is locked: a move of the page could copy it before the write, and take its place
+    /// after. The reference keeps a page in the cache that is about to be moved or given up.
+    pub(super) fn write_page<R: Rank>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        frame: Frame<'_>,
+        within: usize,
+        bytes: &[u8],
+    ) {
+        let mem = self.host().mem();
+        let locked = mem.lock(cx, frame);
+        locked.frame().write(within, bytes);
+        mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     addr::PAGE_SIZE,
     ctx::{CallCx, FaultCx},
     error::{NoMemory, ObjectError},
-    frame::{Frame, FrameFlags, FrameLock},
+    frame::{Frame, FrameLock},
     rmap::Mapping,
     sync::{AtomicU64, Despite, Ordering},
 };
@@ -361,11 +361,8 @@ impl MemoryObject for Shmem {
         let mut filling = self.cache.filling(&mut cx);
         let how = (self.policy, self.size());
         let frame = filling.get_or_make_as(offset / PAGE_SIZE, how, PageNeed::Write(end))?;
-        let mem = self.cache.host().mem();
-        let locked = mem.lock(filling.cx(), frame);
-        locked.frame().write(within_page(offset), bytes);
-        mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
-        drop(locked);
+        self.cache
+            .write_page(filling.cx(), frame, within_page(offset), bytes);
         self.size
             .fetch_max(offset + bytes.len() as u64, Ordering::AcqRel);
         drop(filling);
