@@ -93,10 +93,10 @@ pub(super) struct Unregistrations {
     none: Condvar,
 }
 
-struct UnregistrationGuard<'l>(&'l Unregistrations);
+pub(super) struct UnregistrationGuard<'l>(&'l Unregistrations);
 
 impl Unregistrations {
-    fn begin(&self) -> UnregistrationGuard<'_> {
+    pub(super) fn begin(&self) -> UnregistrationGuard<'_> {
         *self.now.lock() += 1;
         UnregistrationGuard(self)
     }

@@ -14,7 +14,10 @@
 //! A device may walk once every window has ended that found no device counted. So a window that
 //! finds none owes nothing to its end.
 
-use super::{chain::Space, once_arc::OnceArc};
+use super::{
+    chain::{Space, Unregistrations},
+    once_arc::OnceArc,
+};
 use crate::{
     addr::VpnRange,
     ctx::{AtomicCallbackCx, Below, Context, Cx, Outside, Sleepable, rank},
@@ -120,6 +123,8 @@ pub(super) struct TlbList {
     /// The number of devices, with those that are about to be put on the list.
     count: AtomicUsize,
     panics: PutOffPanics,
+    /// The unregistrations under way, which exit waits for.
+    unregistrations: Unregistrations,
     /// The address space.
     space: Weak<Space>,
 }
@@ -166,6 +171,7 @@ impl TlbList {
             listed: RwLock::default(),
             count: AtomicUsize::new(0),
             panics: PutOffPanics::default(),
+            unregistrations: Unregistrations::default(),
             space,
         }
     }
@@ -236,6 +242,7 @@ impl TlbRegistration {
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
         // Its last handle may be the device's, which gives it up in a callback.
         let _space = self.list.space.upgrade();
+        let _leaving = self.list.unregistrations.begin();
         let mut despite = Despite::default();
         self.list.end(cx, &self.phase, &mut despite);
         despite.resume();
@@ -302,9 +309,10 @@ impl SecondaryTlbs {
             let first = list.listed.read().first().map(|l| Arc::clone(&l.phase));
             match first {
                 Some(phase) => list.end(cx, &phase, despite),
-                None => return,
+                None => break,
             }
         }
+        list.unregistrations.wait();
     }
     /// Returns a value whose drop, at the end of a window, goes on with a panic of a flush.
     #[inline(always)]
