@@ -4,6 +4,8 @@
 //! those of a driver of a range against the sequence of its subscription. Both kinds of driver use
 //! the same tickets and permits.
 
+#[cfg(feature = "testkit")]
+use super::test_hook::{self, HookedSpace, Moment};
 use super::{
     board::{Board, BoardTicket},
     driver::Invalidation,
@@ -179,8 +181,17 @@ impl Seat {
     #[inline(never)]
     fn report_use(&self, watch: &dyn WindowObserver, at: Vpn, access: Access, since: u64) {
         #[cfg(feature = "testkit")]
-        super::test_hook::call(super::test_hook::Moment::Following(at, access));
+        self.reached(Moment::Following(at, access));
         watch.follows(self.phase.name(), at, access, since);
+    }
+}
+
+#[cfg(feature = "testkit")]
+impl Seat {
+    /// Calls the hook of tests.
+    #[inline]
+    pub(super) fn reached(&self, moment: Moment) {
+        test_hook::call(HookedSpace(Arc::as_ptr(&self.board).addr()), moment);
     }
 }
 
