@@ -50,6 +50,7 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local!(static STANDS_BY: Cell<bool> = const { Cell::new(false) });
 
+#[allow(clippy::disallowed_methods, reason = "nothing waits under it")]
 fn hooks() -> MutexGuard<'static, Vec<(HookedSpace, Hook)>> {
     HOOKS.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,6 +16,7 @@ type Occupant = dyn Any + Send + Sync;
 /// The posts of all machines that have, or had, an oracle.
 static POSTS: Mutex<Vec<(Weak<Machine>, Arc<Post>)>> = Mutex::new(Vec::new());
 
+#[allow(clippy::disallowed_methods, reason = "nothing waits under it")]
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
