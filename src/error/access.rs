@@ -52,6 +52,9 @@ pub enum FaultError {
     /// The page was poisoned by userfaultfd: SIGBUS.
     #[error("{0:#x} is poisoned")]
     Poisoned(u64),
+    /// The page lies on a device that has lost it: SIGBUS.
+    #[error("the device has lost the page of {0:#x}")]
+    DeviceLost(u64),
     /// An atomic access of a word that does not lie at a multiple of its size: SIGBUS, as on a
     /// kernel that forbids split locks (`handle_user_split_lock`).
     #[error("the word at {0:#x} is not aligned")]
@@ -78,6 +81,7 @@ impl FaultError {
             | Self::Object { .. }
             | Self::Unhandled(_)
             | Self::Poisoned(_)
+            | Self::DeviceLost(_)
             | Self::Misaligned(_) => Some(Signal::Bus),
             Self::Userfault(_)
             | Self::NoMemory(_)

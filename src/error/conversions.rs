@@ -7,6 +7,7 @@ use super::{
     advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError},
     change::{MprotectError, MremapError, MunmapError},
     common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError},
+    device::{MigrateError, NoDeviceFrames},
     errno::{Errno, HasErrno},
     mmap::{MmapError, RemapError},
     object::{ObjectError, SealError},
@@ -45,6 +46,7 @@ have_errno! {
     LimitError
     MadviseError
     MbindError
+    MigrateError
     MincoreError
     MlockError
     MmapError
@@ -53,6 +55,7 @@ have_errno! {
     MsealError
     MsyncError
     MunmapError
+    NoDeviceFrames
     NoMemory
     ObjectError
     PinError

@@ -4,16 +4,20 @@
 //! callback. [`Invalidation`] and `Ack` carry the brand `'i`, which is fresh for each call and
 //! invariant, so an `Ack` of one call answers no other.
 
-use super::translation::{RegId, Translation};
+use super::{
+    sparing::Spared,
+    translation::{RegId, Translation},
+};
 use crate::{
     addr::VpnRange,
     ctx::{AtomicCallbackCx, CallbackCx},
+    frame::{DeviceId, DeviceMemory},
 };
 
 use std::marker::PhantomData;
 
 /// The brand of one callback: an invariant lifetime, fresh for each call.
-type Brand<'i> = PhantomData<fn(&'i ()) -> &'i ()>;
+pub(super) type Brand<'i> = PhantomData<fn(&'i ()) -> &'i ()>;
 
 /// The reason of an invalidation, with the names of Linux's `mmu_notifier_event`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +32,7 @@ pub enum Event {
     ProtectionPage,
     /// Tracking of written pages (soft-dirty) begins anew.
     SoftDirty,
-    /// Pages migrate to the memory of a device.
+    /// Pages migrate to the memory of a device, or home.
     Migrate,
     /// A device gets exclusive access to pages.
     Exclusive,
@@ -41,9 +45,46 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Invalidation<'i> {
     range: VpnRange,
-    event: Event,
+    reason: Reason,
     reg: RegId,
     brand: Brand<'i>,
+}
+
+/// The reason of a window, and the promise of its opener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reason {
+    event: Event,
+    /// The device memory for which the window is opened.
+    owner: Option<DeviceId>,
+    /// Set if the opener leaves the entries of the owner's frames alone.
+    spares_owner: bool,
+}
+
+impl From<Event> for Reason {
+    #[inline(always)]
+    fn from(event: Event) -> Self {
+        Self {
+            event,
+            owner: None,
+            spares_owner: false,
+        }
+    }
+}
+
+impl Reason {
+    /// Returns the reason of a migration for a device. `spares_owner`: no entry of a frame of this
+    /// memory changes in the window.
+    pub(crate) fn migration(owner: DeviceId, spares_owner: bool) -> Self {
+        Self {
+            event: Event::Migrate,
+            owner: Some(owner),
+            spares_owner,
+        }
+    }
+    /// Returns the memory whose frames no entry loses in the window.
+    pub(super) fn spared(self) -> Option<DeviceId> {
+        self.owner.filter(|_| self.spares_owner)
+    }
 }
 
 /// The proof that the driver's gate has excluded the range of one callback.
@@ -93,7 +134,21 @@ impl<'i> Invalidation<'i> {
     /// Returns the reason of the invalidation.
     #[inline]
     pub fn event(&self) -> Event {
-        self.event
+        self.reason.event
+    }
+    /// Returns the device memory for which the window is opened: of a migration to that device or
+    /// from it (`mmu_notifier_range::owner`).
+    pub fn owner(&self) -> Option<DeviceId> {
+        self.reason.owner
+    }
+    /// Returns the right to keep translations of frames of `memory` while the range is dropped
+    /// ([`Gate::exclude_sparing`]), if the opener of the window has promised that no entry of such
+    /// a frame changes. Only the owner of a migration gets it, and not when pages come home.
+    ///
+    /// [`Gate::exclude_sparing`]: super::Gate::exclude_sparing
+    pub fn spare(&self, memory: &DeviceMemory) -> Option<Spared<'i>> {
+        let spared = self.reason.spared().filter(|id| *id == memory.id())?;
+        Some(Spared::new(spared, self.brand))
     }
     #[inline]
     pub(super) fn reg(&self) -> RegId {
@@ -150,13 +205,13 @@ impl std::fmt::Debug for SecondPass<'_> {
 #[inline]
 pub(super) fn demand<F, E>(
     range: VpnRange,
-    event: Event,
+    reason: Reason,
     reg: RegId,
     f: impl for<'i> FnOnce(Invalidation<'i>) -> Result<FirstPass<'i, F>, E>,
 ) -> Result<Option<F>, E> {
     let begun = f(Invalidation {
         range,
-        event,
+        reason,
         reg,
         brand: PhantomData,
     })?;

@@ -63,6 +63,7 @@
 //! | `callees` | the drivers that one window calls |
 //! | `subscriptions` | the drivers of ranges, in an interval tree |
 //! | `driver_entry` | one registered driver: visits to it, the right to unregister it |
+//! | `sparing` | entries that a driver keeps while its range is dropped |
 //! | `gate` | the driver's lock, with its store inside |
 //! | `gate_guard` | all that a driver may do while it holds its gate |
 //! | `gate_filter` | the blocks in which a gate may have entries |
@@ -118,6 +119,7 @@ mod removed;
 mod seat;
 mod secondary_tlb;
 mod shadow_entry;
+mod sparing;
 mod store;
 mod subscription;
 mod subscriptions;
@@ -134,6 +136,7 @@ pub use chain::Registration;
 pub use driver::{
     Ack, AgeKind, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock,
 };
+pub(crate) use driver::Reason;
 pub(crate) use flusher::{Flushed, Flusher};
 pub use gate::{Gate, Invalidated};
 pub use gate_guard::GateGuard;
@@ -150,6 +153,7 @@ pub use seat::Seat;
 pub(crate) use secondary_tlb::SecondaryTlbs;
 pub use secondary_tlb::{SecondaryTlb, TlbRegistration, TlbSeat};
 pub use shadow_entry::ShadowEntry;
+pub use sparing::Spared;
 pub use store::{NoStore, OrderedStore, Rearrange, ShadowStore};
 pub use ticket::Ticket;
 pub(crate) use ticket::{Admits, Seated};

@@ -229,7 +229,7 @@ fn window_in_wrong_order(world: &World, mut cx: CallCx<'_>) {
     let callees = world.chain().callees(&mut cx, RANGE, 0);
     world.chain().board.begin(RANGE);
     for entry in callees.entries() {
-        let Ok(None::<Infallible>) = demand(RANGE, Event::Clear, entry.reg, |inv| {
+        let Ok(None::<Infallible>) = demand(RANGE, Event::Clear.into(), entry.reg, |inv| {
             let ack = entry.ext.invalidate_start(cx.descend(), inv);
             Ok::<_, Infallible>(FirstPass::Done(ack))
         });

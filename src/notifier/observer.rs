@@ -1,15 +1,19 @@
 //! The interface through which an oracle observes the protocol.
 
 use super::translation::{RegId, Translation};
-use crate::addr::{Vpn, VpnRange};
+use crate::{
+    addr::{Vpn, VpnRange},
+    frame::DeviceId,
+};
 
 /// An observer of one address space. Its methods are called with any locks held, so they may lock
 /// gates and nothing else.
 pub(crate) trait WindowObserver: Send + Sync {
     /// A window is about to ask a driver to acknowledge.
     fn calling(&self, window: u64, range: VpnRange, mmu: &'static str);
-    /// A window is open: every driver has acknowledged.
-    fn opened(&self, window: u64, range: VpnRange);
+    /// A window is open: every driver has acknowledged. Its opener leaves the entries of frames of
+    /// the device memory `spared` alone.
+    fn opened(&self, window: u64, range: VpnRange, spared: Option<DeviceId>);
     /// An open window is about to end.
     fn closing(&self, range: VpnRange);
     /// A window has ended, or was refused; every driver that acknowledged it has been notified.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    frame::FrameWatch,
+    frame::{DeviceId, FrameWatch},
     mm::Mm,
     notifier::{RegId, Translation, WindowObserver},
     sync::Ordering,
@@ -64,13 +64,16 @@ impl WindowWatcher {
             mm: Arc::downgrade(mm),
         }
     }
-    /// Reports all translations that lie in a window.
-    fn look(&self, window: VpnRange, when: &'static str) {
-        let Some(oracle) = self.oracle.upgrade() else {
+    /// Reports all translations that lie in a window, but for those that may stay.
+    fn look(&self, window: VpnRange, when: &'static str, stays: impl Fn(&Mm, &Translation) -> bool) {
+        let (Some(oracle), mm) = (self.oracle.upgrade(), self.mm.upgrade()) else {
             return;
         };
         for ext in oracle.drivers_of(self.space()) {
             oracle.each_in(&*ext, window, &mut |t| {
+                if mm.as_ref().is_some_and(|mm| stays(mm, t)) {
+                    return;
+                }
                 oracle.report(Finding::InsideWindow {
                     mmu: ext.name(),
                     range: t.range(),
@@ -96,9 +99,11 @@ impl WindowObserver for WindowWatcher {
     fn calling(&self, window: u64, range: VpnRange, mmu: &'static str) {
         self.with(|o| o.liveness.calling((self.space(), window), range, mmu));
     }
-    fn opened(&self, window: u64, range: VpnRange) {
+    fn opened(&self, window: u64, range: VpnRange, spared: Option<DeviceId>) {
         self.with(|o| o.liveness.opened((self.space(), window)));
-        self.look(range, "at the beginning");
+        self.look(range, "at the beginning", |mm, t| {
+            spared.is_some() && mm.machine().mem().device_of(t.pfn()) == spared
+        });
     }
     fn closed(&self, window: u64) {
         self.with(|o| o.report_all(o.liveness.closed((self.space(), window))));
@@ -134,7 +139,10 @@ impl WindowObserver for WindowWatcher {
         });
     }
     fn closing(&self, range: VpnRange) {
-        self.look(range, "at the end");
+        // The promise is kept: the page table still has the device's frame there.
+        self.look(range, "at the end", |mm, t| {
+            mm.machine().mem().is_device(t.pfn()) && disagreement(mm, t).is_none()
+        });
         if let Some(oracle) = self.oracle.upgrade() {
             oracle.audit_in_turn();
         }

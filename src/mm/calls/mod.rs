@@ -39,6 +39,8 @@
 //! | `userfault` | userfaultfd: registration, answers, messages |
 //! | `pagemap_scan` | `PAGEMAP_SCAN` |
 //! | `clear_refs` | `/proc/PID/clear_refs` |
+//! | `migrate_vma` | pages that go to a device, or come home |
+//! | `remove_device` | all pages of a device come home |
 //! | `swapoff` | `swapoff`, `swapon` |
 //! | `khugepaged` | huge pages of small ones, without advice for the moment |
 //! | `vma_cost` | reasons against merges; the number of VMAs that an operation takes |
@@ -61,6 +63,7 @@ pub(in crate::mm) mod install;
 pub(in crate::mm) mod khugepaged;
 pub(in crate::mm) mod madvise;
 pub(in crate::mm) mod mbind;
+pub(in crate::mm) mod migrate_vma;
 pub(in crate::mm) mod mlock;
 pub(in crate::mm) mod mmap;
 pub(in crate::mm) mod mprotect;
@@ -73,6 +76,7 @@ pub(in crate::mm) mod pkeys;
 pub(in crate::mm) mod proc_maps;
 pub(in crate::mm) mod process_mrelease;
 pub(in crate::mm) mod remap_file_pages;
+mod remove_device;
 pub(in crate::mm) mod shm;
 mod swapoff;
 pub(in crate::mm) mod thp_disable;

@@ -179,8 +179,11 @@ impl Mm {
                 return None;
             }
             let pte = self.table.leaf(at, pin)?.peek(at);
-            pte.allows(Access::Read)
-                .then(|| (pte.pfn(), pte.may_write()))
+            match pte.allows(Access::Read) {
+                true => Some((pte.pfn(), pte.may_write())),
+                // Its device may have it.
+                false => pte.on_device(),
+            }
         })
     }
 }

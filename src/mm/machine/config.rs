@@ -49,6 +49,10 @@ pub struct MachineConfig {
     /// Pages that `overcommit` assumes the machine to have, memory and swap together. `None`: as
     /// many as frames.
     pub commit_total: Option<u64>,
+    /// Frame numbers that are set aside for memory of devices
+    /// ([`Machine::add_device`](super::Machine::add_device)); at most 2^27. Unused ones cost
+    /// nothing.
+    pub device_frames: u32,
 }
 
 impl MachineConfig {
@@ -108,6 +112,7 @@ impl Default for MachineConfig {
             huge_pages: HugePoolConfig::default(),
             huge_pages_1g: HugePoolConfig::default(),
             commit_total: None,
+            device_frames: 1 << 20,
         }
     }
 }

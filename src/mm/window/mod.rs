@@ -21,14 +21,17 @@
 //! | --- | --- |
 //! | this one | [`Lease`], which opens a window; [`InvalidationWindow`]: the walk over its leaves |
 //! | `entry` | [`PteTxn`] and [`PteSlot`]: entries under the lock of their leaf |
+//! | `leave` | the mark of a page that moves, in the place of its mapping |
 //! | `zap` | dropping all pages of a range |
 //! | `split` | splitting huge pages at the edges of a range, in a nested window |
 
 mod entry;
+mod leave;
 mod split;
 mod zap;
 
 pub use entry::{PteSlot, PteTxn};
+pub(in crate::mm) use leave::{AsOne, leave, no_more_exclusive};
 pub(in crate::mm) use zap::{Marks, Zap, restore_reserve};
 
 use super::{
@@ -38,7 +41,7 @@ use super::{
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
-    notifier::{Event, Flusher, OpenWindow, WouldBlock},
+    notifier::{Event, Flusher, OpenWindow, Reason, WouldBlock},
 };
 use std::{cell::Cell, convert::Infallible};
 
@@ -142,12 +145,12 @@ impl<'l, R: Rank> Lease<'l, R, Sleepable> {
     pub(in crate::mm) fn into_window(
         self,
         range: VpnRange,
-        event: Event,
+        reason: impl Into<Reason>,
     ) -> InvalidationWindow<'l, Sleepable>
     where
         R: Below<rank::Window>,
     {
-        let Ok(core) = OpenWindow::<Sleepable>::open(&self.mm.notifiers, self.cx, range, event);
+        let Ok(core) = OpenWindow::<Sleepable>::open(&self.mm.notifiers, self.cx, range, reason);
         InvalidationWindow::new(self.mm, core)
     }
     /// Opens a window over `range`, runs `f` in it and ends it. Unlike that of

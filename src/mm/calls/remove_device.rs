@@ -1,0 +1,68 @@
+//! Eviction: every page of a device comes home (`migrate_device_range`).
+
+use crate::mm::machine::{DeviceRegistration, HomePage, Machine};
+use crate::{
+    ctx::{CallCx, FolioCx},
+    frame::{DeviceId, DeviceMemory, FrameLock},
+};
+
+impl Machine {
+    /// Brings the pages of a device home, wherever they are mapped, so that the device can use its
+    /// memory otherwise. Returns the number of pages that are left: those that are locked or
+    /// referenced, or that the driver or memory has no room for. A later call may bring these home.
+    ///
+    /// Each mapping of a page sees a window without an owner.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn evict_device(&self, cx: &mut CallCx<'_>, memory: &DeviceMemory) -> u32 {
+        self.check_token(cx);
+        self.evict(cx, memory.id())
+    }
+    /// Brings every page of a device home, and forgets the device and its driver.
+    ///
+    /// # Errors
+    ///
+    /// The registration, if pages are left there ([`evict_device`](Self::evict_device)): the device
+    /// stays.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn remove_device(
+        &self,
+        cx: &mut CallCx<'_>,
+        registration: DeviceRegistration,
+    ) -> Result<(), DeviceRegistration> {
+        self.check_token(cx);
+        if self.evict(cx, registration.id) > 0 {
+            return Err(registration);
+        }
+        drop(self.devices.remove(registration.id));
+        Ok(())
+    }
+    fn evict(&self, cx: &mut CallCx<'_>, device: DeviceId) -> u32 {
+        let mem = self.mem();
+        for pfn in mem.frames_on(device) {
+            if let Some(frame) = mem.try_get(pfn)
+                && let Ok(locked) = mem.try_lock(frame)
+            {
+                self.bring_frame_home(cx.descend(), device, &locked);
+            }
+        }
+        mem.in_use_on(device)
+    }
+    /// Brings the page of a locked frame home, if nothing but its mappings refers to it.
+    fn bring_frame_home(&self, cx: FolioCx<'_>, device: DeviceId, old: &FrameLock<'_>) {
+        let mem = self.mem();
+        let Some(Ok(new)) = mem.alloc().ok().map(|new| mem.try_lock(new)) else {
+            return;
+        };
+        let driver = self.devices.find(device);
+        self.migrate_locked(cx, old, &new, || {
+            let page = HomePage::new(mem, old, &new);
+            driver.is_some_and(|driver| driver.migrate_to_ram(&page).is_ok())
+        });
+    }
+}
