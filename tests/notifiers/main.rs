@@ -9,6 +9,7 @@ mod exports;
 mod given_up;
 mod giving_way;
 mod hmm;
+mod hmm_device;
 mod huge_slots;
 mod interval;
 mod last_handles;
