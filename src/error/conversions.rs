@@ -7,7 +7,7 @@ use super::{
     advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError},
     change::{MprotectError, MremapError, MunmapError},
     common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError},
-    device::{MigrateError, NoDeviceFrames},
+    device::{ExclusiveError, MigrateError, NoDeviceFrames},
     errno::{Errno, HasErrno},
     mmap::{MmapError, RemapError},
     object::{ObjectError, SealError},
@@ -39,6 +39,7 @@ have_errno! {
     BeyondTask
     ClearRefsError
     CopyError
+    ExclusiveError
     FaultError
     ForkError
     KeyError

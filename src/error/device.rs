@@ -1,6 +1,6 @@
 //! Errors of devices with memory of their own.
 
-use super::{common::ByteRange, errno::Errno};
+use super::{access::FaultError, common::ByteRange, errno::Errno};
 use thiserror::Error;
 
 /// Not so many frame numbers are left for memory of devices; their number.
@@ -21,6 +21,28 @@ pub enum MigrateError {
     /// The memory belongs to a device of another machine.
     #[error("the device belongs to another machine")]
     WrongMachine,
+}
+
+/// The error of an exclusive access of a device (`make_device_exclusive`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ExclusiveError {
+    /// The page cannot be written.
+    #[error(transparent)]
+    Fault(#[from] FaultError),
+    /// The page is no private memory, or one of a pool.
+    #[error("the page of {0:#x} is no private memory")]
+    NotPrivate(u64),
+}
+
+impl ExclusiveError {
+    /// Returns Linux's errno.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::Fault(why) => why.errno(),
+            Self::NotPrivate(_) => Errno::EOPNOTSUPP,
+        }
+    }
 }
 
 impl NoDeviceFrames {

@@ -41,7 +41,7 @@ pub use access::{
 pub use advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError};
 pub use change::{MprotectError, MremapError, MunmapError};
 pub use common::{BeyondTask, ByteRange, LimitBusy, LimitError, NoMemory, SwapError, VmaError};
-pub use device::{MigrateError, NoDeviceFrames};
+pub use device::{ExclusiveError, MigrateError, NoDeviceFrames};
 pub use errno::{Errno, HasErrno, Signal};
 pub use mmap::{MmapError, RemapError};
 pub use object::{ObjectError, SealError};

@@ -65,6 +65,7 @@ mod space;
 mod vma;
 mod window;
 
+pub use calls::device_exclusive::ExclusivePage;
 pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
 pub use calls::migrate_vma::{MigrateArgs, MigrateSelect, MigrateSource, MigrateTo, Migrated};

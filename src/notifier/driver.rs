@@ -81,6 +81,15 @@ impl Reason {
             spares_owner,
         }
     }
+    /// Returns the reason of a window in which a device gets a page alone, for this memory if the
+    /// device has one.
+    pub(crate) fn exclusive(owner: Option<DeviceId>) -> Self {
+        Self {
+            event: Event::Exclusive,
+            owner,
+            spares_owner: false,
+        }
+    }
     /// Returns the memory whose frames no entry loses in the window.
     pub(super) fn spared(self) -> Option<DeviceId> {
         self.owner.filter(|_| self.spares_owner)
@@ -137,7 +146,7 @@ impl<'i> Invalidation<'i> {
         self.reason.event
     }
     /// Returns the device memory for which the window is opened: of a migration to that device or
-    /// from it (`mmu_notifier_range::owner`).
+    /// from it, or of an exclusive access (`mmu_notifier_range::owner`).
     pub fn owner(&self) -> Option<DeviceId> {
         self.reason.owner
     }

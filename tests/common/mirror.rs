@@ -4,10 +4,11 @@
 use super::{PAGE, World, at};
 use emmu::{
     Errno, HugePoolConfig, MachineConfig, MemConfig,
+    ctx::FolioCx,
     driver::*,
     frame::DeviceMemory,
     mm::{
-        DeviceLost, DevicePages, DeviceRegistration, HomePage, MigrateArgs, MigrateSelect,
+        DeviceLost, DevicePages, DeviceRegistration, ExclusivePage, HomePage, MigrateArgs, MigrateSelect,
         MigrateTo, Migrated, Prot,
     },
 };
@@ -234,6 +235,21 @@ impl Mirror {
         let ticket = self.ticket(page.into(), FaultRequest::Snapshot);
         let map = |permit: RangePermit<'_, _, _, _>| drop(permit.establish(|_| page));
         self.gate.translate_ticket(cx, mm, ticket, map).unwrap();
+    }
+    /// `HMM_DMIRROR_EXCLUSIVE`: has pages alone, and maps them for writing.
+    pub fn exclusive(&self, cx: &mut CallCx<'_>, mm: &Mm, from: u64, n: u64) -> Result<(), Errno> {
+        for page in pages(from, n).iter() {
+            let memory = self.board.as_ref().map(|b| &b.memory);
+            let map = |exclusive: &ExclusivePage<'_>, mut cx: FolioCx<'_>| {
+                let ticket = self.gate.ticket(page, Access::Write);
+                let pending = exclusive.resolve(&mut cx, ticket).unwrap();
+                let permit = pending.and_then(|pending| pending.admit(&mut cx).ok());
+                permit.map(|permit| drop(permit.establish(page))).is_some()
+            };
+            let mapped = mm.make_device_exclusive(cx, page.addr(), memory, map);
+            assert!(mapped.map_err(|why| why.errno())?, "nobody else is there");
+        }
+        Ok(())
     }
     /// Returns true if the device has a translation of the page.
     pub fn has(&self, cx: &mut CallCx<'_>, page: u64) -> bool {

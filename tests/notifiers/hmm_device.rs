@@ -8,11 +8,12 @@ use crate::common::{
 };
 use emmu::{
     Errno,
+    frame::AtomicOp,
     mm::{DeviceRegistration, MapFlags, MmapArgs, PinKind, Prot},
     notifier::Access,
     oracle::Oracle,
 };
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 /// A world with private memory on pages 0 to `n`, a mirror of it with memory, and an oracle that
 /// watches it.
@@ -257,6 +258,61 @@ fn hmm_cow_in_device() {
     let cx = &mut h.w.thread.cx();
     assert_eq!(child.load(cx, at(3)), Ok(4));
     child.exit(cx);
+    h.end();
+}
+
+/// Each page is read as the device left it, and incremented; then the device has none alone.
+#[test]
+fn exclusive() {
+    let mut h = Hmm::new(16);
+    fill(&mut h.w, 0, 16);
+    let cx = &mut h.w.thread.cx();
+    h.mirror.exclusive(cx, &h.w.mm, 0, 16).unwrap();
+    assert_eq!(h.mirror.read(cx, &h.w.mm, 0, 16), Ok((pattern(0, 16), 0)));
+    h.w.told();
+    for n in 0..16 {
+        let cx = &mut h.w.thread.cx();
+        let add = AtomicOp::Add(1_u8);
+        let old = h.w.mm.atomic(cx, at(n), add, Ordering::Relaxed);
+        assert_eq!(old, Ok(n as u8 + 1));
+        assert!(!h.mirror.has(cx, n), "taken back");
+    }
+    assert_eq!(bytes(&mut h.w, 0, 16), pattern(1, 16));
+    h.end();
+}
+
+#[test]
+fn exclusive_mprotect() {
+    let mut h = Hmm::new(4);
+    fill(&mut h.w, 0, 4);
+    let cx = &mut h.w.thread.cx();
+    h.mirror.exclusive(cx, &h.w.mm, 0, 4).unwrap();
+    h.w.mm.mprotect(cx, at(0), 4 * PAGE, Prot::READ).unwrap();
+    assert_eq!(h.mirror.write(cx, &h.w.mm, 0, 4), Err(Errno::EPERM));
+    assert_eq!(h.mirror.exclusive(cx, &h.w.mm, 0, 4), Err(Errno::EFAULT));
+    assert_eq!(bytes(&mut h.w, 0, 4), pattern(0, 4));
+    h.end();
+}
+
+#[test]
+fn exclusive_cow() {
+    let mut h = Hmm::new(4);
+    fill(&mut h.w, 0, 4);
+    h.mirror
+        .exclusive(&mut h.w.thread.cx(), &h.w.mm, 0, 4)
+        .unwrap();
+    let child = h.w.fork();
+    for mm in [h.w.mm.clone(), child.clone()] {
+        h.w.inside(&mm, |w| {
+            let cx = &mut w.thread.cx();
+            for n in 0..4 {
+                let add = AtomicOp::Add(1_u8);
+                w.mm.atomic(cx, at(n), add, Ordering::Relaxed).unwrap();
+            }
+        });
+        assert_eq!(h.w.inside(&mm, |w| bytes(w, 0, 4)), pattern(1, 4));
+    }
+    h.w.reap(&child);
     h.end();
 }
 

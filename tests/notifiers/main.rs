@@ -20,6 +20,7 @@ mod references;
 mod registering;
 mod secondary_tlb;
 mod sleeping;
+mod sparing;
 mod stores;
 mod translate;
 mod two_pass;

@@ -8,6 +8,7 @@ mod drawn;
 mod addresses;
 mod any_number;
 mod copies;
+mod device_pages;
 #[cfg(feature = "testkit")]
 mod daemons;
 #[cfg(feature = "replay")]

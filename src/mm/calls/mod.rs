@@ -40,6 +40,7 @@
 //! | `pagemap_scan` | `PAGEMAP_SCAN` |
 //! | `clear_refs` | `/proc/PID/clear_refs` |
 //! | `migrate_vma` | pages that go to a device, or come home |
+//! | `device_exclusive` | a page of memory that a device gets alone |
 //! | `remove_device` | all pages of a device come home |
 //! | `swapoff` | `swapoff`, `swapon` |
 //! | `khugepaged` | huge pages of small ones, without advice for the moment |
@@ -52,6 +53,7 @@ pub(in crate::mm) mod brk;
 mod change_protection;
 pub(in crate::mm) mod clear_refs;
 pub(in crate::mm) mod copy_between;
+pub(in crate::mm) mod device_exclusive;
 pub(in crate::mm) mod direct_io;
 pub(in crate::mm) mod exit;
 pub(in crate::mm) mod file_bytes;

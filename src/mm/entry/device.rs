@@ -1,14 +1,20 @@
-//! Entries of pages that lie on a device: the page table knows the frame, and no processor can use
-//! it (`make_writable_device_private_entry` and its sibling).
+//! Entries of pages that a device has and no processor can use: the page table knows the frame.
 //!
-//! A *private entry* holds a count and a mapping of its frame, as a present entry does. So the frame
-//! keeps whether the page is exclusive, and the entry only whether it may be written.
+//! | entry | the page | Linux's name |
+//! | --- | --- | --- |
+//! | private entry | lies in a frame of the device; the device may write it or not | device private |
+//! | exclusive entry | lies in memory, and a device has it alone for a while | device exclusive |
+//!
+//! Both hold a count and a mapping of their frame, as a present entry does. So the frame keeps
+//! whether the page is exclusive to this entry.
 
-use super::pte::{KIND, MIGRATION_WRITE, PFN_SHIFT, RawPte, Rights};
+use super::pte::{KIND, MIGRATION_AS_ONE, MIGRATION_WRITE, PFN_SHIFT, READ, RawPte, Rights};
 use crate::addr::Pfn;
 
-/// The kind of a private entry: all bits of the kind.
+/// The kind of both: all bits of the kind.
 const DEVICE: u64 = KIND;
+/// Of this kind: an exclusive entry.
+const EXCLUSIVE: u64 = MIGRATION_AS_ONE;
 
 impl RawPte {
     /// An entry for a page that lies in this frame of a device.
@@ -17,31 +23,79 @@ impl RawPte {
         let right = if write { MIGRATION_WRITE } else { 0 };
         Self(u64::from(pfn.0) << PFN_SHIFT | DEVICE | right)
     }
-    /// Frame of a page that lies on a device; `None` of any other kind.
+    /// The exclusive entry that replaces this present one: clean and old, and with its other marks
+    /// (`make_device_exclusive_entry`).
+    #[inline]
+    pub(in crate::mm) fn exclusive(self) -> Self {
+        let bits = u64::from(self.pfn().0) << PFN_SHIFT | DEVICE | EXCLUSIVE;
+        Self(bits | self.0 & READ).in_place_of(self)
+    }
+    /// Frame that a device has, by an entry of either kind; `None` of any other kind.
     #[inline]
     #[allow(clippy::cast_possible_truncation)]
-    pub(in crate::mm) const fn device_private(self) -> Option<Pfn> {
+    pub(in crate::mm) const fn of_device(self) -> Option<Pfn> {
         if self.is_of_kind(DEVICE) {
             Some(Pfn((self.0 >> PFN_SHIFT) as u32))
         } else {
             None
         }
     }
-    /// Frame that the entry holds a count and a mapping of, in memory or on a device.
+    /// Frame of a page that lies on a device; `None` of any other kind.
+    #[inline]
+    pub(in crate::mm) const fn device_private(self) -> Option<Pfn> {
+        if self.0 & EXCLUSIVE == 0 {
+            self.of_device()
+        } else {
+            None
+        }
+    }
+    /// Frame of a page in memory that a device has alone; `None` of any other kind.
+    #[inline]
+    pub(in crate::mm) const fn device_exclusive(self) -> Option<Pfn> {
+        if self.0 & EXCLUSIVE != 0 {
+            self.of_device()
+        } else {
+            None
+        }
+    }
+    /// Frame that the entry holds a count and a mapping of, whether a processor can use it or not.
     #[inline]
     pub(in crate::mm) fn mapped(self) -> Option<Pfn> {
-        self.counted().or_else(|| self.device_private())
+        self.counted().or_else(|| self.of_device())
     }
-    /// Frame of a page that the device has itself, and whether the device may write it.
+    /// Frame that a device has, and whether it may write there.
     #[inline]
     pub(in crate::mm) fn on_device(self) -> Option<(Pfn, bool)> {
-        Some((self.device_private()?, self.0 & MIGRATION_WRITE != 0))
+        let write = self.0 & (MIGRATION_WRITE | EXCLUSIVE) != 0;
+        Some((self.of_device()?, write))
     }
-    /// This entry of a page on a device, without the right to write; any other as it is.
+    /// This private entry without the right to write; any other as it is.
     #[inline]
     pub(in crate::mm) const fn device_read_only(self) -> Self {
         match self.device_private() {
             Some(_) => Self(self.0 & !MIGRATION_WRITE),
+            None => self,
+        }
+    }
+    /// The present entry, read-only and old, of a page that its device no longer has alone; any
+    /// other entry as it is.
+    #[inline]
+    pub(in crate::mm) fn unexclusive(self) -> Self {
+        let Some(pfn) = self.device_exclusive() else {
+            return self;
+        };
+        let rights = Rights {
+            read: self.0 & READ != 0,
+            write: false,
+        };
+        Self::frame(pfn, rights).mkold().in_place_of(self)
+    }
+    /// This exclusive entry in a VMA with these rights; any other as it is.
+    #[inline]
+    pub(in crate::mm) fn exclusive_under(self, vma: Rights) -> Self {
+        match self.device_exclusive() {
+            Some(_) if vma.read => Self(self.0 | READ),
+            Some(_) => Self(self.0 & !READ),
             None => self,
         }
     }
@@ -68,7 +122,11 @@ mod tests {
             );
             assert!(pte.is_other() && !pte.is_vacant() && !pte.is_marker());
             assert_eq!((pte.swap_slot(), pte.file_index()), (None, None));
-            for less in [pte.forked(), pte.reprotected(true), pte.mkuffd_wp()] {
+            let vma = Rights {
+                read: true,
+                write: true,
+            };
+            for less in [pte.forked(), pte.reprotected(vma), pte.mkuffd_wp()] {
                 assert_eq!(less.on_device(), Some((Pfn(7), false)));
             }
         }
@@ -89,5 +147,23 @@ mod tests {
         let marked = RawPte::frame(Pfn(5), vma(false)).mkuffd_wp();
         let there = marked.leaving(true).arrived_on_device(Pfn(7), vma(true));
         assert!(there.is_uffd_wp() && there.leaving(true).is_uffd_wp());
+    }
+
+    #[test]
+    fn an_exclusive_entry_keeps_its_frame_and_becomes_present_again() {
+        let rights = |read, write| Rights { read, write };
+        let pte = RawPte::frame(Pfn(5), rights(true, true)).mkdirty();
+        let there = pte.exclusive();
+        assert_eq!(there.on_device(), Some((Pfn(5), true)));
+        assert_eq!((there.mapped(), there.device_private()), (Some(Pfn(5)), None));
+        assert!(there.is_other() && !there.is_dirty());
+        let back = pte.wrprotect().mkclean().mkold();
+        assert_eq!((there.unexclusive(), there.forked()), (back, back));
+        let denied = there.reprotected(rights(false, false));
+        assert!(!denied.unexclusive().may_read());
+        assert_eq!(denied.reprotected(rights(true, false)), there);
+        let mark = there.leaving(true);
+        assert!(!mark.was_writable() && mark.migrating() == Some(Pfn(5)));
+        assert!(there.mkuffd_wp().unexclusive().is_uffd_wp());
     }
 }

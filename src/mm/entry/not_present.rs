@@ -8,6 +8,7 @@
 //! | guard marker | must not exist | |
 //! | place | is a page of an object, mapped out of order | number of the page in the object |
 //! | private entry | lies on a device ([`device`](super::device)) | a count on the device's frame |
+//! | exclusive entry | is in memory, and a device has it alone | a count on the frame |
 //!
 //! A mark and a slot keep the exclusiveness of the page to this entry; a mark also keeps writable,
 //! accessed and dirty. *The frame keeps none of this meanwhile.* So a fork can mark both copies as
@@ -38,7 +39,8 @@ impl RawPte {
     #[inline]
     pub(in crate::mm) fn leaving(self, exclusive: bool) -> Self {
         let (pfn, write) = match self.on_device() {
-            Some(there) => there,
+            // A page that a device has alone comes back read-only (`try_to_migrate_one`).
+            Some((pfn, write)) => (pfn, write && self.device_private().is_some()),
             None => (self.pfn(), self.may_write()),
         };
         let mut bits = u64::from(pfn.0) << PFN_SHIFT | MIGRATION;
@@ -116,7 +118,7 @@ impl RawPte {
         } else if self.swap_slot().is_some() || self.migrating().is_some() {
             Self(self.0 & !(MIGRATION_WRITE | SWAP_EXCLUSIVE))
         } else {
-            self.device_read_only()
+            self.device_read_only().unexclusive()
         }
     }
     /// The entry that the child of a fork gets, applied after [`forked`](Self::forked): not
@@ -142,10 +144,10 @@ impl RawPte {
     /// A mark becomes writable only if a present entry in its place would be writable without a
     /// fault. Exclusiveness stays. A page on a device becomes read-only in any case.
     #[inline]
-    pub(in crate::mm) fn reprotected(self, write: bool) -> Self {
+    pub(in crate::mm) fn reprotected(self, vma: Rights) -> Self {
         if self.migrating().is_none() {
-            self.device_read_only()
-        } else if write {
+            self.device_read_only().exclusive_under(vma)
+        } else if vma.write {
             Self(self.0 | MIGRATION_WRITE)
         } else {
             Self(self.0 & !MIGRATION_WRITE)
@@ -228,10 +230,11 @@ mod tests {
             let mark = pte.leaving(exclusive);
             let arrived = mark.arrived(Pfn(5), NOTHING, true);
             assert!(!arrived.may_read() && !arrived.may_write());
-            let (less, more) = (mark.reprotected(false), mark.reprotected(true));
+            let read = Rights { write: false, ..RW };
+            let (less, more) = (mark.reprotected(read), mark.reprotected(RW));
             assert!(!less.was_writable() && more.was_writable());
             assert_eq!(less.is_swap_exclusive(), exclusive);
-            assert_eq!(RawPte::GUARD.reprotected(true), RawPte::GUARD);
+            assert_eq!(RawPte::GUARD.reprotected(RW), RawPte::GUARD);
         }
     }
 }

@@ -15,7 +15,7 @@ const WRITE: u64 = 1 << 1;
 pub(in crate::mm) const ACCESSED: u64 = 1 << 5;
 pub(in crate::mm) const DIRTY: u64 = 1 << 6;
 /// The VMA allows reading. Clear under `PROT_NONE`, where the entry stays present, as on Linux.
-const READ: u64 = 1 << 9;
+pub(in crate::mm) const READ: u64 = 1 << 9;
 /// The entry maps the zero page and holds no count.
 const ZERO: u64 = 1 << 10;
 pub(in crate::mm) const PFN_SHIFT: u32 = 12;
@@ -228,6 +228,8 @@ pub enum Pte {
         /// True if the device may write.
         write: bool,
     },
+    /// The page is in memory, in this frame, and a device has it alone: access takes it back.
+    Exclusive(Pfn),
 }
 
 impl From<RawPte> for Pte {
@@ -246,6 +248,8 @@ impl From<RawPte> for Pte {
             Self::Poisoned
         } else if let Some(slot) = raw.swap_slot() {
             Self::Swap(slot)
+        } else if let Some(pfn) = raw.device_exclusive() {
+            Self::Exclusive(pfn)
         } else if let Some((pfn, write)) = raw.on_device() {
             Self::Device { pfn, write }
         } else {

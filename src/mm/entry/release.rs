@@ -68,7 +68,7 @@ pub(in crate::mm) fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte, flush
         retired.unmap(pfn, AccessBits { young, dirty });
     } else if let Some(slot) = pte.swap_slot() {
         drop_slot(retired, slot);
-    } else if let Some(pfn) = pte.device_private() {
+    } else if let Some(pfn) = pte.of_device() {
         retired.unmap(pfn, AccessBits::default());
     }
 }

@@ -226,7 +226,8 @@ impl Mm {
     fn own_page<G: Seated>(&self, ticket: &RangeTicket<'_, G>, pte: RawPte) -> Option<OwnPage> {
         let mem = self.machine().mem();
         let own = ticket.own()?;
-        pte.on_device().filter(|&(pfn, _)| mem.device_of(pfn) == Some(own))
+        let here = |&(pfn, _): &OwnPage| mem.device_of(pfn) == Some(own);
+        pte.on_device().filter(here)
     }
     /// Returns true if the page is present for the access.
     fn is_present_for<R: Rank>(

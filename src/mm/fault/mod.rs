@@ -15,7 +15,7 @@
 //!     read-only       on a write: copy, or make writable in place
 //!     a file's page   a nonlinear mapping: the page that the entry names
 //!     in swap         read back through the swap cache
-//!     on a device     have it come home
+//!     on a device     have it come home, or take it back
 //!     on its way      wait until migration has ended
 //!   where the VMA is registered with userfaultfd, an absent page and a write to a protected one
 //!     become a message: Userfault, and the access faults again after the answer
@@ -298,7 +298,7 @@ impl FaultScope<'_> {
             },
             pte if pte.is_guard() => Err(FaultError::Guarded(at.addr())),
             pte if pte.is_poison() => Err(FaultError::Poisoned(at.addr())),
-            pte if pte.device_private().is_some() => self.bring_home(vma, at, pte),
+            pte if pte.of_device().is_some() => self.fault_on_device(vma, at, pte),
             pte if pte.is_present() && access == Access::Write && !pte.may_write() => {
                 self.fault_protected(vma, at, (pte, is_huge))
             }

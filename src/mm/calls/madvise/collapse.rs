@@ -275,7 +275,7 @@ impl FaultScope<'_> {
                 self.fault_swapped(vma, page, Access::Read, pte, slot)
                     .map_err(|_| Fail::Never)?;
             }
-            self.bring_home(vma, page, pte).map_err(|_| Fail::Never)?;
+            self.fault_on_device(vma, page, pte).map_err(|_| Fail::Never)?;
         }
         Ok(())
     }

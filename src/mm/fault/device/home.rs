@@ -8,9 +8,26 @@ use crate::mm::{entry::pte::RawPte, fault::scope::FaultScope, vma::Vma};
 use crate::{addr::Vpn, ctx::rank, error::FaultError};
 
 impl FaultScope<'_> {
+    /// Brings the page of a private entry home, or takes that of an exclusive entry back; does
+    /// nothing for other entries.
+    pub(in crate::mm) fn fault_on_device(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        seen: RawPte,
+    ) -> Result<(), FaultError> {
+        match (seen.device_private(), seen.device_exclusive()) {
+            (Some(_), _) => self.bring_home(vma, at, seen),
+            (None, Some(_)) => {
+                self.take_back(vma, at, seen);
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
+    }
     /// Brings the page of the private entry `seen` home. Returns without it if another thread has
     /// it locked, after that thread is done: the access faults again.
-    pub(in crate::mm) fn bring_home(
+    fn bring_home(
         &mut self,
         vma: &Vma,
         at: Vpn,

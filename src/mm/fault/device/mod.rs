@@ -1,5 +1,5 @@
 //! Pages that go to the memory of a device and come home (`migrate_vma_setup`, `migrate_vma_pages`,
-//! `migrate_vma_finalize`).
+//! `migrate_vma_finalize`); and pages in memory that a device has alone.
 //!
 //! Guarantee: a page is at one place at each moment. While it moves, its frame is locked and its
 //! entries are marks, which become entries of the new frame, or of the old one again, when the
@@ -23,8 +23,10 @@
 //! | `migration` | the pages on their way, and the other steps |
 //! | `insert` | new pages on a device, in the place of holes |
 //! | `home` | the fault of a processor on a page of a device |
+//! | `exclusive` | a page that a device has alone, and how it is taken back |
 
 mod collect;
+pub(in crate::mm) mod exclusive;
 mod home;
 mod insert;
 pub(in crate::mm) mod migration;
