@@ -5,20 +5,20 @@
 //! (docs/adr/0034-a-page-of-a-device-is-an-entry.md).
 
 use super::{
-    device_frames::{DeviceArea, DeviceFrames, DeviceId},
+    device_frames::{DeviceArea, DeviceFrames, DeviceId, DeviceKind},
     flags::FrameFlags,
     mem::{Frame, PhysMem},
 };
 use crate::addr::Pfn;
 use std::{fmt, sync::Arc};
 
-/// Memory that lies on a device, which no processor can access (`MEMORY_DEVICE_PRIVATE`).
+/// Memory that lies on a device.
 ///
 /// [`Machine::add_device`](crate::Machine::add_device) makes one, for the driver. It is the
 /// driver's right to have pages migrate to the device and back, and to keep translations of pages
 /// that stay there: it cannot be cloned, so no other driver has it.
 ///
-/// ```compile_fail,E0599
+/// ```compile_fail,E0308
 /// use emmu::frame::DeviceMemory;
 ///
 /// fn two_owners(memory: &DeviceMemory) -> DeviceMemory {
@@ -32,14 +32,18 @@ pub struct DeviceMemory {
 
 impl DeviceMemory {
     /// Gives frame numbers to a memory of so many frames. `None`: not so many are left.
-    pub(crate) fn new(mem: &Arc<PhysMem>, frames: u32) -> Option<Self> {
-        let area = mem.devices.add(frames)?;
+    pub(crate) fn new(mem: &Arc<PhysMem>, kind: DeviceKind, frames: u32) -> Option<Self> {
+        let area = mem.devices.add(kind, frames)?;
         let mem = Arc::clone(mem);
         Some(Self { mem, area })
     }
     /// Returns the identity of the memory, as a window shows its owner.
     pub fn id(&self) -> DeviceId {
         self.area.id
+    }
+    /// Returns the access that processors have.
+    pub fn kind(&self) -> DeviceKind {
+        self.area.kind
     }
     /// Returns the number of frames.
     pub fn capacity(&self) -> u32 {
@@ -70,7 +74,7 @@ impl fmt::Debug for DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        self.area.close();
+        self.area.leave();
     }
 }
 
@@ -88,12 +92,21 @@ impl PhysMem {
     pub(crate) fn is_device(&self, pfn: Pfn) -> bool {
         self.devices.has(pfn)
     }
+    /// Returns true if the frame lies on a device, beyond the reach of processors.
+    #[inline]
+    pub(crate) fn is_private(&self, pfn: Pfn) -> bool {
+        self.is_device(pfn) && self.kind_of(pfn) == Some(DeviceKind::Private)
+    }
+    #[cold]
+    fn kind_of(&self, pfn: Pfn) -> Option<DeviceKind> {
+        Some(self.devices.area_of(pfn)?.kind)
+    }
     /// Returns the identity of the device memory that has the frame.
     pub(crate) fn device_of(&self, pfn: Pfn) -> Option<DeviceId> {
         Some(self.devices.area_of(pfn)?.id)
     }
     /// Allocates a frame of a device that reads as zero, with one reference. `None`: all are in
-    /// use.
+    /// use, or the device was removed.
     pub(crate) fn alloc_on(&self, device: &DeviceMemory) -> Option<Frame<'_>> {
         debug_assert!(std::ptr::eq(self, &raw const *device.mem), "its machine");
         let pfn = device.area.take()?;
@@ -104,6 +117,12 @@ impl PhysMem {
     pub(crate) fn frames_on(&self, device: DeviceId) -> impl Iterator<Item = Pfn> {
         let area = self.devices.area(device);
         area.map_or(0..0, |area| area.touched()).map(Pfn)
+    }
+    /// Lets no frame of a device be allocated from now on, or again.
+    pub(crate) fn close_device(&self, device: DeviceId, closed: bool) {
+        if let Some(area) = self.devices.area(device) {
+            area.close(closed);
+        }
     }
     /// Returns the number of frames of a device that are in use.
     pub(crate) fn in_use_on(&self, device: DeviceId) -> u32 {

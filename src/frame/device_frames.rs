@@ -13,6 +13,16 @@ use std::{ops::Range, sync::Arc};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceId(u64);
 
+/// The access that processors have to the memory of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// None: a page comes home when a processor wants it (`MEMORY_DEVICE_PRIVATE`).
+    Private,
+    /// As to their own memory, through a coherent bus: a page there is mapped like any other
+    /// (`MEMORY_DEVICE_COHERENT`).
+    Coherent,
+}
+
 /// The frame numbers that are set aside for devices, and the memories that have them.
 #[derive(Debug)]
 pub(super) struct DeviceFrames {
@@ -28,10 +38,11 @@ static IDS: IdSource = IdSource::starting_at(1);
 #[derive(Debug)]
 pub(super) struct DeviceArea {
     pub(super) id: DeviceId,
+    pub(super) kind: DeviceKind,
     frames: Range<u32>,
     free: Mutex<Free>,
-    /// Set when the device is gone: its numbers may be given away when all are free.
-    closed: AtomicBool,
+    /// Set when the memory is gone: its numbers may be given away when all are free.
+    gone: AtomicBool,
 }
 
 /// The free frames of a device.
@@ -41,6 +52,8 @@ struct Free {
     stack: Vec<u32>,
     /// The first frame that was never used.
     next: u32,
+    /// Set if no frame may be taken: the device is being removed.
+    closed: bool,
 }
 
 impl DeviceFrames {
@@ -73,7 +86,7 @@ impl DeviceFrames {
     }
     /// Gives numbers to a memory of so many frames: the lowest that are free in a row. `None`:
     /// there are not so many.
-    pub(super) fn add(&self, frames: u32) -> Option<Arc<DeviceArea>> {
+    pub(super) fn add(&self, kind: DeviceKind, frames: u32) -> Option<Arc<DeviceArea>> {
         let mut areas = self.areas.write();
         areas.retain(|area| !area.is_gone());
         let starts = areas.iter().map(|area| area.frames.start);
@@ -89,12 +102,14 @@ impl DeviceFrames {
         }
         let area = Arc::new(DeviceArea {
             id: DeviceId(IDS.next()),
+            kind,
             frames: first..first + frames,
             free: Mutex::new(Free {
                 stack: Vec::new(),
                 next: first,
+                closed: false,
             }),
-            closed: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
         });
         areas.insert(at, Arc::clone(&area));
         Some(area)
@@ -115,9 +130,12 @@ impl DeviceArea {
     pub(super) fn touched(&self) -> Range<u32> {
         self.frames.start..self.free.lock().next
     }
-    /// Takes a free frame; `None`: all are in use.
+    /// Takes a free frame; `None`: all are in use, or the device is closed.
     pub(super) fn take(&self) -> Option<Pfn> {
         let mut free = self.free.lock();
+        if free.closed {
+            return None;
+        }
         if let Some(pfn) = free.stack.pop() {
             return Some(Pfn(pfn));
         }
@@ -137,42 +155,55 @@ impl DeviceArea {
         let free = self.free.lock();
         free.next - self.frames.start - free.stack.len() as u32
     }
-    /// Notes that the device is gone.
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+    /// Lets no frame be taken from now on, or again.
+    pub(super) fn close(&self, closed: bool) {
+        self.free.lock().closed = closed;
+    }
+    /// Notes that the memory is gone.
+    pub(super) fn leave(&self) {
+        self.close(true);
+        self.gone.store(true, Ordering::Release);
     }
     fn is_gone(&self) -> bool {
-        self.closed.load(Ordering::Acquire) && self.in_use() == 0
+        self.gone.load(Ordering::Acquire) && self.in_use() == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{DeviceFrames, Pfn};
+    use super::{DeviceFrames, DeviceKind::Private, Pfn};
 
     #[test]
     fn numbers_are_used_again_when_their_device_is_gone_and_all_are_free() {
         let devices = DeviceFrames::new(100..110);
-        let (a, b) = (devices.add(4).unwrap(), devices.add(4).unwrap());
-        assert!(devices.add(4).is_none() && a.id != b.id);
+        let (a, b) = (
+            devices.add(Private, 4).unwrap(),
+            devices.add(Private, 4).unwrap(),
+        );
+        assert!(devices.add(Private, 4).is_none() && a.id != b.id);
         let frame = a.take().unwrap();
         assert_eq!((frame, a.in_use(), a.len()), (Pfn(100), 1, 4));
-        a.close();
-        assert!(devices.add(4).is_none(), "a frame is in use");
+        a.leave();
+        assert!(devices.add(Private, 4).is_none(), "a frame is in use");
         assert_eq!(devices.area_of(frame).map(|area| area.id), Some(a.id));
         a.put(frame);
-        let c = devices.add(3).unwrap();
+        let c = devices.add(Private, 3).unwrap();
         assert_eq!(devices.area_of(Pfn(100)).map(|area| area.id), Some(c.id));
         assert!(devices.area_of(Pfn(103)).is_none());
-        assert_eq!(devices.add(2).unwrap().take(), Some(Pfn(108)));
+        assert_eq!(devices.add(Private, 2).unwrap().take(), Some(Pfn(108)));
     }
 
     #[test]
     fn the_frame_that_came_back_last_is_taken_first() {
-        let area = DeviceFrames::new(100..102).add(2).unwrap();
+        let area = DeviceFrames::new(100..102).add(Private, 2).unwrap();
         assert_eq!((area.take(), area.take()), (Some(Pfn(100)), Some(Pfn(101))));
         assert_eq!(area.take(), None);
         area.put(Pfn(100));
         assert_eq!((area.take(), area.touched()), (Some(Pfn(100)), 100..102));
+        area.put(Pfn(101));
+        area.close(true);
+        assert_eq!(area.take(), None);
+        area.close(false);
+        assert_eq!(area.take(), Some(Pfn(101)));
     }
 }

@@ -16,7 +16,10 @@ impl PhysMem {
     /// Adds a frame to the head of the list that its flags choose (`folio_add_lru`); a frame of a
     /// device is on none.
     pub(crate) fn lru_add(&self, pfn: Pfn) {
-        if !self.has_lru() || self.is_device(pfn) || self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
+        if !self.has_lru()
+            || self.is_device(pfn)
+            || self.flags(pfn).contains(FrameFlags::UNEVICTABLE)
+        {
             return;
         }
         let mut lists = self.lru.0.lock();

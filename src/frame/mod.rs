@@ -116,7 +116,7 @@ pub use alloc::OutOfFrames;
 pub use commit::{Commit, Overcommit};
 pub use config::{Contents, MemConfig};
 pub use device::DeviceMemory;
-pub use device_frames::DeviceId;
+pub use device_frames::{DeviceId, DeviceKind};
 pub(crate) use exported::Lost;
 pub use flags::FrameFlags;
 pub(crate) use huge::HugeFrame;

@@ -133,10 +133,10 @@ mod window;
 pub(crate) use blocks::{block_of, hash_of};
 pub use cached::Cached;
 pub use chain::Registration;
+pub(crate) use driver::Reason;
 pub use driver::{
     Ack, AgeKind, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock,
 };
-pub(crate) use driver::Reason;
 pub(crate) use flusher::{Flushed, Flusher};
 pub use gate::{Gate, Invalidated};
 pub use gate_guard::GateGuard;

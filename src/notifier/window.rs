@@ -196,7 +196,9 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
             });
         }
         callees.opened();
-        chain.board.observe(|w| w.opened(id, self.range, reason.spared()));
+        chain
+            .board
+            .observe(|w| w.opened(id, self.range, reason.spared()));
         Ok(())
     }
 }

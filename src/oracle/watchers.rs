@@ -65,7 +65,12 @@ impl WindowWatcher {
         }
     }
     /// Reports all translations that lie in a window, but for those that may stay.
-    fn look(&self, window: VpnRange, when: &'static str, stays: impl Fn(&Mm, &Translation) -> bool) {
+    fn look(
+        &self,
+        window: VpnRange,
+        when: &'static str,
+        stays: impl Fn(&Mm, &Translation) -> bool,
+    ) {
         let (Some(oracle), mm) = (self.oracle.upgrade(), self.mm.upgrade()) else {
             return;
         };

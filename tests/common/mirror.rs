@@ -6,10 +6,10 @@ use emmu::{
     Errno, HugePoolConfig, MachineConfig, MemConfig,
     ctx::FolioCx,
     driver::*,
-    frame::DeviceMemory,
+    frame::{DeviceKind, DeviceMemory},
     mm::{
-        DeviceLost, DevicePages, DeviceRegistration, ExclusivePage, HomePage, MigrateArgs, MigrateSelect,
-        MigrateTo, Migrated, Prot,
+        DeviceLost, DevicePages, DeviceRegistration, ExclusivePage, HomePage, MigrateArgs,
+        MigrateSelect, MigrateTo, Migrated, Prot,
     },
 };
 use std::sync::{
@@ -38,13 +38,16 @@ impl DevicePages for Board {
 }
 
 impl Board {
-    /// Adds a device with so many frames.
+    /// Adds a device with so many frames, which no processor reaches.
     pub fn add(w: &World, frames: u32) -> (Arc<Self>, DeviceRegistration) {
+        Self::add_kind(w, DeviceKind::Private, frames)
+    }
+    pub fn add_kind(w: &World, kind: DeviceKind, frames: u32) -> (Arc<Self>, DeviceRegistration) {
         let build = |memory| {
             let (lost, home) = (AtomicBool::new(false), AtomicU32::new(0));
             Arc::new(Self { memory, lost, home })
         };
-        w.machine.add_device(frames, build).unwrap()
+        w.machine.add_device(kind, frames, build).unwrap()
     }
 }
 

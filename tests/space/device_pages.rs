@@ -9,6 +9,7 @@ use emmu::{
     Errno, FaultError,
     addr::Vpn,
     error::UserfaultError,
+    frame::DeviceKind,
     mm::{
         Advice, DeviceRegistration, ForkMode, MapFlags, MigrateSelect, MigrateTo, MoveMode,
         MremapFlags, PageState, PinKind, Prot, ProtectMode, Pte, RegisterMode, Stays, UffdFeatures,
@@ -28,9 +29,12 @@ struct There {
 impl There {
     /// All pages are in memory.
     fn at_home(n: u64) -> Self {
+        Self::with(DeviceKind::Private, n)
+    }
+    fn with(kind: DeviceKind, n: u64) -> Self {
         let mut w = world_of(n, RW, 0);
         fill(&mut w, 0, n);
-        let (board, registration) = Board::add(&w, 1024);
+        let (board, registration) = Board::add_kind(&w, kind, 1024);
         let mirror = Mirror::with(&mut w.thread.cx(), &w.mm, Some(board.clone()));
         Self {
             w,
@@ -52,7 +56,11 @@ impl There {
         let (cx, to) = (&mut self.w.thread.cx(), MigrateTo::Device);
         let select = MigrateSelect::SYSTEM;
         let done = self.mirror.migrate(cx, &self.w.mm, (from, n), select, to);
-        done.unwrap().pages.into_iter().map(|(_, why)| why).collect()
+        done.unwrap()
+            .pages
+            .into_iter()
+            .map(|(_, why)| why)
+            .collect()
     }
     /// Whether the device has the page, and may write it.
     fn there(&mut self, n: u64) -> Option<bool> {
@@ -113,7 +121,12 @@ fn pages_come_home_by_request() {
             false => MigrateTo::System,
         }
     });
-    let outcome: Vec<_> = done.unwrap().pages.into_iter().map(|(_, why)| why).collect();
+    let outcome: Vec<_> = done
+        .unwrap()
+        .pages
+        .into_iter()
+        .map(|(_, why)| why)
+        .collect();
     assert_eq!(outcome, [Ok(()), Err(Stays::Driver), Ok(()), Ok(())]);
     assert_eq!(seen, [(false, true); 4]);
     assert_eq!(t.w.told(), "W0..4");
@@ -153,7 +166,8 @@ fn a_shared_page_goes_for_all() {
     let child = t.w.fork();
     t.w.told();
     assert_eq!(t.go(0, 2), [Ok(()), Ok(())]);
-    let there = t.w.inside(&child, |w| matches!(w.pte(0), Pte::Device { .. }));
+    let there =
+        t.w.inside(&child, |w| matches!(w.pte(0), Pte::Device { .. }));
     assert!(there && t.there(0) == Some(false) && t.board.memory.in_use() == 2);
     let cx = &mut t.w.thread.cx();
     assert_eq!(t.w.machine.evict_device(cx, &t.board.memory), 0);
@@ -206,7 +220,9 @@ fn what_looks_for_pages_in_memory_passes_it_by() {
     assert_eq!(t.w.machine.reclaim_all(cx), 0);
     assert_eq!(t.w.mm.migrate(cx, at(0)), Ok(None));
     let mm = Arc::clone(&t.w.mm);
-    let merged = t.w.machine.merge_same_pages(cx, &[(&*mm, at(0)), (&*mm, at(0))]);
+    let merged =
+        t.w.machine
+            .merge_same_pages(cx, &[(&*mm, at(0)), (&*mm, at(0))]);
     assert_eq!(merged, 0);
     assert_eq!(t.w.in_core(0, 4), Ok(vec![true; 4]));
     let map = mm.pagemap(&mut t.w.thread.cx(), World::pages(0, 1));
@@ -222,7 +238,10 @@ fn what_needs_the_page_brings_it_home() {
     assert_eq!((t.there(1), t.w.locked()), (None, 1));
     t.w.unlock(1, 1).unwrap();
     let cx = &mut t.w.thread.cx();
-    let pin = t.w.mm.pin(cx, at(2), 1, Access::Write, PinKind::Short).unwrap();
+    let pin =
+        t.w.mm
+            .pin(cx, at(2), 1, Access::Write, PinKind::Short)
+            .unwrap();
     let mut byte = [0];
     t.w.mm.read_remote(cx, at(3), &mut byte).unwrap();
     assert_eq!((byte, t.there(2), t.there(3)), ([4], None, None));
@@ -248,7 +267,10 @@ fn write_protection_of_userfaultfd_goes_along() {
     assert_eq!(t.go(0, 2), [Ok(()), Ok(())]);
     assert_eq!((t.there(0), t.there(1)), (Some(false), Some(true)));
     t.w.write_protect(&uffd, 1, 1, ProtectMode::WP);
-    assert_eq!((t.there(1), t.w.get(0), t.w.get(1)), (Some(false), Ok(1), Ok(2)));
+    assert_eq!(
+        (t.there(1), t.w.get(0), t.w.get(1)),
+        (Some(false), Ok(1), Ok(2))
+    );
     for n in 0..2 {
         let stored = t.w.mm.store(&mut t.w.thread.cx(), at(n), 9);
         assert_eq!(stored, Err(FaultError::Userfault(at(n))));
@@ -319,7 +341,16 @@ fn what_stays_says_why() {
     let merged = Err(Stays::Merged);
     assert_eq!(
         [t.go(0, 2), t.go(2, 2), t.go(4, 2), t.go(6, 2)].concat(),
-        [absent, absent, merged, merged, Err(Stays::InUse), Ok(()), Ok(()), Ok(())],
+        [
+            absent,
+            absent,
+            merged,
+            merged,
+            Err(Stays::InUse),
+            Ok(()),
+            Ok(()),
+            Ok(())
+        ],
         "in swap, a guard, merged, held, free, the zero page, a hole"
     );
     assert_eq!(t.go(5, 1), [Err(Stays::NotSelected)], "it is there");
@@ -390,7 +421,11 @@ fn a_device_is_removed_when_its_pages_are_home() {
     t.board.lost.store(false, Ordering::Relaxed);
     t.w.mm.exit(cx);
     drop((t.board, t.mirror));
-    assert_eq!(t.w.inside(&child, |w| w.get(0)), Ok(1), "the driver is there");
+    assert_eq!(
+        t.w.inside(&child, |w| w.get(0)),
+        Ok(1),
+        "the driver is there"
+    );
     t.w.machine
         .remove_device(&mut t.w.thread.cx(), registration)
         .unwrap();
@@ -406,7 +441,10 @@ fn exclusive_entries_go_as_present_ones() {
     let mut t = There::at_home(8);
     let cx = &mut t.w.thread.cx();
     t.mirror.exclusive(cx, &t.w.mm, 0, 8).unwrap();
-    assert_eq!(t.w.told(), "W0..1 W1..2 W2..3 W3..4 W4..5 W5..6 W6..7 W7..8");
+    assert_eq!(
+        t.w.told(),
+        "W0..1 W1..2 W2..3 W3..4 W4..5 W5..6 W6..7 W7..8"
+    );
     assert!(matches!(t.w.pte(0), Pte::Exclusive(_)));
     t.w.check_rmap();
     assert_eq!(t.w.in_core(0, 1), Ok(vec![true]));
@@ -422,7 +460,10 @@ fn exclusive_entries_go_as_present_ones() {
     t.w.munmap(1, 1).unwrap();
     t.w.advise(2, 1, Advice::DontNeed).unwrap();
     t.w.protect(3, 1, Prot::empty()).unwrap();
-    assert_eq!((t.w.get(2), t.w.get(3)), (Ok(0), Err(FaultError::Denied(at(3)))));
+    assert_eq!(
+        (t.w.get(2), t.w.get(3)),
+        (Ok(0), Err(FaultError::Denied(at(3))))
+    );
     let uffd = t.w.userfaultfd(UffdFeatures::empty());
     t.w.register(&uffd, 4, 1, RegisterMode::WP);
     t.w.write_protect(&uffd, 4, 1, ProtectMode::WP);
@@ -432,7 +473,12 @@ fn exclusive_entries_go_as_present_ones() {
     // Reclaim takes the page as any other, with what the device wrote.
     let cx = &mut t.w.thread.cx();
     let page = Vpn::containing(at(5));
-    t.mirror.gate.lock(cx).lookup_mut(&page).unwrap().write(0, &[55]);
+    t.mirror
+        .gate
+        .lock(cx)
+        .lookup_mut(&page)
+        .unwrap()
+        .write(0, &[55]);
     assert!(t.w.machine.reclaim_all(cx) > 0);
     assert!(matches!(t.w.pte(5), Pte::Swap(_)));
     assert_eq!(bytes(&mut t.w, 5, 3), [55, 7, 8]);
@@ -445,12 +491,18 @@ fn a_fork_takes_an_exclusive_page_back() {
         let mut t = There::at_home(2);
         let cx = &mut t.w.thread.cx();
         t.mirror.exclusive(cx, &t.w.mm, 0, 2).unwrap();
-        let pin = t.w.mm.pin(cx, at(1), 1, Access::Write, PinKind::Short).unwrap();
+        let pin =
+            t.w.mm
+                .pin(cx, at(1), 1, Access::Write, PinKind::Short)
+                .unwrap();
         let cx = &mut t.w.thread.cx();
         t.mirror.exclusive(cx, &t.w.mm, 1, 1).unwrap();
         let child = t.w.mm.fork_with(cx, mode).unwrap();
         assert!(!t.mirror.has(&mut t.w.thread.cx(), 0));
-        assert!(matches!(t.w.pte(0), Pte::Present { write: false, .. }), "{mode:?}");
+        assert!(
+            matches!(t.w.pte(0), Pte::Present { write: false, .. }),
+            "{mode:?}"
+        );
         t.w.put(0, 50);
         assert!(!t.copies(1), "pinned: the child got a copy");
         assert_eq!(t.w.inside(&child, |w| bytes(w, 0, 2)), [1, 2]);
@@ -475,7 +527,9 @@ fn an_access_waits_until_the_device_has_used_the_page() {
             });
             let ticket = gate.ticket(page, Access::Write);
             let pending = exclusive.resolve(&mut cx, ticket).unwrap().unwrap();
-            let permit = pending.admit(&mut cx).expect("no window while it is locked");
+            let permit = pending
+                .admit(&mut cx)
+                .expect("no window while it is locked");
             let mut gate = permit.establish(page);
             gate.lookup_mut(&page).unwrap().write(0, &[9]);
             reader
@@ -505,5 +559,75 @@ fn only_private_memory_is_had_alone() {
         .unwrap();
     assert_eq!(t.w.told(), "W512..1024 W600..601");
     assert_eq!((t.w.get(600), t.w.get(601)), (Ok(6), Ok(0)));
+    t.end();
+}
+
+/// A page on a device that processors reach is mapped as any other, and stays there but for a
+/// long-term pin.
+#[test]
+fn coherent_pages_are_mapped_and_passed_by() {
+    let mut t = There::with(DeviceKind::Coherent, 512);
+    t.go(0, 8);
+    let frames = |t: &There| t.board.memory.in_use();
+    assert_eq!(frames(&t), 8);
+    t.w.told();
+    assert!(matches!(t.w.pte(0), Pte::Present { pfn, write: true } if t.board.memory.has(pfn)));
+    t.w.put(0, 10);
+    assert_eq!((t.w.get(0), t.w.told().as_str()), (Ok(10), ""));
+    for advice in [Advice::Cold, Advice::PageOut, Advice::Free] {
+        t.w.advise(0, 8, advice).unwrap();
+    }
+    let cx = &mut t.w.thread.cx();
+    assert_eq!(t.w.mm.migrate(cx, at(0)), Ok(None));
+    let mm = Arc::clone(&t.w.mm);
+    let pages = [(&*mm, at(1)), (&*mm, at(1))];
+    assert_eq!(t.w.machine.merge_same_pages(cx, &pages), 0);
+    t.w.advise(1, 2, Advice::Mergeable).unwrap();
+    t.w.put(2, 2);
+    let pages = [(&*mm, at(1)), (&*mm, at(2))];
+    let cx = &mut t.w.thread.cx();
+    assert_eq!(t.w.machine.merge_same_pages(cx, &pages), 0);
+    t.w.lock(3, 1).unwrap();
+    t.w.unlock(3, 1).unwrap();
+    t.w.machine.reclaim_all(&mut t.w.thread.cx());
+    assert_eq!((frames(&t), bytes(&mut t.w, 0, 4)), (8, vec![10, 2, 2, 4]));
+    // Copy-on-write makes copies in memory.
+    let child = t.w.fork();
+    t.w.put(0, 11);
+    assert_eq!((frames(&t), t.w.inside(&child, |w| w.get(0))), (8, Ok(10)));
+    t.w.reap(&child);
+    assert_eq!(frames(&t), 7);
+    t.w.put(4, 5);
+    // A reference leaves a page there, and keeps a long-term pin from bringing it home.
+    let cx = &mut t.w.thread.cx();
+    let held = t.w.mm.get_pages(cx, at(4), 1).unwrap();
+    let pin = |t: &mut There| {
+        let cx = &mut t.w.thread.cx();
+        t.w.mm.pin(cx, at(4), 1, Access::Write, PinKind::LongTerm)
+    };
+    assert_eq!(pin(&mut t).err().map(|why| why.errno()), Some(Errno::EBUSY));
+    drop(held);
+    let pinned = pin(&mut t).unwrap();
+    assert!(!t.board.memory.has(pinned.pfns()[0]));
+    assert_eq!((frames(&t), t.w.get(4)), (6, Ok(5)));
+    drop(pinned);
+    t.end();
+}
+
+/// `SCAN_PAGE_NULL`: a page that processors reach on a device keeps the others from a huge page.
+#[test]
+fn a_coherent_page_keeps_a_collapse_out() {
+    let mut t = There::with(DeviceKind::Coherent, 0);
+    t.w.map(512, 512, RW);
+    t.w.fill(512, 512);
+    t.go(600, 1);
+    let refused = t.w.advise(512, 512, Advice::Collapse).unwrap_err();
+    assert_eq!(refused, Errno::EINVAL);
+    let (cx, select) = (&mut t.w.thread.cx(), MigrateSelect::DEVICE_COHERENT);
+    let done = t
+        .mirror
+        .migrate(cx, &t.w.mm, (512, 512), select, MigrateTo::System);
+    assert_eq!(done.unwrap().moved(), 1);
+    t.w.advise(512, 512, Advice::Collapse).unwrap();
     t.end();
 }

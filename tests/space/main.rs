@@ -8,9 +8,9 @@ mod drawn;
 mod addresses;
 mod any_number;
 mod copies;
-mod device_pages;
 #[cfg(feature = "testkit")]
 mod daemons;
+mod device_pages;
 #[cfg(feature = "replay")]
 mod entries;
 mod errno_advice;

@@ -160,6 +160,11 @@ const NOT_SAID: &[(&str, &[&str])] = &[
             "Mm::register_tlb",
             "Mm::walk",
             "Mm::serve_page_request",
+            "Mm::migrate_vma",
+            "Mm::make_device_exclusive",
+            "Machine::add_device",
+            "Machine::evict_device",
+            "Machine::remove_device",
         ],
     ),
 ];

@@ -1,6 +1,7 @@
 //! `migrate_vma`: pages of a range go to the memory of a device, or come home.
 
 use crate::mm::{
+    entry::flags::VmFlags,
     fault::{
         device::{
             Selection, Stays,
@@ -8,7 +9,6 @@ use crate::mm::{
         },
         scope::FaultScope,
     },
-    entry::flags::VmFlags,
     space::Mm,
     vma::Vma,
 };
@@ -26,8 +26,10 @@ bitflags! {
     pub struct MigrateSelect: u32 {
         /// Pages of memory, and holes of private memory.
         const SYSTEM = 1;
-        /// Pages that lie on the device.
+        /// Pages that lie on the device, beyond the reach of processors.
         const DEVICE_PRIVATE = 1 << 1;
+        /// Pages that lie on the device, and processors reach.
+        const DEVICE_COHERENT = 1 << 2;
     }
 }
 
@@ -97,7 +99,7 @@ impl Mm {
     /// # Examples
     ///
     /// ```
-    /// use emmu::{PAGE_SIZE, addr::{Vpn, VpnRange}, frame::DeviceMemory, mm::*};
+    /// use emmu::{PAGE_SIZE, addr::{Vpn, VpnRange}, frame::{DeviceKind, DeviceMemory}, mm::*};
     /// use std::sync::Arc;
     ///
     /// struct Device(DeviceMemory);
@@ -107,7 +109,7 @@ impl Mm {
     /// # let mut cx = thread.cx();
     /// # let mm = emmu::Mm::new(&machine);
     ///
-    /// let (device, registration) = machine.add_device(64, |memory| Arc::new(Device(memory)))?;
+    /// let (device, registration) = machine.add_device(DeviceKind::Private, 64, |memory| Arc::new(Device(memory)))?;
     /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
     /// mm.store(&mut cx, at, 7)?;
     ///
@@ -160,7 +162,8 @@ impl MigrateArgs<'_> {
         Selection {
             owner: self.memory.id(),
             system: self.select.contains(MigrateSelect::SYSTEM),
-            device: self.select.contains(MigrateSelect::DEVICE_PRIVATE),
+            private: self.select.contains(MigrateSelect::DEVICE_PRIVATE),
+            coherent: self.select.contains(MigrateSelect::DEVICE_COHERENT),
         }
     }
 }
@@ -186,7 +189,11 @@ impl<'h> FaultScope<'h> {
         let mut migration = Migration::new(mm, self.lease.cx.descend::<rank::Folio, _>());
         let collected = migration.collect(vma, args.range, &select, None);
         let unmapped = migration.unmap();
-        let mut pages: Vec<_> = collected.stay.iter().map(|&(at, why)| (at, Err(why))).collect();
+        let mut pages: Vec<_> = collected
+            .stay
+            .iter()
+            .map(|&(at, why)| (at, Err(why)))
+            .collect();
         pages.extend(unmapped.into_iter().map(|at| (at, Err(Stays::InUse))));
         let mut refused = Vec::new();
         for moving in &mut migration.pages {
@@ -223,7 +230,9 @@ impl<'h> FaultScope<'h> {
         }
         let driver = mm.machine().devices.find(select.owner);
         migration.hand_over(|page| match mem.is_device(page.from().pfn()) {
-            true => driver.as_ref().is_some_and(|driver| driver.migrate_to_ram(page).is_ok()),
+            true => driver
+                .as_ref()
+                .is_some_and(|driver| driver.migrate_to_ram(page).is_ok()),
             false => {
                 page.copy();
                 true

@@ -20,7 +20,8 @@ impl Machine {
         self.check_token(cx);
         self.evict(cx, memory.id())
     }
-    /// Brings every page of a device home, and forgets the device and its driver.
+    /// Brings every page of a device home, and forgets the device and its driver. No page goes to
+    /// its memory after that.
     ///
     /// # Errors
     ///
@@ -36,7 +37,10 @@ impl Machine {
         registration: DeviceRegistration,
     ) -> Result<(), DeviceRegistration> {
         self.check_token(cx);
+        // First: no page may go there once none is left.
+        self.mem().close_device(registration.id, true);
         if self.evict(cx, registration.id) > 0 {
+            self.mem().close_device(registration.id, false);
             return Err(registration);
         }
         drop(self.devices.remove(registration.id));

@@ -155,7 +155,10 @@ mod tests {
         let pte = RawPte::frame(Pfn(5), rights(true, true)).mkdirty();
         let there = pte.exclusive();
         assert_eq!(there.on_device(), Some((Pfn(5), true)));
-        assert_eq!((there.mapped(), there.device_private()), (Some(Pfn(5)), None));
+        assert_eq!(
+            (there.mapped(), there.device_private()),
+            (Some(Pfn(5)), None)
+        );
         assert!(there.is_other() && !there.is_dirty());
         let back = pte.wrprotect().mkclean().mkold();
         assert_eq!((there.unexclusive(), there.forked()), (back, back));

@@ -65,7 +65,11 @@ pub(in crate::mm) enum WindowWork {
         locked: bool,
     },
     /// Take the page of the exclusive entry `seen` back, in a VMA with these rights.
-    TakeBack { at: Vpn, seen: RawPte, rights: Rights },
+    TakeBack {
+        at: Vpn,
+        seen: RawPte,
+        rights: Rights,
+    },
     /// Split the mapping of the huge page at this page into small entries.
     Split(Vpn),
     /// Replace the huge zero page at `at` by the huge page that begins with `head`

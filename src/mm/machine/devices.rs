@@ -3,7 +3,7 @@
 use super::Machine;
 use crate::{
     error::NoDeviceFrames,
-    frame::{DeviceId, DeviceMemory, FrameLock, PhysMem},
+    frame::{DeviceId, DeviceKind, DeviceMemory, FrameLock, PhysMem},
     sync::RwLock,
 };
 use std::{fmt, sync::Arc};
@@ -95,8 +95,8 @@ impl fmt::Debug for Devices {
 }
 
 impl Machine {
-    /// Adds a device with memory of so many frames (`memremap_pages`). `build` makes the driver of
-    /// the memory, which alone may have pages migrate there ([`Mm::migrate_vma`](crate::Mm)).
+    /// Adds a device with memory of so many frames, of this kind (`memremap_pages`). `build` makes the driver of
+    /// the memory, which alone may have pages migrate there ([`Mm::migrate_vma`](crate::Mm::migrate_vma)).
     ///
     /// The machine keeps the driver until [`remove_device`](Self::remove_device), so that every
     /// page can come home.
@@ -107,10 +107,11 @@ impl Machine {
     /// ([`MachineConfig::device_frames`](crate::MachineConfig::device_frames)) are given away.
     pub fn add_device<D: DevicePages + 'static>(
         &self,
+        kind: DeviceKind,
         frames: u32,
         build: impl FnOnce(DeviceMemory) -> Arc<D>,
     ) -> Result<(Arc<D>, DeviceRegistration), NoDeviceFrames> {
-        let memory = DeviceMemory::new(self.mem(), frames).ok_or(NoDeviceFrames(frames))?;
+        let memory = DeviceMemory::new(self.mem(), kind, frames).ok_or(NoDeviceFrames(frames))?;
         let id = memory.id();
         let driver = build(memory);
         let kept: Arc<dyn DevicePages> = driver.clone();

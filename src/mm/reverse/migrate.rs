@@ -63,7 +63,7 @@ impl Mm {
         let Some(frame) = self.mapped_at(cx, at) else {
             return Ok(None);
         };
-        if mem.is_of_pool(frame.pfn()) {
+        if mem.is_of_pool(frame.pfn()) || mem.is_device(frame.pfn()) {
             return Ok(None);
         }
         match mem.flags(frame.pfn()).contains(FrameFlags::LARGE) {
@@ -87,7 +87,9 @@ impl Mm {
             mem.copy(old.pfn(), new.pfn());
             true
         };
-        let moved = self.machine().migrate_locked(cx.descend(), &old, &new, copy);
+        let moved = self
+            .machine()
+            .migrate_locked(cx.descend(), &old, &new, copy);
         Ok(moved.then(|| new.pfn()))
     }
     /// Returns a reference on the frame that the entry maps, whatever rights the entry gives.
@@ -159,7 +161,7 @@ pub(super) fn arrive(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, new: Pfn, fl
         mem.set_flags(new, FrameFlags::ANON_EXCLUSIVE);
     }
     mem.share(new);
-    if mem.is_device(new) {
+    if mem.is_private(new) {
         return leaf.set(at, mark.arrived_on_device(new, vma));
     }
     let dirty = mem.flags(new).contains(FrameFlags::DIRTY);

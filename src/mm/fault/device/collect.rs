@@ -1,7 +1,10 @@
 //! The first step of a migration: the selected pages of a range become marks
 //! (`migrate_vma_collect`).
 
-use super::{Choice, Selection, Stays, migration::{Migration, Moving}};
+use super::{
+    Choice, Selection, Stays,
+    migration::{Migration, Moving},
+};
 use crate::mm::{
     entry::pte::RawPte,
     vma::Vma,
@@ -11,7 +14,6 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::Sleepable,
     frame::{FrameFlags, FrameLock, PhysMem},
-    notifier::Reason,
 };
 
 /// The pages of a range that do not move, or not yet.
@@ -41,8 +43,7 @@ impl<'a> Migration<'a> {
         let mut seen = range.start();
         let cx = self.cx.reborrow();
         let pages = &mut self.pages;
-        let reason = Reason::migration(select.owner, !select.device);
-        let mut window = Lease { mm, cx }.into_window(range, reason);
+        let mut window = Lease { mm, cx }.into_window(range, select.reason());
         if select.system {
             window.split_for_device(range);
         }

@@ -10,7 +10,6 @@ use crate::mm::{
 use crate::{
     addr::{Vpn, VpnRange},
     frame::{Frame, FrameFlags},
-    notifier::Reason,
 };
 
 impl<'h> FaultScope<'h> {
@@ -36,15 +35,13 @@ impl<'h> FaultScope<'h> {
             .into_iter()
             .map(|(at, frame)| (at, frame, self.with_leaf(at, |_| ()).is_ok()))
             .collect();
-        let reason = Reason::migration(select.owner, !select.device);
-        let mut window = self.lease.again().into_window(range, reason);
+        let mut window = self.lease.again().into_window(range, select.reason());
         let mut out = Vec::new();
         for (at, frame, has_leaf) in made {
             let put = node.filter(|_| has_leaf).and_then(|node| {
                 window.lock_ptes(at, |txn| {
-                    let vacant = |slot: &PteSlot<'_>| {
-                        slot.raw().is_none() || slot.raw().is_zero_page()
-                    };
+                    let vacant =
+                        |slot: &PteSlot<'_>| slot.raw().is_none() || slot.raw().is_zero_page();
                     let slot = txn.slot(at).filter(vacant)?;
                     let pfn = frame.into_raw();
                     mem.set_owner(pfn, Some(node.owner(vma.pgoff_at(at))));
@@ -53,7 +50,12 @@ impl<'h> FaultScope<'h> {
                     mem.set_flags(pfn, flags);
                     mem.map_inc(pfn);
                     let write = vma.flags.contains(VmFlags::WRITE);
-                    drop(slot.replace(RawPte::private(pfn, write)));
+                    let pte = match (mem.is_private(pfn), write) {
+                        (true, _) => RawPte::private(pfn, write),
+                        (false, false) => RawPte::frame(pfn, vma.rights()),
+                        (false, true) => RawPte::frame(pfn, vma.rights()).mkdirty(),
+                    };
+                    drop(slot.replace(pte));
                     Some(())
                 })
             });

@@ -35,6 +35,7 @@ use crate::mm::{entry::pte::RawPte, vma::Vma};
 use crate::{
     addr::Pfn,
     frame::{DeviceId, FrameFlags, PhysMem},
+    notifier::Reason,
 };
 
 /// The pages of a range that migrate.
@@ -44,8 +45,10 @@ pub(in crate::mm) struct Selection {
     pub(in crate::mm) owner: DeviceId,
     /// Pages of memory, and holes.
     pub(in crate::mm) system: bool,
-    /// Pages that lie on the device.
-    pub(in crate::mm) device: bool,
+    /// Pages that lie on the device, beyond the reach of processors.
+    pub(in crate::mm) private: bool,
+    /// Pages that lie on the device, and processors reach.
+    pub(in crate::mm) coherent: bool,
 }
 
 /// The reason for which a page stays where it is.
@@ -71,7 +74,8 @@ pub enum Stays {
     NoFrame,
     /// The driver let it stay, or has lost it.
     Driver,
-    /// The page changed, or another came into the hole, before the migration was over.
+    /// Another page came into the hole before the migration was over, or userfaultfd handles
+    /// its fault.
     Changed,
 }
 
@@ -86,6 +90,11 @@ enum Choice {
 }
 
 impl Selection {
+    /// The reason of the windows: their owner may keep translations of the pages on its device,
+    /// unless some of these are selected.
+    fn reason(&self) -> Reason {
+        Reason::migration(self.owner, !self.private && !self.coherent)
+    }
     /// Decides about an entry (`migrate_vma_collect_pmd`).
     fn choose(&self, mem: &PhysMem, vma: &Vma, pte: RawPte) -> Choice {
         if pte.is_none() {
@@ -96,7 +105,7 @@ impl Selection {
             };
         }
         if let Some(pfn) = pte.device_private() {
-            let mine = self.device && mem.device_of(pfn) == Some(self.owner);
+            let mine = self.private && mem.device_of(pfn) == Some(self.owner);
             return match mine {
                 true => Choice::Moves(pfn),
                 false => Choice::Stays(Stays::NotSelected),
@@ -104,6 +113,13 @@ impl Selection {
         }
         if !pte.is_present() {
             return Choice::Stays(Stays::Absent);
+        }
+        if let Some(pfn) = pte.counted().filter(|&pfn| mem.is_device(pfn)) {
+            let mine = self.coherent && mem.device_of(pfn) == Some(self.owner);
+            return match mine {
+                true => Choice::Moves(pfn),
+                false => Choice::Stays(Stays::NotSelected),
+            };
         }
         if !self.system {
             return Choice::Stays(Stays::NotSelected);
