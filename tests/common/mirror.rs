@@ -1,7 +1,7 @@
 //! A device that mirrors an address space, with or without memory of its own, as the kernel's test
 //! device does (`lib/test_hmm.c`).
 
-use super::{PAGE, World, at};
+use super::{PAGE, RW, World, at};
 use emmu::{
     Errno, HugePoolConfig, MachineConfig, MemConfig,
     ctx::FolioCx,
@@ -9,7 +9,7 @@ use emmu::{
     frame::{DeviceKind, DeviceMemory},
     mm::{
         DeviceLost, DevicePages, DeviceRegistration, ExclusivePage, HomePage, MigrateArgs,
-        MigrateSelect, MigrateTo, Migrated, Prot,
+        MigrateSelect, MigrateTo, Migrated, Prot, Pte, Stays,
     },
 };
 use std::sync::{
@@ -302,4 +302,73 @@ pub fn bytes(w: &mut World, from: u64, n: u64) -> Vec<u8> {
 /// Unmaps pages.
 pub fn unmap(w: &mut World, from: u64, n: u64) {
     w.mm.munmap(&mut w.thread.cx(), at(from), n * PAGE).unwrap();
+}
+
+/// Pages `0..n`, of which each is its number plus one, and a device.
+pub struct There {
+    pub w: World,
+    pub board: Arc<Board>,
+    pub mirror: Arc<Mirror>,
+    pub registration: DeviceRegistration,
+}
+
+impl There {
+    /// All pages are in memory.
+    pub fn at_home(n: u64) -> Self {
+        Self::with(DeviceKind::Private, n)
+    }
+    pub fn with(kind: DeviceKind, n: u64) -> Self {
+        let mut w = world_of(n, RW, 0);
+        fill(&mut w, 0, n);
+        let (board, registration) = Board::add_kind(&w, kind, 1024);
+        let mirror = Mirror::with(&mut w.thread.cx(), &w.mm, Some(board.clone()));
+        Self {
+            w,
+            board,
+            mirror,
+            registration,
+        }
+    }
+    /// All pages are on the device.
+    pub fn new(n: u64) -> Self {
+        let mut t = Self::at_home(n);
+        assert_eq!(t.go(0, n), vec![Ok(()); n as usize]);
+        assert_eq!(t.board.memory.in_use() as u64, n);
+        t.w.told();
+        t
+    }
+    /// Has pages migrate to the device.
+    pub fn go(&mut self, from: u64, n: u64) -> Vec<Result<(), Stays>> {
+        let (cx, to) = (&mut self.w.thread.cx(), MigrateTo::Device);
+        let select = MigrateSelect::SYSTEM;
+        let done = self.mirror.migrate(cx, &self.w.mm, (from, n), select, to);
+        done.unwrap()
+            .pages
+            .into_iter()
+            .map(|(_, why)| why)
+            .collect()
+    }
+    /// Whether the device has the page, and may write it.
+    pub fn there(&mut self, n: u64) -> Option<bool> {
+        match self.w.pte(n) {
+            Pte::Device { pfn, write } => {
+                assert!(self.board.memory.has(pfn));
+                Some(write)
+            }
+            _ => None,
+        }
+    }
+    pub fn copies(&mut self, page: u64) -> bool {
+        self.w.told();
+        self.w.put(page, 77);
+        !self.w.told().is_empty()
+    }
+    pub fn end(mut self) {
+        self.w.check_rmap();
+        self.w.mm.exit(&mut self.w.thread.cx());
+        assert_eq!(self.board.memory.in_use(), 0, "frames left on the device");
+        let cx = &mut self.w.thread.cx();
+        self.w.machine.remove_device(cx, self.registration).unwrap();
+        self.w.end();
+    }
 }

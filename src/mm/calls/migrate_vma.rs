@@ -3,12 +3,10 @@
 use crate::mm::{
     entry::flags::VmFlags,
     fault::{
-        device::{
-            Selection, Stays,
-            migration::{Migration, frame_at_home, frame_on},
-        },
+        device::{Selection, Stays, migration::Migration},
         scope::FaultScope,
     },
+    machine::{DevicePages, HomePage},
     space::Mm,
     vma::Vma,
 };
@@ -16,7 +14,7 @@ use crate::{
     addr::{PAGE_SIZE, PMD_PAGES, Vpn, VpnRange},
     ctx::{CallCx, rank},
     error::{ByteRange, MigrateError},
-    frame::{DeviceMemory, Frame},
+    frame::{DeviceMemory, Frame, PhysMem},
 };
 use bitflags::bitflags;
 
@@ -189,27 +187,19 @@ impl<'h> FaultScope<'h> {
         let mut migration = Migration::new(mm, self.lease.cx.descend::<rank::Folio, _>());
         let collected = migration.collect(vma, args.range, &select, None);
         let unmapped = migration.unmap();
-        let mut pages: Vec<_> = collected
-            .stay
-            .iter()
-            .map(|&(at, why)| (at, Err(why)))
+        let mut pages: Vec<_> = (collected.stay.into_iter())
+            .chain(unmapped.into_iter().map(|at| (at, Stays::InUse)))
+            .map(|(at, why)| (at, Err(why)))
             .collect();
-        pages.extend(unmapped.into_iter().map(|at| (at, Err(Stays::InUse))));
-        let mut refused = Vec::new();
         for moving in &mut migration.pages {
             let source = MigrateSource {
                 at: moving.at,
                 is_hole: false,
                 on_device: mem.is_device(moving.old.pfn()),
             };
-            let frame = match to(&source) {
-                MigrateTo::Nowhere => continue,
-                MigrateTo::Device => frame_on(mem, args.memory),
-                MigrateTo::System => frame_at_home(mem).map_err(|_| Stays::NoFrame),
-            };
-            match frame {
+            match frame_for(mem, args, to(&source)) {
                 Ok(frame) => moving.go_to(mem, frame),
-                Err(why) => refused.push((moving.at, why)),
+                Err(why) => moving.stays = why,
             }
         }
         let mut holes = Vec::new();
@@ -219,33 +209,41 @@ impl<'h> FaultScope<'h> {
                 is_hole: true,
                 on_device: false,
             };
-            let frame: Result<Frame<'h>, _> = match to(&source) {
-                MigrateTo::Device => frame_on(mem, args.memory),
-                MigrateTo::System | MigrateTo::Nowhere => Err(Stays::Driver),
-            };
-            match frame {
+            let to = Some(to(&source)).filter(|&to| to != MigrateTo::System);
+            match frame_for(mem, args, to.unwrap_or(MigrateTo::Nowhere)) {
                 Ok(frame) => holes.push((at, frame)),
                 Err(why) => pages.push((at, Err(why))),
             }
         }
         let driver = mm.machine().devices.find(select.owner);
-        migration.hand_over(|page| match mem.is_device(page.from().pfn()) {
-            true => driver
-                .as_ref()
-                .is_some_and(|driver| driver.migrate_to_ram(page).is_ok()),
-            false => {
-                page.copy();
-                true
-            }
-        });
-        pages.extend(migration.outcomes().map(|(at, moved)| {
-            let why = refused.iter().find(|(page, _)| *page == at);
-            (at, why.map_or(moved, |&(_, why)| Err(why)))
-        }));
+        migration.hand_over(|page| copy(driver.as_deref(), mem, page));
+        pages.extend(migration.outcomes());
         drop(migration);
         pages.extend(self.insert_pages(vma, holes, args.range.end(), &select));
         self.lease.settle_exports();
         pages.sort_by_key(|(at, _)| *at);
         Migrated { pages }
     }
+}
+
+/// Allocates the frame that a page goes to.
+fn frame_for<'m>(
+    mem: &'m PhysMem,
+    args: &MigrateArgs<'_>,
+    to: MigrateTo,
+) -> Result<Frame<'m>, Stays> {
+    match to {
+        MigrateTo::Device => mem.alloc_on(args.memory).ok_or(Stays::NoFrame),
+        MigrateTo::System => mem.alloc().map_err(|_| Stays::NoFrame),
+        MigrateTo::Nowhere => Err(Stays::Driver),
+    }
+}
+
+/// Copies a page: its driver does, if the page comes home. Returns false if the driver cannot.
+fn copy(driver: Option<&dyn DevicePages>, mem: &PhysMem, page: &HomePage<'_>) -> bool {
+    if mem.is_device(page.from().pfn()) {
+        return driver.is_some_and(|driver| driver.migrate_to_ram(page).is_ok());
+    }
+    page.copy();
+    true
 }

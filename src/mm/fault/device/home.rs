@@ -2,13 +2,13 @@
 
 use super::{
     Selection,
-    migration::{Migration, Moving, frame_at_home},
+    migration::{Migration, Moving},
 };
 use crate::mm::{entry::pte::RawPte, fault::scope::FaultScope, vma::Vma};
 use crate::{
     addr::Vpn,
     ctx::rank,
-    error::FaultError,
+    error::{FaultError, NoMemory},
     frame::{DeviceId, Frame},
 };
 
@@ -57,7 +57,7 @@ impl FaultScope<'_> {
             private: true,
             coherent: false,
         };
-        let new = frame_at_home(mem)?;
+        let new = mem.alloc().map_err(|_| NoMemory::Frame)?;
         let mut migration = Migration::new(mm, self.lease.cx.descend::<rank::Folio, _>());
         let _one_page = migration.collect(vma, at.into(), &select, Some(locked));
         migration.unmap();
@@ -84,7 +84,7 @@ impl FaultScope<'_> {
         let Some(owner) = mem.device_of(frame.pfn()) else {
             return Ok(());
         };
-        let new = frame_at_home(mem)?;
+        let new = mem.alloc().map_err(|_| NoMemory::Frame)?;
         let locked = mem.lock(&mut self.lease.cx, frame);
         let mut migration = Migration::new(mm, self.lease.cx.descend::<rank::Folio, _>());
         migration.pages.push(Moving::new(mem, at, locked));

@@ -8,8 +8,7 @@ use crate::mm::{
 use crate::{
     addr::Vpn,
     ctx::FolioCx,
-    error::NoMemory,
-    frame::{DeviceMemory, Frame, FrameFlags, FrameLock, PhysMem},
+    frame::{Frame, FrameFlags, FrameLock, PhysMem},
     rmap::{Blocking, Unmap, restore, unmap_frame},
     sync::Despite,
 };
@@ -29,6 +28,8 @@ pub(in crate::mm) struct Moving<'a> {
     /// The frame that it may move to.
     pub(in crate::mm) new: Option<FrameLock<'a>>,
     pub(in crate::mm) moved: bool,
+    /// The reason for which it stays, if it gets no frame.
+    pub(in crate::mm) stays: Stays,
     /// The page was on a list of reclaim, or locked in memory.
     listed: bool,
 }
@@ -42,6 +43,7 @@ impl<'a> Moving<'a> {
             old,
             new: None,
             moved: false,
+            stays: Stays::Driver,
         }
     }
     /// Lets the page move to this frame, which no other thread knows.
@@ -100,7 +102,7 @@ impl<'a> Migration<'a> {
     pub(in crate::mm) fn outcomes(&self) -> impl Iterator<Item = (Vpn, Result<(), Stays>)> {
         self.pages.iter().map(|moving| {
             let why = match &moving.new {
-                None => Stays::Driver,
+                None => moving.stays,
                 Some(_) => Stays::InUse,
             };
             (moving.at, moving.moved.then_some(()).ok_or(why))
@@ -128,17 +130,4 @@ impl Drop for Migration<'_> {
         }
         despite.resume();
     }
-}
-
-/// Allocates a frame of memory for a page that comes home.
-pub(in crate::mm) fn frame_at_home(mem: &PhysMem) -> Result<Frame<'_>, NoMemory> {
-    mem.alloc().map_err(|_| NoMemory::Frame)
-}
-
-/// Allocates a frame of the device for a page that goes there.
-pub(in crate::mm) fn frame_on<'m>(
-    mem: &'m PhysMem,
-    device: &DeviceMemory,
-) -> Result<Frame<'m>, Stays> {
-    mem.alloc_on(device).ok_or(Stays::NoFrame)
 }
