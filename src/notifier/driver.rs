@@ -5,7 +5,7 @@
 //! invariant, so an `Ack` of one call answers no other.
 
 use super::{
-    sparing::Spared,
+    reason::{Brand, Event, Reason, Spared},
     translation::{RegId, Translation},
 };
 use crate::{
@@ -15,28 +15,6 @@ use crate::{
 };
 
 use std::marker::PhantomData;
-
-/// The brand of one callback: an invariant lifetime, fresh for each call.
-pub(super) type Brand<'i> = PhantomData<fn(&'i ()) -> &'i ()>;
-
-/// The reason of an invalidation, with the names of Linux's `mmu_notifier_event`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// The range is unmapped, moved or replaced.
-    Unmap,
-    /// Pages are dropped or replaced; the mapping stays.
-    Clear,
-    /// The rights of the mapping change.
-    ProtectionVma,
-    /// The rights of pages change: a fork, a page to be written back.
-    ProtectionPage,
-    /// Tracking of written pages (soft-dirty) begins anew.
-    SoftDirty,
-    /// Pages migrate to the memory of a device, or home.
-    Migrate,
-    /// A device gets exclusive access to pages.
-    Exclusive,
-}
 
 /// A demand to drop every reference to a range.
 ///
@@ -48,52 +26,6 @@ pub struct Invalidation<'i> {
     reason: Reason,
     reg: RegId,
     brand: Brand<'i>,
-}
-
-/// The reason of a window, and the promise of its opener.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reason {
-    event: Event,
-    /// The device memory for which the window is opened.
-    owner: Option<DeviceId>,
-    /// Set if the opener leaves the entries of the owner's frames alone.
-    spares_owner: bool,
-}
-
-impl From<Event> for Reason {
-    #[inline(always)]
-    fn from(event: Event) -> Self {
-        Self {
-            event,
-            owner: None,
-            spares_owner: false,
-        }
-    }
-}
-
-impl Reason {
-    /// Returns the reason of a migration for a device. `spares_owner`: no entry of a frame of this
-    /// memory changes in the window.
-    pub(crate) fn migration(owner: DeviceId, spares_owner: bool) -> Self {
-        Self {
-            event: Event::Migrate,
-            owner: Some(owner),
-            spares_owner,
-        }
-    }
-    /// Returns the reason of a window in which a device gets a page alone, for this memory if the
-    /// device has one.
-    pub(crate) fn exclusive(owner: Option<DeviceId>) -> Self {
-        Self {
-            event: Event::Exclusive,
-            owner,
-            spares_owner: false,
-        }
-    }
-    /// Returns the memory whose frames no entry loses in the window.
-    pub(super) fn spared(self) -> Option<DeviceId> {
-        self.owner.filter(|_| self.spares_owner)
-    }
 }
 
 /// The proof that the driver's gate has excluded the range of one callback.
@@ -143,12 +75,12 @@ impl<'i> Invalidation<'i> {
     /// Returns the reason of the invalidation.
     #[inline]
     pub fn event(&self) -> Event {
-        self.reason.event
+        self.reason.event()
     }
     /// Returns the device memory for which the window is opened: of a migration to that device or
     /// from it, or of an exclusive access (`mmu_notifier_range::owner`).
     pub fn owner(&self) -> Option<DeviceId> {
-        self.reason.owner
+        self.reason.owner()
     }
     /// Returns the right to keep translations of frames of `memory` while the range is dropped
     /// ([`Gate::exclude_sparing`]), if the opener of the window has promised that no entry of such

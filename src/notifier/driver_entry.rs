@@ -4,7 +4,8 @@
 //! The right to unregister the driver is given out once.
 
 use super::{
-    driver::{Event, ExternalMmu, FirstPass, demand},
+    driver::{ExternalMmu, FirstPass, demand},
+    reason::Event,
     registration_phase::RegistrationPhase,
     subscription::Subscription,
     translation::RegId,

@@ -7,11 +7,11 @@
 
 use super::{
     deferred_put::last_parts,
+    reason::Spared,
     registration_phase::RegistrationPhase,
     removed::RemovedEntries,
     seat::Seat,
     shadow_entry::ShadowEntry,
-    sparing::Spared,
     store::{Rearrange, ShadowStore},
     translation::{Brand, Translation},
 };

@@ -75,6 +75,7 @@
 //! | `subscription` | the sequence of one subscribed range |
 //! | `registration_phase` | the phase of a registration |
 //! | `driver` | the trait that drivers implement, the demand, and the proof |
+//! | `reason` | the reason of a window, and the promise of its opener |
 //! | `flusher` | the flush that a change of the page table owes, and the proof of it |
 //! | `tlb_gate` | the TLB of a device that walks the page table, and the lock that a flush takes |
 //! | `secondary_tlb` | devices that walk the page table: the trait, their list, registration |
@@ -114,6 +115,7 @@ mod outcome;
 mod permit;
 mod range_permit;
 mod range_ticket;
+mod reason;
 mod registration_phase;
 mod removed;
 mod seat;
@@ -133,10 +135,7 @@ mod window;
 pub(crate) use blocks::{block_of, hash_of};
 pub use cached::Cached;
 pub use chain::Registration;
-pub(crate) use driver::Reason;
-pub use driver::{
-    Ack, AgeKind, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock,
-};
+pub use driver::{Ack, AgeKind, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock};
 pub(crate) use flusher::{Flushed, Flusher};
 pub use gate::{Gate, Invalidated};
 pub use gate_guard::GateGuard;
@@ -148,12 +147,13 @@ pub(crate) use permit::PermitOf;
 pub use permit::{Pending, Permit};
 pub use range_permit::{RangePending, RangePermit, RangeRetry};
 pub use range_ticket::{FaultRequest, RangeTicket, Slot};
+pub(crate) use reason::Reason;
+pub use reason::{Event, Spared};
 pub use removed::RemovedEntries;
 pub use seat::Seat;
 pub(crate) use secondary_tlb::SecondaryTlbs;
 pub use secondary_tlb::{SecondaryTlb, TlbRegistration, TlbSeat};
 pub use shadow_entry::ShadowEntry;
-pub use sparing::Spared;
 pub use store::{NoStore, OrderedStore, Rearrange, ShadowStore};
 pub use ticket::Ticket;
 pub(crate) use ticket::{Admits, Seated};

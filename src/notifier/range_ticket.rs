@@ -150,9 +150,9 @@ impl<'g, G> RangeTicket<'g, G> {
         self.huge = true;
         self
     }
-    /// Accepts pages that lie in this memory, the driver's own, where they are: they do not come home
-    /// (`hmm_range::dev_private_owner`). A page that is to be written, and that the device may only
-    /// read, comes home.
+    /// Accepts pages that lie in this memory, the driver's own, where they are: they do not come
+    /// home (`hmm_range::dev_private_owner`). A page that is to be written, and that the device may
+    /// only read, comes home.
     pub fn allow_private(mut self, memory: &DeviceMemory) -> Self {
         self.own = Some(memory.id());
         self

@@ -7,53 +7,14 @@
 //! (docs/adr/0034-a-page-of-a-device-is-an-entry.md).
 
 use super::{
-    driver::{Ack, Brand, Invalidation},
+    driver::{Ack, Invalidation},
     gate::{Gate, Invalidated},
     gate_guard::GateGuard,
     guarded_store::LeavingEntries,
+    reason::Spared,
     store::ShadowStore,
 };
-use crate::{
-    addr::Pfn,
-    ctx::{Context, Cx, EnterFrom, rank},
-    frame::{DeviceId, PhysMem},
-};
-
-/// The right to keep translations of one device's private frames in one window.
-///
-/// [`Invalidation::spare`] gives it, for the demand of one callback:
-///
-/// ```compile_fail
-/// use emmu::driver::*;
-///
-/// fn keep<'i, 'o>(
-///     gate: &Gate<OrderedStore<Vpn>, (), Atomic>,
-///     cx: CallbackCx<'_>,
-///     demand: Invalidation<'i>,
-///     of_another: Spared<'o>,
-/// ) -> Ack<'i> {
-///     gate.exclude_sparing(cx, demand, of_another, |(), _, _| ())
-/// }
-/// ```
-#[must_use = "pass it to the gate: `Gate::exclude_sparing`"]
-#[derive(Debug)]
-pub struct Spared<'i> {
-    memory: DeviceId,
-    _brand: Brand<'i>,
-}
-
-impl Spared<'_> {
-    pub(super) fn new(memory: DeviceId, brand: Brand<'_>) -> Spared<'_> {
-        Spared {
-            memory,
-            _brand: brand,
-        }
-    }
-    /// Returns true if the translation of this frame may stay.
-    pub(super) fn keeps(&self, mem: &PhysMem, pfn: Pfn) -> bool {
-        mem.is_device(pfn) && mem.device_of(pfn) == Some(self.memory)
-    }
-}
+use crate::ctx::{Context, Cx, EnterFrom, rank};
 
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// Removes every entry in the range as [`exclude_with`](Self::exclude_with) does, but for those

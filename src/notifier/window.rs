@@ -12,10 +12,11 @@ use super::{
     board::Board,
     callees::Callees,
     chain::Chain,
-    driver::{Ack, ExternalMmu, FirstPass, Invalidation, Reason, SecondPass, WouldBlock, demand},
+    driver::{Ack, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock, demand},
     driver_entry::DriverEntry,
     notifiers::Notifiers,
     observer::WindowObserver,
+    reason::Reason,
 };
 use crate::{
     addr::VpnRange,

@@ -1,5 +1,5 @@
-//! Pages of memory that a device has alone, and pages on a device that processors reach, under every
-//! operation: `docs/entries.md` has the table, and names the tests here.
+//! Pages of memory that a device has alone, and pages on a device that processors reach, under
+//! every operation: `docs/entries.md` has the table, and names the tests here.
 
 use crate::common::{
     RW, at,

@@ -41,7 +41,7 @@
 //! | `clear_refs` | `/proc/PID/clear_refs` |
 //! | `migrate_vma` | pages that go to a device, or come home |
 //! | `device_exclusive` | a page of memory that a device gets alone |
-//! | `remove_device` | all pages of a device come home |
+//! | `devices` | devices with memory of their own, added and removed |
 //! | `swapoff` | `swapoff`, `swapon` |
 //! | `khugepaged` | huge pages of small ones, without advice for the moment |
 //! | `vma_cost` | reasons against merges; the number of VMAs that an operation takes |
@@ -54,6 +54,7 @@ mod change_protection;
 pub(in crate::mm) mod clear_refs;
 pub(in crate::mm) mod copy_between;
 pub(in crate::mm) mod device_exclusive;
+mod devices;
 pub(in crate::mm) mod direct_io;
 pub(in crate::mm) mod exit;
 pub(in crate::mm) mod file_bytes;
@@ -78,7 +79,6 @@ pub(in crate::mm) mod pkeys;
 pub(in crate::mm) mod proc_maps;
 pub(in crate::mm) mod process_mrelease;
 pub(in crate::mm) mod remap_file_pages;
-mod remove_device;
 pub(in crate::mm) mod shm;
 mod swapoff;
 pub(in crate::mm) mod thp_disable;

@@ -1,10 +1,10 @@
 //! The contents of an entry after it left its table, and the ways to give them up.
 //!
 //! An entry of a present page, or of one on a device, holds one reference and one mapping count of
-//! its frame; an entry of a page in swap holds a count on its slot. The code that clears an entry takes these over, as a
-//! [`RemovedPte`] or as the bare word, and must give them up here; a value does so when it is
-//! dropped (`docs/adr/0003-drop-is-the-other-half.md`). A frame whose last reference goes returns
-//! to the free list, alone or in a batch ([`Retired`]).
+//! its frame; an entry of a page in swap holds a count on its slot. The code that clears an entry
+//! takes these over, as a [`RemovedPte`] or as the bare word, and must give them up here; a value
+//! does so when it is dropped (`docs/adr/0003-drop-is-the-other-half.md`). A frame whose last
+//! reference goes returns to the free list, alone or in a batch ([`Retired`]).
 //!
 //! A frame goes against a [`Flushed`]: the secondary TLBs have been flushed since the entry left
 //! its table (`docs/adr/0033-frames-go-against-a-flush.md`).

@@ -1,9 +1,7 @@
 //! The devices of a machine that have memory of their own, and how a page comes home from one.
 
-use super::Machine;
 use crate::{
-    error::NoDeviceFrames,
-    frame::{DeviceId, DeviceKind, DeviceMemory, FrameLock, PhysMem},
+    frame::{DeviceId, FrameLock, PhysMem},
     sync::RwLock,
 };
 use std::{fmt, sync::Arc};
@@ -74,6 +72,10 @@ pub struct DeviceRegistration {
 pub(in crate::mm) struct Devices(RwLock<Vec<(DeviceId, Arc<dyn DevicePages>)>>);
 
 impl Devices {
+    /// Adds the driver of a memory.
+    pub(in crate::mm) fn add(&self, id: DeviceId, driver: Arc<dyn DevicePages>) {
+        self.0.write().push((id, driver));
+    }
     /// Returns the driver of a memory; it stays as long as one of its frames is in use.
     pub(in crate::mm) fn find(&self, id: DeviceId) -> Option<Arc<dyn DevicePages>> {
         let devices = self.0.read();
@@ -91,31 +93,5 @@ impl Devices {
 impl fmt::Debug for Devices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().finish_non_exhaustive()
-    }
-}
-
-impl Machine {
-    /// Adds a device with memory of so many frames, of this kind (`memremap_pages`). `build` makes the driver of
-    /// the memory, which alone may have pages migrate there ([`Mm::migrate_vma`](crate::Mm::migrate_vma)).
-    ///
-    /// The machine keeps the driver until [`remove_device`](Self::remove_device), so that every
-    /// page can come home.
-    ///
-    /// # Errors
-    ///
-    /// [`NoDeviceFrames`]: the frame numbers that are set aside
-    /// ([`MachineConfig::device_frames`](crate::MachineConfig::device_frames)) are given away.
-    pub fn add_device<D: DevicePages + 'static>(
-        &self,
-        kind: DeviceKind,
-        frames: u32,
-        build: impl FnOnce(DeviceMemory) -> Arc<D>,
-    ) -> Result<(Arc<D>, DeviceRegistration), NoDeviceFrames> {
-        let memory = DeviceMemory::new(self.mem(), kind, frames).ok_or(NoDeviceFrames(frames))?;
-        let id = memory.id();
-        let driver = build(memory);
-        let kept: Arc<dyn DevicePages> = driver.clone();
-        self.devices.0.write().push((id, kept));
-        Ok((driver, DeviceRegistration { id }))
     }
 }

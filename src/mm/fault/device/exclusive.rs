@@ -70,8 +70,8 @@ impl FaultScope<'_> {
             _ => Grant::Again,
         }
     }
-    /// Takes the page of the exclusive entry `seen` back for the processors
-    /// (`remove_device_exclusive_entry`), when the mmap lock is released if a driver must be called.
+    /// Takes the page of the exclusive entry `seen` back for the processors, when the mmap lock is
+    /// released if a driver must be called (`remove_device_exclusive_entry`).
     pub(super) fn take_back(&mut self, vma: &Vma, at: Vpn, seen: RawPte) {
         let rights = vma.rights();
         self.in_window(WindowWork::TakeBack { at, seen, rights });

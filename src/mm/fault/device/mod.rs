@@ -79,7 +79,7 @@ pub enum Stays {
     Changed,
 }
 
-/// What a migration does with an entry.
+/// The decision about an entry of a range that migrates.
 enum Choice {
     /// Nothing is mapped: a new page may come.
     Hole,

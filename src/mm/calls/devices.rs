@@ -1,12 +1,38 @@
-//! Eviction: every page of a device comes home (`migrate_device_range`).
+//! Devices with memory of their own: added (`memremap_pages`), emptied (`migrate_device_range`) and
+//! removed.
 
-use crate::mm::machine::{DeviceRegistration, HomePage, Machine};
+use crate::mm::machine::{DevicePages, DeviceRegistration, HomePage, Machine};
 use crate::{
     ctx::{CallCx, FolioCx},
-    frame::{DeviceId, DeviceMemory, FrameLock},
+    error::NoDeviceFrames,
+    frame::{DeviceId, DeviceKind, DeviceMemory, FrameLock},
 };
+use std::sync::Arc;
 
 impl Machine {
+    /// Adds a device with memory of so many frames, of this kind (`memremap_pages`). `build` makes
+    /// the driver of the memory, which alone may have pages migrate there
+    /// ([`Mm::migrate_vma`](crate::Mm::migrate_vma)).
+    ///
+    /// The machine keeps the driver until [`remove_device`](Self::remove_device), so that every
+    /// page can come home.
+    ///
+    /// # Errors
+    ///
+    /// [`NoDeviceFrames`]: the frame numbers that are set aside
+    /// ([`MachineConfig::device_frames`](crate::MachineConfig::device_frames)) are given away.
+    pub fn add_device<D: DevicePages + 'static>(
+        &self,
+        kind: DeviceKind,
+        frames: u32,
+        build: impl FnOnce(DeviceMemory) -> Arc<D>,
+    ) -> Result<(Arc<D>, DeviceRegistration), NoDeviceFrames> {
+        let memory = DeviceMemory::new(self.mem(), kind, frames).ok_or(NoDeviceFrames(frames))?;
+        let id = memory.id();
+        let driver = build(memory);
+        self.devices.add(id, driver.clone());
+        Ok((driver, DeviceRegistration { id }))
+    }
     /// Brings the pages of a device home, wherever they are mapped, so that the device can use its
     /// memory otherwise. Returns the number of pages that are left: those that are locked or
     /// referenced, or that the driver or memory has no room for. A later call may bring these home.
