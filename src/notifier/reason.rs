@@ -84,7 +84,7 @@ impl Reason {
 
 /// The right to keep translations of one device's private frames in one window.
 ///
-/// [`Invalidation::spare`] gives it, for the demand of one callback:
+/// [`Invalidation::spare`](super::Invalidation::spare) gives it, for the demand of one callback:
 ///
 /// ```compile_fail
 /// use emmu::driver::*;

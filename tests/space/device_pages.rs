@@ -9,11 +9,13 @@ use emmu::{
     Errno, FaultError,
     addr::Vpn,
     error::UserfaultError,
+    frame::AtomicOp,
     mm::{
         Advice, ForkMode, MapFlags, MigrateSelect, MigrateTo, MoveMode, MremapFlags, PageState,
         PinKind, Prot, ProtectMode, Pte, RegisterMode, Stays, UffdFeatures,
     },
     notifier::Access,
+    oracle::Oracle,
 };
 use std::sync::{Arc, atomic::Ordering};
 
@@ -363,4 +365,58 @@ fn a_device_is_removed_when_its_pages_are_home() {
     t.w.reap(&child);
     drop(t.w);
     assert!(weak.upgrade().is_none());
+}
+
+/// Pages go to the device and come home, by request, by eviction and by accesses, while processes
+/// count in them and fork: no count is lost, and no page is left behind.
+#[test]
+fn no_store_is_lost_while_pages_come_and_go() {
+    const ROUNDS: u32 = 200;
+    let mut t = There::at_home(4);
+    (0..4).for_each(|n| t.w.put(n, 0));
+    let oracle = Oracle::new(&t.w.machine);
+    oracle.watch(&t.w.mm, t.mirror.clone());
+    let (machine, mm) = (&t.w.machine, &t.w.mm);
+    let (mirror, board) = (&t.mirror, &t.board);
+    let (select, to) = (MigrateSelect::SYSTEM, MigrateTo::Device);
+    std::thread::scope(|s| {
+        for first in 0..2 {
+            s.spawn(move || {
+                let mut thread = machine.enter().unwrap();
+                for round in 0..ROUNDS {
+                    let page = at(u64::from(first + round) % 4);
+                    let add = AtomicOp::Add(1_u32);
+                    let cx = &mut thread.cx();
+                    mm.atomic(cx, page, add, Ordering::Relaxed).unwrap();
+                }
+            });
+        }
+        s.spawn(|| {
+            let mut thread = machine.enter().unwrap();
+            for _ in 0..ROUNDS / 10 {
+                let cx = &mut thread.cx();
+                let child = mm.fork(cx).unwrap();
+                (0..4).for_each(|n| assert!(child.load(cx, at(n)).is_ok()));
+                child.exit(cx);
+            }
+        });
+        for round in 0..ROUNDS {
+            let cx = &mut t.w.thread.cx();
+            mirror.migrate(cx, mm, (0, 4), select, to).unwrap();
+            for page in World::pages(0, 4).iter() {
+                mirror.map(cx, mm, page);
+            }
+            if round % 2 == 0 {
+                machine.evict_device(cx, &board.memory);
+            }
+        }
+    });
+    let cx = &mut t.w.thread.cx();
+    let counts = (0..4).map(|n| {
+        t.w.mm
+            .atomic(cx, at(n), AtomicOp::<u32>::Load, Ordering::Relaxed)
+    });
+    assert_eq!(counts.sum::<Result<u32, _>>(), Ok(2 * ROUNDS));
+    oracle.assert_silent();
+    t.end();
 }
