@@ -7,7 +7,7 @@ struct Device(Gate<OrderedStore<Vpn>, (), Atomic>); // a lock with the translati
 
 impl SpinningMmu for Device {
     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-        self.0.exclude(cx, inv, |(), _, _| ()) // the gate drops the range and makes the proof
+        self.0.exclude_entries(cx, inv) // the gate drops the range and makes the proof
     }
 }
 

@@ -43,7 +43,7 @@ impl Iotlb {
 
 impl SpinningMmu for Iotlb {
     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-        self.0.exclude(cx, inv, |(), _, _| ())
+        self.0.exclude_entries(cx, inv)
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         self.0.audit(visit)

@@ -136,7 +136,7 @@ impl fmt::Display for VpnRange {
 
 /// Two page numbers of which the second is not above the first: no range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("[{start}, {end}) has no page")]
+#[error("{:#x}-{:#x} has no page", .start.addr(), .end.addr())]
 pub struct EmptyRange {
     /// The page that was to be the first.
     pub start: Vpn,
@@ -306,7 +306,7 @@ impl TryFrom<std::ops::Range<Vpn>> for VpnRange {
 
 impl fmt::Debug for VpnRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{:#x}, {:#x})", self.start.addr(), self.end.addr())
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -323,7 +323,7 @@ mod tests {
         let (start, end) = (Vpn(5), Vpn(5));
         let empty = EmptyRange { start, end };
         assert_eq!(VpnRange::try_new(start, end), Err(empty));
-        assert_eq!(empty.to_string(), "[0x5, 0x5) has no page");
+        assert_eq!(empty.to_string(), "0x5000-0x5000 has no page");
         assert_eq!(VpnRange::from(Vpn(7)), VpnRange::single(Vpn(7)));
     }
 }

@@ -97,7 +97,7 @@ pub mod rank {
         Rmap,
         /// An invalidation window is open.
         Window,
-        /// A page-table lock is held.
+        /// The lock of a leaf table is held.
         Ptl,
         /// A callback of an external MMU is running.
         Callback,

@@ -81,9 +81,9 @@
 //!
 //! # Lock order
 //!
-//! A token has a rank; each lock moves it down this list. One way leads up: a window of an
-//! operation that holds no reverse map takes their locks, to give up part of a huge page, and to
-//! keep walks out while `mremap` or a collapse moves entries.
+//! A token has a rank; each lock moves it down this list. One way leads up: in its window, an
+//! operation that has locked no reverse map may lock some, to give up part of a huge page, and to
+//! keep walks of reverse maps out while `mremap` or a collapse moves entries.
 //!
 //! ```text
 //! Mmap      the mmap lock of an address space
@@ -169,6 +169,6 @@ pub mod guarantees {}
 pub mod glossary {}
 
 /// The examples of the README compile and run.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "testkit"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

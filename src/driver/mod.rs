@@ -8,8 +8,9 @@
 //!    Translations lie in an [`OrderedStore`], in a [`ShadowStore`] of the driver's own, or, for a
 //!    device with nothing but TLBs, in [`NoStore`].
 //! 2. **The callbacks.** A driver whose gate spins implements [`SpinningMmu`]: one callback answers
-//!    every window. A driver whose gate sleeps implements [`ExternalMmu`], and refuses the windows
-//!    of atomic contexts.
+//!    every window, by [`Gate::exclude_entries`], or by [`Gate::exclude_with`] if the gate has a
+//!    state that a window changes, as a TLB. A driver whose gate sleeps implements [`ExternalMmu`],
+//!    and refuses the windows of atomic contexts.
 //! 3. **The miss.** [`Gate::translate`] looks a page up, waits for the windows in its way, and
 //!    calls back with the gate held and a [`Permit`]. [`Gate::translate_range`] does it for many
 //!    pages under one [`RangePermit`].
@@ -35,7 +36,7 @@
 //!
 //! impl SpinningMmu for Device {
 //!     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-//!         self.0.exclude(cx, inv, |(), _, _| ())
+//!         self.0.exclude_entries(cx, inv)
 //!     }
 //!     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
 //!         self.0.audit(visit)
@@ -95,6 +96,11 @@
 //!   when a gate is passed, when a permit establishes an entry, and when a frame is given up. So no
 //!   lock that `translations` takes may be held across a call of a gate, a permit, or the address
 //!   space, nor while a [`GateGuard`] is dropped.
+//! * A [`Cached`] translation is a copy. The driver holds the lock that its invalidation takes,
+//!   from the look into the TLB to the end of the access, and follows the copy: with the gate
+//!   locked, by [`GateGuard::follow`]; under another lock, by [`Gate::follow`]. After the unlock
+//!   the copy may lead to a page that a fork shares, or that is gone. No type forbids such a use;
+//!   the [oracle](crate::oracle) reports it.
 //! * State that an audit must see lies best in the gate, as its state `T`: [`Gate::audit`] shows
 //!   the store, [`Gate::audited_parts`] store and state. Both take the gate with a time limit, and
 //!   return false if it cannot be had.

@@ -11,7 +11,7 @@
 use crate::{
     addr::VpnRange,
     ctx::{AtomicCallbackCx, CallbackCx},
-    notifier::{Ack, AgeKind, ExternalMmu, Invalidation, Translation, WouldBlock},
+    notifier::{Ack, AgeKind, ExternalMmu, Invalidation, Translation, WouldBlock, name_of_type},
 };
 
 /// An external MMU that never blocks, with one callback for every window.
@@ -53,9 +53,9 @@ pub trait SpinningMmu: Send + Sync {
         false
     }
 
-    /// See [`ExternalMmu::name`].
+    /// See [`ExternalMmu::name`]. The default is the name of the type.
     fn name(&self) -> &'static str {
-        "external MMU"
+        name_of_type::<Self>()
     }
 
     /// See [`ExternalMmu::translations`]. The default is right for a driver without any.

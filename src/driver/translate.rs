@@ -35,7 +35,7 @@ pub enum TranslateError {
     #[error(transparent)]
     Range(#[from] RangeFault),
     /// The driver has left its chain.
-    #[error("page {at:?} is not translated: the driver is no longer registered")]
+    #[error("{} is not translated: the driver is no longer registered", VpnRange::single(*.at))]
     Detached {
         /// The page that was asked for.
         at: Vpn,
@@ -94,7 +94,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
     /// # impl SpinningMmu for Device {
     /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #         self.0.exclude_entries(cx, inv)
     /// #     }
     /// # }
     /// # let machine = emmu::Machine::new(Default::default());

@@ -41,7 +41,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
     /// # impl SpinningMmu for Device {
     /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #         self.0.exclude_entries(cx, inv)
     /// #     }
     /// # }
     /// # let machine = emmu::Machine::new(Default::default());

@@ -5,7 +5,7 @@ use super::{
     errno::{Errno, Signal},
     object::ObjectError,
 };
-use crate::addr::Vpn;
+use crate::addr::{Vpn, VpnRange};
 use thiserror::Error;
 
 /// The error of an access to memory that could not be completed.
@@ -111,7 +111,7 @@ impl FaultError {
 
 /// The error of one page of a range that a driver looks up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("page {at:?} of the range: {why}")]
+#[error("page {} of the range: {why}", VpnRange::single(*.at))]
 pub struct RangeFault {
     /// The page; the pages below it were looked up.
     pub at: Vpn,

@@ -112,7 +112,7 @@ pub enum ScanError {
     #[error("{0:#x} is not page aligned")]
     Unaligned(u64),
     /// The range is beyond the address space, or wraps.
-    #[error("[{start:#x}, {end:#x}) is no range of the address space")]
+    #[error("{start:#x}-{end:#x} is no range of the address space")]
     Range {
         /// The first byte.
         start: u64,

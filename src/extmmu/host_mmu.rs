@@ -133,13 +133,16 @@ impl HostMmu {
         let pages = (len as u64).div_ceil(PAGE_SIZE) + 1;
         // As often as each page is missed once, and goes again a few times.
         let mut left = 4 * pages + 64;
+        // A page that cannot be had ends the search before all others are looked at.
+        let mut most = 64;
         loop {
             let mut gate = self.gate.lock(cx);
-            let missing = match slices(&mut gate, (addr, len), access)? {
+            let missing = match slices(&mut gate, (addr, len), access, most)? {
                 Ok(slices) => return Ok(f(&slices)),
                 Err(missing) => missing,
             };
             drop(gate);
+            most *= 2;
             for page in missing {
                 left = left.checked_sub(1).ok_or(SliceError::Crowded(pages))?;
                 self.gate.translate(cx, mm, page, access, |permit| {
@@ -150,11 +153,13 @@ impl HostMmu {
     }
 }
 
-/// Returns the slices of the bytes, or the pages that are not translated for the access.
+/// Returns the slices of the bytes, or the first pages, `most` of them, that are not translated for
+/// the access.
 fn slices(
     gate: &mut Guard<'_>,
     (addr, len): (u64, usize),
     access: Access,
+    most: usize,
 ) -> Result<Result<Slices, Missing>, SliceError> {
     let (mut slices, mut missing) = (Slices::new(), Missing::new());
     for (page, offset, len) in chunks(addr, len) {
@@ -164,6 +169,9 @@ fn slices(
         };
         let Some(first) = first else {
             missing.push(page);
+            if missing.len() == most {
+                break;
+            }
             continue;
         };
         let first = first.ok_or(SliceError::NoAddress(page))?;

@@ -7,9 +7,14 @@ use crate::{
     ctx::CallCx,
     mm::{HeldPages, Mm, PinKind, VmFlags},
     notifier::Access,
-    sync::Mutex,
+    sync::{Mutex, OnceLock},
 };
-use std::{collections::HashMap, io, iter::FusedIterator, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    iter::FusedIterator,
+    sync::{Arc, atomic::AtomicU8},
+};
 use vm_memory::{
     GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryError, GuestMemoryRegion,
     GuestMemoryRegionBytes, GuestMemoryResult, GuestRegionCollection, GuestUsize, Permissions,
@@ -64,14 +69,35 @@ pub struct ProcessAddressSpace {
 /// Guest memory of a process for a time.
 ///
 /// Guarantee: a slice that was given out is never the memory of another process, also after its
-/// page was moved, copied, merged or unmapped: its frame is held until this value is dropped. A
-/// slice for writing is the guest's own memory as long as the guest maps it there: its page is
-/// pinned ([`Mm::pin`]). A slice for reading shows the memory as it was mapped when the slice was
-/// given out; it takes no frame if the page was never written.
+/// page was moved, copied, merged or unmapped: its frame is pinned until this value is dropped
+/// ([`Mm::pin`]). A slice of private memory is the guest's own memory as long as the guest maps it
+/// there. But a page that was never written takes no frame for a slice for reading: that shows
+/// zeros of this value's own.
+///
+/// `VolatileSlice` has no type for reading alone. A store to a slice that was asked for reading
+/// reaches no other process by private memory. It does by the page of a file, and may be lost
+/// there.
 pub struct ProcessMemory {
     space: ProcessAddressSpace,
     /// The pages that were given out, by frame and by the right to write.
     held: Mutex<HashMap<(Pfn, bool), HeldPages>>,
+    /// Shown in place of the zero page, which all processes have.
+    zeros: OnceLock<Box<Zeros>>,
+}
+
+/// A page of zeros.
+#[repr(align(4096))]
+struct Zeros([AtomicU8; PAGE_SIZE as usize]);
+
+impl Zeros {
+    fn new() -> Box<Self> {
+        Box::new(Self([const { AtomicU8::new(0) }; PAGE_SIZE as usize]))
+    }
+    /// Returns the address of the byte at an offset within the page.
+    fn address(&self, offset: u64) -> *mut u8 {
+        let offset = usize::try_from(offset).expect("within a page");
+        self.0.as_ptr().cast_mut().cast::<u8>().wrapping_add(offset)
+    }
 }
 
 impl ProcessAddressSpace {
@@ -116,6 +142,7 @@ impl GuestAddressSpace for ProcessAddressSpace {
         Arc::new(ProcessMemory {
             space: self.clone(),
             held: Mutex::default(),
+            zeros: OnceLock::new(),
         })
     }
 }
@@ -124,12 +151,14 @@ impl ProcessMemory {
     /// Holds the page of a part of the memory, and returns the address of the part.
     fn hold(&self, (at, len): (u64, usize), access: Access) -> io::Result<*mut u8> {
         let mm = &self.space.mm;
-        let held = mm.machine().with_current(|cx| match access {
-            Access::Read => mm.get_pages(cx, at, len),
-            Access::Write => mm.pin(cx, at, len, access, PinKind::Short),
-        });
+        let held = mm
+            .machine()
+            .with_current(|cx| mm.pin(cx, at, len, access, PinKind::Short));
         let held = held.map_err(io::Error::other)?;
         let mut held = held.map_err(|why| why.errno())?;
+        if held.pfns()[0].is_zero() {
+            return Ok(self.zeros.get_or_init(Zeros::new).address(at % PAGE_SIZE));
+        }
         let parts = held.addresses();
         let first = parts.and_then(|parts| parts.first().copied());
         let (address, _len) = first.ok_or(io::ErrorKind::Unsupported)?;
@@ -213,9 +242,9 @@ impl<'a> Slices<'a> {
         let address = held.map_err(GuestMemoryError::IOError)?;
         self.at = at.0.checked_add(len as u64).map(GuestAddress);
         self.left -= len;
-        // SAFETY: the bytes are a part of a page that `memory` holds as long as it lives, which is
-        // longer than the slice. The bytes of a frame that has an address are accessed by this
-        // crate with atomics alone.
+        // SAFETY: the bytes are a part of a page that `memory` holds, or of its zeros, as long as
+        // it lives, which is longer than the slice. The bytes of a frame that has an address are
+        // accessed by this crate with atomics alone, and the zeros are not accessed.
         Ok(unsafe { VolatileSlice::new(address, len) })
     }
 }

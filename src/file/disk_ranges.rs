@@ -63,16 +63,22 @@ impl DiskFile {
         let changing = self.changing.lock();
         let old = self.size();
         let grows = !keep && bytes.end > old;
+        let whole_blocks = (bytes.start | bytes.end).is_multiple_of(PAGE_SIZE);
         let mut cutting = self.cache.cutting(&mut cx);
         let tail = match grows && bytes.start > old {
             true => self.edge(cutting.filling(), old)?,
             false => None,
         };
         let despite = self.make_holes(&mut cutting, bytes.clone())?;
-        if let Some(tail) = &tail {
-            self.zero_edge(cutting.filling(), tail, rest_of_page(old));
-        }
         if grows {
+            match &tail {
+                Some(tail) => self.zero_edge(cutting.filling(), tail, rest_of_page(old)),
+                // The old end is in a hole now. Its page comes back, but is not read
+                // (`ext4_block_zero_page_range`): whole blocks are allocated behind the cut, others
+                // before it. Without memory for the page, its first fault reads more.
+                None if whole_blocks => drop(self.edge(cutting.filling(), old)),
+                None => {}
+            }
             self.size.store(bytes.end, Ordering::Release);
         }
         drop(cutting);

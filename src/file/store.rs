@@ -89,7 +89,7 @@ fn copy_block<S: Store + ?Sized>(store: &S, from: u64, to: u64) -> Result<(), St
 pub struct MemStore(Mutex<BTreeMap<u64, Box<[u8; BLOCK]>>>);
 
 impl MemStore {
-    /// Returns the number of blocks that are no holes.
+    /// Returns the number of blocks that are not holes.
     pub fn blocks(&self) -> usize {
         self.0.lock().len()
     }

@@ -58,7 +58,7 @@ impl XipFile {
             changing: Mutex::default(),
         }))
     }
-    /// Returns the number of pages that are no holes.
+    /// Returns the number of pages that are not holes.
     pub fn blocks(&self) -> u64 {
         self.blocks.len()
     }

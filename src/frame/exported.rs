@@ -1,7 +1,7 @@
 //! The exported frames of a machine: frames that a driver knows by number.
 //!
 //! Guarantee: an exported frame is not freed before its driver has been notified that a mapping is
-//! gone. The place where a mapping goes holds a page-table lock: it can neither lock a frame nor
+//! gone. The place where a mapping goes holds the lock of a leaf: it can neither lock a frame nor
 //! call a driver that sleeps. So the frame gets a reference there and is deferred, until a caller
 //! that holds no lock below that of a frame notifies the driver
 //! (docs/adr/0025-exported-frames-wait.md).

@@ -115,7 +115,7 @@ impl State {
         let (first, block) = (block_of(ticket.pages.start()), blocks_of(range));
         assert!(
             of_pages || block == (first, first),
-            "{range:?} is not around {:?}",
+            "{range} is not around {:?}",
             ticket.pages
         );
         if wide || self.is_open(range) {

@@ -2,22 +2,27 @@
 //!
 //! No type can follow a translation into hardware, so a [`Cached`] translation is checked at run
 //! time. The driver must drop it when a window asks for that. A use after its frame was given back
-//! is caught by the [`FrameView`], and the [oracle](crate::oracle) finds a stale one where it lies
-//! (`docs/adr/0008-who-may-keep-a-translation.md`).
+//! is caught by the [`FrameView`]. The [oracle](crate::oracle) finds a stale one where it lies, and
+//! each use of a copy from before a window (`docs/adr/0008-who-may-keep-a-translation.md`).
 
 use super::{
+    outcome::Access,
     seat::Seat,
     translation::{RegId, Translation},
 };
 use crate::{
-    addr::{Pfn, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     frame::{FrameView, FrameViewMut},
 };
 
 /// A translation as a TLB holds it.
 ///
 /// The driver that keeps one must drop it when a window asks for that: under the lock that its
-/// invalidation callback takes, or by hardware that ignores a translation which comes too late.
+/// invalidation callback takes, or by hardware that ignores a translation which comes too late. It
+/// must hold that lock from the moment at which it finds the value to the end of the access: a
+/// copy that is followed after the lock was released may be of a page that is gone. No type
+/// forbids that; an [oracle](crate::oracle) finds each such use, and the test kit provokes it
+/// (`testkit::Property::Reuse`).
 ///
 /// It gives no access by itself. The driver's gate does, which checks its registration:
 ///
@@ -37,7 +42,7 @@ use crate::{
 /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
 /// # impl SpinningMmu for Device {
 /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-/// #         self.0.exclude(cx, inv, |(), _, _| ())
+/// #         self.0.exclude_entries(cx, inv)
 /// #     }
 /// # }
 /// # let machine = emmu::Machine::new(Default::default());
@@ -58,12 +63,23 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a translation that is not kept is lost"]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Cached {
     found: Translation,
     /// The registration, in full: the brand of a translation is not unique.
     reg: RegId,
+    /// The number of windows that an observer had seen open when the page was looked up.
+    since: u64,
 }
+
+/// Compares translations and registrations, and not the moments at which the copies were made.
+impl PartialEq for Cached {
+    fn eq(&self, other: &Self) -> bool {
+        (self.found, self.reg) == (other.found, other.reg)
+    }
+}
+
+impl Eq for Cached {}
 
 impl Cached {
     /// Returns the pages, the frames and the rights of the translation.
@@ -87,39 +103,50 @@ impl Cached {
 }
 
 impl Seat {
-    /// Returns the frame of a page if the translation belongs to this registration.
-    #[inline(always)]
-    fn frame_of(&self, cached: &Cached, at: Vpn) -> Option<Pfn> {
-        let pfn = cached.found.frame_of(at)?;
-        (cached.reg == self.reg).then_some(pfn)
-    }
-    /// Returns a translation of this registration as a TLB holds it.
+    /// Returns a translation of this registration, which is current now, as a TLB holds it.
     #[inline(always)]
     pub(super) fn cache(&self, found: Translation) -> Cached {
+        self.cache_since(found, self.windows_opened())
+    }
+    /// Returns a translation that was looked up when `since` windows had opened, as a TLB holds it.
+    #[inline(always)]
+    pub(super) fn cache_since(&self, found: Translation, since: u64) -> Cached {
         Cached {
             found,
             reg: self.reg,
+            since,
         }
+    }
+    /// Returns the frame of a page for reading; `None` outside of the translation.
+    #[inline(always)]
+    pub(super) fn view(&self, found: &Translation, at: Vpn) -> Option<FrameView<'_>> {
+        let pfn = found.frame_of(at)?;
+        Some(self.mem.view(pfn, found.generation_of(&self.mem, pfn)))
+    }
+    /// Returns the frame of a page for writing; `None` outside of the translation, or if it does
+    /// not allow writing.
+    #[inline(always)]
+    pub(super) fn view_mut(&self, found: &Translation, at: Vpn) -> Option<FrameViewMut<'_>> {
+        let pfn = found.frame_of(at).filter(|_| found.writable)?;
+        Some(self.mem.view_mut(pfn, found.generation_of(&self.mem, pfn)))
     }
     /// Follows a cached translation for reading. Returns `None` if it does not translate `at`, or
     /// belongs to another registration.
     #[inline(always)]
     pub(crate) fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
-        let pfn = self.frame_of(cached, at)?;
-        Some(
-            self.mem
-                .view(pfn, cached.found.generation_of(&self.mem, pfn)),
-        )
+        let view = self.view(&cached.found, at);
+        let view = view.filter(|_| cached.reg == self.reg)?;
+        self.follows(at, Access::Read, cached.since, &cached.found);
+        Some(view)
     }
     /// Follows a cached translation for writing. Returns `None` if it does not translate `at`, does
     /// not allow writing, or belongs to another registration.
     #[inline(always)]
     pub(crate) fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
-        let pfn = self
-            .frame_of(cached, at)
-            .filter(|_| cached.found.writable)?;
-        let generation = cached.found.generation_of(&self.mem, pfn);
-        Some(self.mem.view_mut(pfn, generation))
+        let view = self.view_mut(&cached.found, at);
+        let view = view.filter(|_| cached.reg == self.reg)?;
+        self.follows(at, Access::Write, cached.since, &cached.found);
+        Some(view)
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Invalidation<'i> {
 ///
 /// impl SpinningMmu for Device {
 ///     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-///         self.0.exclude(cx, inv, |(), _, _| ())
+///         self.0.exclude_entries(cx, inv)
 ///     }
 /// }
 /// ```
@@ -140,6 +140,13 @@ impl std::fmt::Debug for SecondPass<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SecondPass").finish_non_exhaustive()
     }
+}
+
+/// Returns the name of a type, without its path and its parameters.
+pub(crate) fn name_of_type<T: ?Sized>() -> &'static str {
+    let whole = std::any::type_name::<T>();
+    let plain = whole.split('<').next().unwrap_or(whole);
+    plain.rsplit("::").next().unwrap_or(plain)
 }
 
 /// Calls `f` with a demand under a fresh brand. Returns the second pass that the driver left.
@@ -286,9 +293,9 @@ pub trait ExternalMmu: Send + Sync {
         false
     }
 
-    /// Returns the name of the MMU in reports.
+    /// Returns the name of the MMU in reports. The default is the name of its type.
     fn name(&self) -> &'static str {
-        "external MMU"
+        name_of_type::<Self>()
     }
 
     /// Shows every translation that could be used at this moment, in tables and in TLBs. Returns

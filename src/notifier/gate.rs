@@ -79,7 +79,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
     /// # impl SpinningMmu for Device {
     /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #         self.0.exclude_entries(cx, inv)
     /// #     }
     /// # }
     /// # let machine = emmu::Machine::new(Default::default());
@@ -132,7 +132,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
     /// # impl SpinningMmu for Device {
     /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #         self.0.exclude_entries(cx, inv)
     /// #     }
     /// # }
     /// # let machine = emmu::Machine::new(Default::default());
@@ -162,11 +162,12 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        GateGuard::new(self.guarded.lock(), &self.seat, cx.descend())
+        GateGuard::lock(&self.guarded, &self.seat, cx.descend())
     }
 
     /// Removes every entry in the range, runs `f` on the driver's state under the lock, and returns
-    /// the proof.
+    /// the proof. A gate without state has [`exclude_entries`](Self::exclude_entries), which spares
+    /// windows that do not concern the driver.
     ///
     /// # Panics
     ///
@@ -364,12 +365,17 @@ impl<'z> Invalidated<'z> {
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// Follows a cached translation for reading. Returns `None` if it does not translate `at`, or
     /// belongs to another registration.
+    ///
+    /// The caller holds the lock under which its invalidation drops the translation, from the
+    /// moment at which it found the translation to the end of the access. If that lock is the gate,
+    /// use [`GateGuard::follow`](super::GateGuard::follow), whose view ends with the guard.
     #[inline(always)]
     pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         self.seat.follow(cached, at)
     }
-    /// Follows a cached translation for writing. Returns `None` if it does not translate `at`, does
-    /// not allow writing, or belongs to another registration.
+    /// Follows a cached translation for writing, under the lock that [`follow`](Self::follow) asks
+    /// for. Returns `None` if it does not translate `at`, does not allow writing, or belongs to
+    /// another registration.
     #[inline(always)]
     pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         self.seat.follow_mut(cached, at)

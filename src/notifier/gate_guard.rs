@@ -11,10 +11,10 @@ use super::{
     translation::Translation,
 };
 use crate::{
-    addr::VpnRange,
+    addr::{Vpn, VpnRange},
     ctx::{Context, Cx, rank},
     frame::{FrameView, FrameViewMut},
-    sync::MutexGuard,
+    sync::{Mutex, MutexGuard},
 };
 
 /// A locked gate.
@@ -51,11 +51,15 @@ pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
 }
 
 impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
-    pub(super) fn new(
-        mut guarded: MutexGuard<'p, GuardedStore<S, T>>,
+    /// Locks a gate.
+    pub(super) fn lock(
+        gate: &'p Mutex<GuardedStore<S, T>>,
         seat: &'p Seat,
         cx: Cx<'p, rank::Gate, C>,
     ) -> Self {
+        #[cfg(feature = "testkit")]
+        super::test_hook::call(super::test_hook::Moment::Locking);
+        let mut guarded = gate.lock();
         guarded.locked();
         Self {
             guarded,
@@ -101,6 +105,49 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         let entry = self.guarded.get(key).filter(|e| e.is_writable())?;
         let t = entry.translation();
         Some(self.seat.mem.view_mut(t.pfn(), t.generation()))
+    }
+    /// Follows a cached translation for reading: the form for translations that lie in the state of
+    /// this gate, since no window takes one while the view lives. Returns `None` if it does not
+    /// translate `at`, or belongs to another registration.
+    ///
+    /// # Examples
+    ///
+    /// A device with a TLB of one entry, which lies under the gate:
+    ///
+    /// ```
+    /// use emmu::driver::*;
+    ///
+    /// type Tlb = GateGuard<'static, NoStore, Option<Cached>, Atomic>;
+    ///
+    /// fn first_byte(gate: &mut Tlb, at: Vpn) -> Option<u8> {
+    ///     let cached = (*gate.state())?;
+    ///     Some(gate.follow(&cached, at)?.read_u8(0))
+    /// }
+    /// ```
+    ///
+    /// A view that is kept does not compile:
+    ///
+    /// ```compile_fail,E0505
+    /// use emmu::driver::*;
+    ///
+    /// type Tlb = GateGuard<'static, NoStore, Option<Cached>, Atomic>;
+    ///
+    /// fn first_byte(mut gate: Tlb, at: Vpn) -> Option<u8> {
+    ///     let cached = (*gate.state())?;
+    ///     let frame = gate.follow(&cached, at)?;
+    ///     drop(gate); // a window may begin here
+    ///     Some(frame.read_u8(0))
+    /// }
+    /// ```
+    #[inline(always)]
+    pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
+        self.seat.follow(cached, at)
+    }
+    /// Follows a cached translation for writing, as [`follow`](Self::follow) does for reading.
+    /// Returns `None` also if the translation does not allow writing.
+    #[inline(always)]
+    pub fn follow_mut(&mut self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
+        self.seat.follow_mut(cached, at)
     }
     /// Copies the translation under `key` for a TLB.
     ///

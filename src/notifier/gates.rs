@@ -122,7 +122,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        GateGuard::new(self.gates[nth].0.lock(), &self.seat, cx.descend())
+        GateGuard::lock(&self.gates[nth].0, &self.seat, cx.descend())
     }
     /// Locks each gate that has pages of `range`, one after the other, and calls `f` with its index
     /// and its guard.
@@ -183,12 +183,17 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     }
     /// Follows a cached translation for reading. Returns `None` if it does not translate `at`, or
     /// belongs to another registration.
+    ///
+    /// The caller holds the lock under which its invalidation drops the translation, from the
+    /// moment at which it found the translation to the end of the access. If that lock is the gate,
+    /// use [`GateGuard::follow`](super::GateGuard::follow), whose view ends with the guard.
     #[inline(always)]
     pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         self.seat.follow(cached, at)
     }
-    /// Follows a cached translation for writing. Returns `None` if it does not translate `at`, does
-    /// not allow writing, or belongs to another registration.
+    /// Follows a cached translation for writing, under the lock that [`follow`](Self::follow) asks
+    /// for. Returns `None` if it does not translate `at`, does not allow writing, or belongs to
+    /// another registration.
     #[inline(always)]
     pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         self.seat.follow_mut(cached, at)

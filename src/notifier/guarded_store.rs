@@ -139,10 +139,11 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
     fn check_zapped(&mut self, range: VpnRange, stays: impl Fn(&ShadowEntry) -> bool) {
         let mut shown = 0;
         self.store.for_each(&mut |e| {
-            let (vpn, pfn) = (e.vpn(), e.pfn());
             assert!(
                 !range.overlaps(e.range()) || stays(e),
-                "the store kept {vpn:?} -> {pfn:?} of {range:?}"
+                "the store kept {} -> {:?} of {range}",
+                e.range(),
+                e.pfn()
             );
             shown += 1;
         });

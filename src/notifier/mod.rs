@@ -82,7 +82,7 @@
 //! | `store` | the trait of a driver's store, and two stores |
 //! | `removed`, `shadow_entry` | entries that leave a store; one entry |
 //! | `observer` | the interface of an oracle |
-//! | `test_hook` | a hook for tests, between a look-up and its use |
+//! | `test_hook` | a hook for tests, between a translation and its use |
 //! | `outcome` | access, verdict, reason to retry |
 //! | `translation` | pages, frames, and the registration that they belong to |
 //! | `blocks` | 2-MiB blocks, hashed to buckets |
@@ -135,6 +135,7 @@ mod window;
 pub(crate) use blocks::{block_of, hash_of};
 pub use cached::Cached;
 pub use chain::Registration;
+pub(crate) use driver::name_of_type;
 pub use driver::{Ack, AgeKind, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock};
 pub(crate) use flusher::{Flushed, Flusher};
 pub use gate::{Gate, Invalidated};
@@ -151,7 +152,7 @@ pub(crate) use reason::Reason;
 pub use reason::{Event, Spared};
 pub use removed::RemovedEntries;
 pub use seat::Seat;
-pub(crate) use secondary_tlb::SecondaryTlbs;
+pub(crate) use secondary_tlb::{FlushPanics, SecondaryTlbs};
 pub use secondary_tlb::{SecondaryTlb, TlbRegistration, TlbSeat};
 pub use shadow_entry::ShadowEntry;
 pub use store::{NoStore, OrderedStore, Rearrange, ShadowStore};

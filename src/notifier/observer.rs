@@ -1,6 +1,9 @@
 //! The interface through which an oracle observes the protocol.
 
-use super::translation::{RegId, Translation};
+use super::{
+    outcome::Access,
+    translation::{RegId, Translation},
+};
 use crate::{
     addr::{Vpn, VpnRange},
     frame::DeviceId,
@@ -36,6 +39,11 @@ pub(crate) trait WindowObserver: Send + Sync {
     /// A driver gets this translation: every translation in its tables and TLBs comes from such a
     /// one.
     fn handed_out(&self, translation: &Translation);
+    /// Returns the number of windows that have opened so far. A copy of a translation keeps it.
+    fn windows_opened(&self) -> u64;
+    /// A driver follows a copy of a translation, made when `since` windows had opened, for an
+    /// access to a page.
+    fn follows(&self, mmu: &'static str, to: (Vpn, Access), since: u64, copy: &Translation);
     /// A driver, its gate locked, puts this translation into its store.
     fn established(&self, translation: &Translation);
 }

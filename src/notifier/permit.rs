@@ -35,6 +35,8 @@ use crate::{
 pub struct Pending<'g, G> {
     ticket: Ticket<'g, G>,
     found: Translation,
+    /// The number of windows that an observer had seen open after the look-up.
+    since: u64,
 }
 
 /// The right to establish a translation: the gate is held, and the ticket was checked under it, so
@@ -94,8 +96,18 @@ impl<'g, G: Seated> Ticket<'g, G> {
                 writable,
                 brand: self.gate.seat().brand,
             },
+            since: 0,
             ticket: self,
         }
+    }
+}
+
+impl<G: Seated> Pending<'_, G> {
+    /// Notes how many windows an observer has seen open.
+    #[inline(always)]
+    pub(crate) fn stamped(mut self) -> Self {
+        self.since = self.ticket.gate.seat().windows_opened();
+        self
     }
 }
 
@@ -175,7 +187,7 @@ impl<'g, G: Seated> Pending<'g, G> {
         seat.check(self.found.range, self.ticket.snapshot)?;
         seat.got(self.ticket.vpn);
         seat.handed_out(&self.found);
-        Ok(seat.cache(self.found))
+        Ok(seat.cache_since(self.found, self.since))
     }
     /// Returns the translation without any check, for hardware that makes its own: a miss that a
     /// purge has cancelled meanwhile is ignored there. In any other use this creates a stale
@@ -184,7 +196,7 @@ impl<'g, G: Seated> Pending<'g, G> {
         let seat = self.ticket.gate.seat();
         seat.handed_out(&self.found);
         seat.got(self.ticket.vpn);
-        seat.cache(self.found)
+        seat.cache_since(self.found, self.since)
     }
     /// Returns the pages that the look-up found.
     pub fn range(&self) -> VpnRange {
@@ -195,14 +207,12 @@ impl<'g, G: Seated> Pending<'g, G> {
 impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// Returns the frame of the page, for reading.
     pub fn frame(&self) -> FrameView<'_> {
-        let cached = self.seat.cache(self.found);
-        let view = self.seat.follow(&cached, self.vpn);
+        let view = self.seat.view(&self.found, self.vpn);
         view.expect("the page that was asked for is in what was found")
     }
     /// Returns the frame of the page, for writing; `None` if the translation does not allow that.
     pub fn frame_mut(&mut self) -> Option<FrameViewMut<'_>> {
-        let cached = self.seat.cache(self.found);
-        self.seat.follow_mut(&cached, self.vpn)
+        self.seat.view_mut(&self.found, self.vpn)
     }
     /// Returns the number of the page's frame.
     pub fn pfn(&self) -> Pfn {

@@ -251,22 +251,21 @@ impl<'p, S: ShadowStore, T, C: Context> RangePermit<'p, S, T, C> {
     }
     /// Returns the frame of a page, for reading; `None` if it is not present.
     pub fn frame(&self, at: Vpn) -> Option<FrameView<'_>> {
-        self.seat.follow(&self.of(at)?, at)
+        self.seat.view(&self.of(at)?, at)
     }
     /// Returns the frame of a page, for writing; `None` if it is not present and writable.
     pub fn frame_mut(&mut self, at: Vpn) -> Option<FrameViewMut<'_>> {
-        self.seat.follow_mut(&self.of(at)?, at)
+        self.seat.view_mut(&self.of(at)?, at)
     }
     /// Copies the translation of a page for a TLB, which must be filled while this permit, or the
     /// guard that it becomes, lives.
     pub fn cached(&self, at: Vpn) -> Option<Cached> {
-        let cached = self.of(at)?;
+        let found = self.of(at)?;
         self.seat.got(at);
-        Some(cached)
-    }
-    fn of(&self, at: Vpn) -> Option<Cached> {
-        let found = *self.slot(at)?.translation()?;
         Some(self.seat.cache(found))
+    }
+    fn of(&self, at: Vpn) -> Option<Translation> {
+        self.slot(at)?.translation().copied()
     }
     /// Returns the driver's state.
     pub fn state(&mut self) -> &mut T {

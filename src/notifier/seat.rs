@@ -7,7 +7,8 @@
 use super::{
     board::{Board, BoardTicket},
     driver::Invalidation,
-    outcome::Retry,
+    observer::WindowObserver,
+    outcome::{Access, Retry},
     registration_phase::RegistrationPhase,
     subscription::Subscription,
     translation::{Brand, RegId, Translation},
@@ -159,6 +160,33 @@ impl Seat {
     }
     pub(super) fn established(&self, translation: &Translation) {
         self.board.observe(|w| w.established(translation));
+    }
+    /// Returns the number of windows that the observer has seen open; 0 without an observer.
+    #[inline(always)]
+    pub(crate) fn windows_opened(&self) -> u64 {
+        let observer = self.board.observer.get();
+        observer.map_or(0, |watch| watch.windows_opened())
+    }
+    /// Reports the use of a translation that was copied when `since` windows had opened. One load,
+    /// if there is no observer.
+    #[inline(always)]
+    pub(super) fn follows(&self, at: Vpn, access: Access, since: u64, copy: &Translation) {
+        if let Some(watch) = self.board.observer.get() {
+            self.report_use(&**watch, (at, access), since, copy);
+        }
+    }
+    #[cold]
+    #[inline(never)]
+    fn report_use(
+        &self,
+        watch: &dyn WindowObserver,
+        (at, access): (Vpn, Access),
+        since: u64,
+        copy: &Translation,
+    ) {
+        #[cfg(feature = "testkit")]
+        super::test_hook::call(super::test_hook::Moment::Following(at, access));
+        watch.follows(self.phase.name(), (at, access), since, copy);
     }
 }
 

@@ -19,9 +19,12 @@ use crate::{
     addr::VpnRange,
     ctx::{AtomicCallbackCx, Below, Context, Cx, Outside, Sleepable, rank},
     frame::PhysMem,
-    sync::{AtomicBool, AtomicUsize, Ordering, RwLock},
+    sync::{AtomicU8, AtomicUsize, Despite, Mutex, Ordering, RwLock},
 };
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    thread::{self, ThreadId},
+};
 
 /// A device that walks the page table of an address space itself, as an IOMMU does that shares the
 /// table with the processor.
@@ -41,8 +44,11 @@ pub trait SecondaryTlb: Send + Sync {
     /// (`arch_invalidate_secondary_tlbs`).
     ///
     /// A lock of the page table is held. Nothing is flushed for an entry that was not present, or
-    /// that gained a right. More may be flushed than has changed. A flush must not panic: the
-    /// frames whose entries were being removed would stay in use for ever.
+    /// that gained a right. More may be flushed than has changed.
+    ///
+    /// If it panics, the other devices are flushed all the same, and the panic goes on when the
+    /// window ends. The [`TlbGate`](super::TlbGate) of the device gives nothing out from then on:
+    /// what is in it may be stale.
     fn flush(&self, cx: AtomicCallbackCx<'_>, range: VpnRange);
 
     /// The tables are about to go: the device walks no more (`release` of
@@ -55,15 +61,31 @@ pub trait SecondaryTlb: Send + Sync {
 
 /// The life of one registration, shared by its seat and its place on the list.
 #[derive(Debug)]
-pub(super) struct TlbPhase(AtomicBool);
+pub(super) struct TlbPhase(AtomicU8);
+
+/// The device is not listed yet.
+const BUILDING: u8 = 0;
+/// Every flush reaches the device, which may walk.
+const WALKING: u8 = 1;
+/// The device walks no more, and is about to be flushed for the last time.
+const ENDING: u8 = 2;
+/// That flush is over, or one before it panicked.
+const SHUT: u8 = 3;
 
 impl TlbPhase {
+    fn advance(&self, phase: u8) {
+        self.0.fetch_max(phase, Ordering::SeqCst);
+    }
     /// Returns true while the device may walk.
     ///
     /// The device asks under its gate. The end of the registration is noted before everything is
     /// flushed through that gate, so nothing is cached after that flush.
     pub(super) fn is_alive(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.load(Ordering::SeqCst) == WALKING
+    }
+    /// Returns true if what the gate has may be stale.
+    pub(super) fn is_shut(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == SHUT
     }
 }
 
@@ -87,27 +109,69 @@ pub(super) struct TlbList {
     listed: RwLock<Vec<ListedTlb>>,
     /// The number of devices, with those that are about to be put on the list.
     count: AtomicUsize,
+    panics: PutOffPanics,
+}
+
+/// Panics of flushes. A lock of the page table is held then, and the entries have changed already,
+/// so each goes on when its thread ends a window.
+#[derive(Default)]
+struct PutOffPanics(Mutex<Vec<(ThreadId, Despite)>>);
+
+impl PutOffPanics {
+    fn put_off(&self, panic: Despite) {
+        self.0.lock().push((thread::current().id(), panic));
+    }
+    /// Goes on with the first panic of this thread.
+    fn resume(&self) {
+        let mut all = self.0.lock();
+        if all.is_empty() {
+            return;
+        }
+        let me = thread::current().id();
+        let first = all.iter().position(|(thread, _)| *thread == me);
+        let panic = first.map(|nth| all.remove(nth).1);
+        all.retain(|(thread, _)| *thread != me);
+        drop(all);
+        panic.into_iter().for_each(Despite::resume);
+    }
+}
+
+/// Counts a device that is being registered; it no longer counts if that panics.
+struct Counted<'l>(&'l AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl TlbList {
-    /// Flushes `range` from each device.
+    /// Flushes `range` from each device, also if one panics: that one is shut.
     pub(super) fn flush<R: Below<rank::Callback>, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
         range: VpnRange,
     ) {
+        let mut despite = Despite::default();
         for listed in &*self.listed.read() {
-            listed.tlb.flush(cx.descend(), range);
+            let flushed = despite.call(|| listed.tlb.flush(cx.descend(), range));
+            if flushed.is_none() {
+                listed.phase.advance(SHUT);
+            }
+        }
+        if despite.has_panic() {
+            self.panics.put_off(despite);
         }
     }
     /// Ends a registration, unless that was done: forbids walks, flushes everything, takes the
-    /// device off the list, and releases it.
+    /// device off the list, and releases it. The device is called each time, also if it panics.
     fn end<R: Below<rank::Callback>, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
         phase: &Arc<TlbPhase>,
+        despite: &mut Despite,
     ) {
-        phase.0.store(false, Ordering::SeqCst);
+        phase.advance(ENDING);
         let is = |listed: &ListedTlb| Arc::ptr_eq(&listed.phase, phase);
         let found = self
             .listed
@@ -118,7 +182,8 @@ impl TlbList {
         let Some(tlb) = found else {
             return;
         };
-        tlb.flush(cx.descend(), VpnRange::ALL);
+        despite.call(|| tlb.flush(cx.descend(), VpnRange::ALL));
+        phase.advance(SHUT);
         let mut listed = self.listed.write();
         let Some(nth) = listed.iter().position(is) else {
             return;
@@ -126,7 +191,7 @@ impl TlbList {
         listed.swap_remove(nth);
         drop(listed);
         self.count.fetch_sub(1, Ordering::SeqCst);
-        tlb.release(cx.descend());
+        despite.call(|| tlb.release(cx.descend()));
     }
 }
 
@@ -148,8 +213,14 @@ pub struct TlbRegistration {
 impl TlbRegistration {
     /// Ends the registration. When this returns, the device has nothing cached, walks no more, was
     /// released, and no flush of it runs or will run.
+    ///
+    /// # Panics
+    ///
+    /// If the device does. Its registration has ended all the same.
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
-        self.list.end(cx, &self.phase);
+        let mut despite = Despite::default();
+        self.list.end(cx, &self.phase, &mut despite);
+        despite.resume();
     }
 }
 
@@ -174,8 +245,9 @@ impl SecondaryTlbs {
         let list = self.0.share().expect("just made");
         // Windows from here on flush.
         list.count.fetch_add(1, Ordering::SeqCst);
+        let counted = Counted(&list.count);
         drain();
-        let phase = Arc::new(TlbPhase(AtomicBool::new(false)));
+        let phase = Arc::new(TlbPhase(AtomicU8::new(BUILDING)));
         let tlb = build(TlbSeat {
             phase: Arc::clone(&phase),
             mem: Arc::clone(mem),
@@ -186,7 +258,8 @@ impl SecondaryTlbs {
             tlb: Arc::clone(&tlb) as Arc<dyn SecondaryTlb>,
         });
         // The device may walk now that each flush reaches it.
-        phase.0.store(true, Ordering::SeqCst);
+        phase.advance(WALKING);
+        std::mem::forget(counted);
         (tlb, TlbRegistration { list, phase })
     }
     /// Returns the list, unless no device is counted.
@@ -200,21 +273,43 @@ impl SecondaryTlbs {
         self.listed().is_none()
     }
     /// Ends every registration, before the tables go.
-    pub(crate) fn release_all<R: Below<rank::Callback>, C: Context>(&self, cx: &mut Cx<'_, R, C>) {
+    pub(crate) fn release_all<R: Below<rank::Callback>, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        despite: &mut Despite,
+    ) {
         let Some(list) = self.0.get() else {
             return;
         };
         loop {
             let first = list.listed.read().first().map(|l| Arc::clone(&l.phase));
             match first {
-                Some(phase) => list.end(cx, &phase),
+                Some(phase) => list.end(cx, &phase, despite),
                 None => return,
             }
         }
+    }
+    /// Returns a value whose drop, at the end of a window, goes on with a panic of a flush.
+    #[inline(always)]
+    pub(crate) fn panics(&self) -> FlushPanics<'_> {
+        FlushPanics(self)
     }
     /// Returns true if the seat was given out by this address space.
     pub(super) fn gave(&self, seat: &TlbSeat) -> bool {
         let list = self.0.get();
         list.is_some_and(|list| std::ptr::eq(list, &raw const *seat.list))
+    }
+}
+
+/// The part of a window that goes on with a panic of a flush in it: dropped after its end.
+#[must_use]
+pub(crate) struct FlushPanics<'w>(&'w SecondaryTlbs);
+
+impl Drop for FlushPanics<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(list) = self.0.0.get() {
+            list.panics.resume();
+        }
     }
 }

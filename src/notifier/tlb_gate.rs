@@ -115,7 +115,12 @@ impl<T> TlbGate<T> {
         let _unused = cx;
         f(&mut self.tlb.lock().state)
     }
-    /// Runs `f` on the frame of a page that is cached, under the lock; `None` if it is not.
+    /// Returns a page of the locked TLB, unless that may be stale.
+    fn cached_page<'t>(&self, tlb: &'t Tlb<T>, at: Vpn) -> Option<&'t Walked> {
+        tlb.pages.get(&at).filter(|_| !self.seat.phase.is_shut())
+    }
+    /// Runs `f` on the frame of a page that is cached, under the lock; `None` if it is not, once
+    /// the registration has ended, and once a flush of the device panicked.
     pub fn read<R: Below<rank::Gate>, C: Context, V>(
         &self,
         cx: &mut Cx<'_, R, C>,
@@ -124,7 +129,7 @@ impl<T> TlbGate<T> {
     ) -> Option<V> {
         let _unused = cx;
         let tlb = self.tlb.lock();
-        let page = tlb.pages.get(&at)?;
+        let page = self.cached_page(&tlb, at)?;
         Some(f(self.seat.mem.view(page.pfn, page.generation)))
     }
     /// Runs `f` on the frame of a page that is cached, for writing; `None` if it is not, or may
@@ -137,7 +142,7 @@ impl<T> TlbGate<T> {
     ) -> Option<V> {
         let _unused = cx;
         let tlb = self.tlb.lock();
-        let page = tlb.pages.get(&at).filter(|page| page.writable)?;
+        let page = self.cached_page(&tlb, at).filter(|page| page.writable)?;
         Some(f(self.seat.mem.view_mut(page.pfn, page.generation)))
     }
     /// Returns the pages that are cached, ascending, each with its frame and whether it may be

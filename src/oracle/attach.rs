@@ -3,6 +3,7 @@
 use super::{
     index::Index,
     liveness::Liveness,
+    opened::OpenedWindows,
     state::{MIN_AUDIT_INTERVAL, Oracle, Watched, key},
     watchers::{FrameWatcher, WindowWatcher},
 };
@@ -23,6 +24,7 @@ impl Oracle {
             findings: Mutex::default(),
             index: Index::default(),
             liveness: Liveness::default(),
+            opened: OpenedWindows::default(),
             happened: AtomicU64::new(0),
             due: AtomicU64::new(MIN_AUDIT_INTERVAL),
             handed: AtomicU64::new(0),

@@ -8,7 +8,7 @@
 use super::{
     Finding,
     index::SpaceKey,
-    state::{MIN_AUDIT_INTERVAL, Oracle, key},
+    state::{MIN_AUDIT_INTERVAL, Oracle, key, space_of},
 };
 use crate::{
     addr::{Pfn, Vpn},
@@ -166,6 +166,7 @@ impl Oracle {
                     pfn: t.pfn(),
                     writable: t.is_writable(),
                     primary: mm.translation_of(at),
+                    window: self.opened.last(space_of(mm), at, 0),
                 });
             }
         }

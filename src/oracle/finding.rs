@@ -1,6 +1,9 @@
 //! The invariants that an oracle watches, and its findings.
 
-use crate::addr::{Pfn, Vpn, VpnRange};
+use crate::{
+    addr::{Pfn, Vpn, VpnRange},
+    notifier::Access,
+};
 use std::{fmt, time::Duration};
 use thiserror::Error;
 
@@ -12,7 +15,8 @@ pub enum Invariant {
     /// O1: no translation leads to a frame that was given back.
     NoUseAfterFree,
     /// O4: inside a window no MMU has, or gets, a translation of its range; outside, a translation
-    /// leads where the page table does, with no more rights.
+    /// leads where the page table does, with no more rights, and none is used that was copied
+    /// before a window.
     Coherent,
     /// O5: every reference has an owner.
     ReferencesKept,
@@ -60,7 +64,7 @@ impl fmt::Display for Invariant {
 #[non_exhaustive]
 pub enum Finding {
     /// A frame is given back while an MMU translates to it.
-    #[error("O1: {pfn:?} is given back while {mmu} translates {range} to it")]
+    #[error("O1: {pfn:?} is given back while {mmu} translates {range} to it{}", after(*.window))]
     FreedWhileTranslated {
         /// The name of the MMU.
         mmu: &'static str,
@@ -68,6 +72,8 @@ pub enum Finding {
         range: VpnRange,
         /// The frame.
         pfn: Pfn,
+        /// The last window over the page that was opened, if the oracle saw one.
+        window: Option<VpnRange>,
     },
     /// A translation lies in an open window.
     #[error("O4: {mmu} translates {range} to {pfn:?} {when} of the window over {window}")]
@@ -84,7 +90,7 @@ pub enum Finding {
         when: &'static str,
     },
     /// A translation disagrees with the page table.
-    #[error("O4: {mmu} translates {range} to {pfn:?}{}, and the page table maps {}", rw(*.writable), entry_text(*.primary))]
+    #[error("O4: {mmu} translates {range} to {pfn:?}{}, and the page table maps {}{}", rw(*.writable), entry_text(*.primary), after(*.window))]
     Incoherent {
         /// The name of the MMU.
         mmu: &'static str,
@@ -96,6 +102,21 @@ pub enum Finding {
         writable: bool,
         /// The frame and the right to write in the page table, at the first page that differs.
         primary: Option<(Pfn, bool)>,
+        /// The last window over that page that was opened, if the oracle saw one.
+        window: Option<VpnRange>,
+    },
+    /// A copy of a translation was used after a window over its page had opened: the driver had
+    /// acknowledged that it uses it no more.
+    #[error("O4: {mmu} {} {} by a copy of a translation from before the window over {window}", verb(*.access), VpnRange::single(*.at))]
+    StaleUse {
+        /// The name of the MMU.
+        mmu: &'static str,
+        /// The page.
+        at: Vpn,
+        /// The access.
+        access: Access,
+        /// The range of the last window over the page.
+        window: VpnRange,
     },
     /// References or mappings are left without an owner.
     #[error("O5: {count} {what} are left without an owner")]
@@ -138,7 +159,8 @@ pub enum Finding {
     },
     /// An MMU has tried for too long to get a page.
     #[error(
-        "O9: {mmu} has tried {count} times in {after:.1?} to translate {at:?}, without success"
+        "O9: {mmu} has tried {count} times in {after:.1?} to translate {}, without success",
+        VpnRange::single(*.at)
     )]
     NoProgress {
         /// The name of the MMU.
@@ -214,6 +236,21 @@ fn page(range: Option<VpnRange>) -> String {
     range.map_or_else(String::new, |range| format!("{range}, "))
 }
 
+/// Names the window after which a translation is still there.
+fn after(window: Option<VpnRange>) -> String {
+    window.map_or_else(String::new, |window| {
+        format!("; the last window there was over {window}")
+    })
+}
+
+/// The verb of an access.
+fn verb(access: Access) -> &'static str {
+    match access {
+        Access::Read => "reads",
+        Access::Write => "writes",
+    }
+}
+
 /// Words for the right to write.
 fn rw(writable: bool) -> &'static str {
     if writable { " for writing" } else { "" }
@@ -232,7 +269,9 @@ impl Finding {
     pub fn invariant(&self) -> Invariant {
         match self {
             Self::FreedWhileTranslated { .. } => Invariant::NoUseAfterFree,
-            Self::InsideWindow { .. } | Self::Incoherent { .. } => Invariant::Coherent,
+            Self::InsideWindow { .. } | Self::Incoherent { .. } | Self::StaleUse { .. } => {
+                Invariant::Coherent
+            }
             Self::Leaked { .. } | Self::GivenUpWhileTranslated { .. } => Invariant::ReferencesKept,
             Self::CountsWindows { .. } => Invariant::Paired,
             Self::LongWindow { .. } | Self::NoProgress { .. } => Invariant::Alive,

@@ -3,9 +3,9 @@
 //!
 //! Guarantee: an [`Oracle`] looks at each of these events when it happens, on the thread that
 //! causes it: a frame is given back; a window has been acknowledged, or is about to end; a
-//! translation enters a driver's store; a reference is given up; all drivers are released at the
-//! end of an address space. [`Oracle::audit`] compares everything at once. A [`Finding`] names the
-//! MMU, the pages and the frame.
+//! translation enters a driver's store; a copy of one is followed; a reference is given up; all
+//! drivers are released at the end of an address space. [`Oracle::audit`] compares everything at
+//! once. A [`Finding`] names the MMU, the pages and the frame.
 //!
 //! These invariants hold, and are checked at run time except where a type or a test is named:
 //!
@@ -17,7 +17,9 @@
 //!   window is a value, and its `Drop` ends it for the drivers that agreed. A driver's own count
 //!   ([`ExternalMmu::windows`](crate::notifier::ExternalMmu::windows)) is checked in audits.
 //! * **O4**: inside a window no MMU has a translation of its range; outside, none says more than
-//!   the page table. Checked when windows open and end, when entries are made, and in turn.
+//!   the page table; and no copy of a translation is used once a window over its page has opened.
+//!   Checked when windows open and end, when entries are made, when a
+//!   [`Cached`](crate::notifier::Cached) translation is followed, and in turn.
 //! * **O5**: every reference has an owner, and is given up after its last use. Checked when a
 //!   driver gives references up, and at [`audit_empty`](Oracle::audit_empty).
 //! * **O6**: a write through an MMU is known before the page is taken for clean. Checked when a
@@ -42,6 +44,7 @@
 //! | --- | --- |
 //! | `finding` | [`Invariant`] and [`Finding`] |
 //! | `index` | which pages may be translated to a frame |
+//! | `opened` | the last window over each page |
 //! | `liveness` | windows and look-ups that last too long |
 //! | `state` | [`Oracle`]: its state, and its questions to drivers |
 //! | `audit` | comparing everything, and the end of an address space |
@@ -53,6 +56,7 @@ mod audit;
 mod finding;
 mod index;
 mod liveness;
+mod opened;
 mod state;
 mod watchers;
 

@@ -4,6 +4,7 @@ use super::{
     Finding,
     index::{Index, SpaceKey},
     liveness::Liveness,
+    opened::OpenedWindows,
 };
 use crate::{
     addr::VpnRange,
@@ -60,6 +61,7 @@ pub struct Oracle {
     pub(super) findings: Mutex<Vec<Finding>>,
     pub(super) index: Index,
     pub(super) liveness: Liveness,
+    pub(super) opened: OpenedWindows,
     /// Events since all translations were last compared.
     pub(super) happened: AtomicU64,
     /// The number of events after which all translations are compared again: as many as there were
@@ -179,9 +181,14 @@ pub(crate) fn message(payload: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_default()
 }
 
-/// Returns the identity of an address space.
+/// Returns the identity of an address space, which may be gone.
 pub(super) fn key(mm: &Weak<Mm>) -> SpaceKey {
     mm.as_ptr().addr()
+}
+
+/// Returns the identity of an address space.
+pub(super) fn space_of(mm: &Mm) -> SpaceKey {
+    std::ptr::from_ref(mm).addr()
 }
 
 impl fmt::Debug for Oracle {

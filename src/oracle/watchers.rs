@@ -10,7 +10,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     frame::{DeviceId, FrameWatch},
     mm::Mm,
-    notifier::{RegId, Translation, WindowObserver},
+    notifier::{Access, RegId, Translation, WindowObserver},
     sync::Ordering,
 };
 use std::sync::{Arc, Weak};
@@ -34,6 +34,7 @@ impl FrameWatch for FrameWatcher {
                             mmu: ext.name(),
                             range: t.range(),
                             pfn,
+                            window: oracle.opened.last(space, at.start(), 0),
                         });
                     }
                 });
@@ -98,6 +99,15 @@ impl WindowWatcher {
     fn space(&self) -> SpaceKey {
         key(&self.mm)
     }
+    /// Returns true if the translation is of a page that lies on a device now as before.
+    fn is_still_there(&self, t: &Translation) -> bool {
+        self.mm.upgrade().is_some_and(|mm| has_on_device(&mm, t))
+    }
+}
+
+/// Returns true if the page table has the device's frame there to which the translation leads.
+fn has_on_device(mm: &Mm, t: &Translation) -> bool {
+    mm.machine().mem().is_device(t.pfn()) && disagreement(mm, t).is_none()
 }
 
 impl WindowObserver for WindowWatcher {
@@ -105,7 +115,10 @@ impl WindowObserver for WindowWatcher {
         self.with(|o| o.liveness.calling((self.space(), window), range, mmu));
     }
     fn opened(&self, window: u64, range: VpnRange, spared: Option<DeviceId>) {
-        self.with(|o| o.liveness.opened((self.space(), window)));
+        self.with(|o| {
+            o.liveness.opened((self.space(), window));
+            o.opened.note(self.space(), range);
+        });
         self.look(range, "at the beginning", |mm, t| {
             spared.is_some() && mm.machine().mem().device_of(t.pfn()) == spared
         });
@@ -141,13 +154,12 @@ impl WindowObserver for WindowWatcher {
     fn released(&self) {
         self.with(|oracle| {
             oracle.look_at_end(self.space());
+            oracle.opened.forget(self.space());
         });
     }
     fn closing(&self, range: VpnRange) {
         // The promise is kept: the page table still has the device's frame there.
-        self.look(range, "at the end", |mm, t| {
-            mm.machine().mem().is_device(t.pfn()) && disagreement(mm, t).is_none()
-        });
+        self.look(range, "at the end", has_on_device);
         if let Some(oracle) = self.oracle.upgrade() {
             oracle.audit_in_turn();
         }
@@ -158,6 +170,25 @@ impl WindowObserver for WindowWatcher {
             oracle.handed.fetch_add(1, Ordering::Relaxed);
             oracle.index.note(self.space(), t);
         }
+    }
+    fn windows_opened(&self) -> u64 {
+        let oracle = self.oracle.upgrade();
+        oracle.map_or(0, |oracle| oracle.opened.count())
+    }
+    fn follows(&self, mmu: &'static str, to: (Vpn, Access), since: u64, copy: &Translation) {
+        let (at, access) = to;
+        self.with(|oracle| {
+            let window = oracle.opened.last(self.space(), at, since);
+            // A window may have spared it.
+            if let Some(window) = window.filter(|_| !self.is_still_there(copy)) {
+                oracle.report(Finding::StaleUse {
+                    mmu,
+                    at,
+                    access,
+                    window,
+                });
+            }
+        });
     }
     fn established(&self, t: &Translation) {
         let (Some(oracle), Some(mm)) = (self.oracle.upgrade(), self.mm.upgrade()) else {
@@ -171,6 +202,7 @@ impl WindowObserver for WindowWatcher {
                 pfn: t.pfn(),
                 writable: t.is_writable(),
                 primary: mm.translation_of(at),
+                window: oracle.opened.last(self.space(), at, 0),
             });
         }
     }

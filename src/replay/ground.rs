@@ -125,7 +125,7 @@ impl Before {
             let aligned = (start | end).is_multiple_of(PAGE_SIZE);
             if start < below || end <= start || end > TASK_SIZE || !aligned {
                 return Err(format!(
-                    "[{start:#x}, {end:#x}) cannot be an initial mapping here"
+                    "{start:#x}-{end:#x} cannot be an initial mapping here"
                 ));
             }
             below = end;
@@ -140,7 +140,7 @@ impl Before {
         };
         let fits = start <= brk && brk <= TASK_SIZE && brk - start <= MOST_HEAP;
         if !fits || !start.is_multiple_of(PAGE_SIZE) || !self.initial.is_empty() {
-            return Err(format!("[{start:#x}, {brk:#x}) cannot be a heap here"));
+            return Err(format!("{start:#x}-{brk:#x} cannot be a heap here"));
         }
         match pages.iter().find(|page| !(start..brk).contains(page)) {
             Some(page) => Err(format!("page {page:#x} lies outside of the heap")),

@@ -128,7 +128,7 @@ fn notified(list: Value) -> Result<Vec<Notified>, String> {
     let list: Vec<(Notice, Hex, Hex)> = serde_json::from_value(list).map_err(|e| e.to_string())?;
     let one = |(notice, Hex(start), Hex(end))| match start < end {
         true => Ok(Notified { notice, start, end }),
-        false => Err(format!("[{start:#x}, {end:#x}) is empty")),
+        false => Err(format!("{start:#x}-{end:#x} is empty")),
     };
     list.into_iter().map(one).collect()
 }

@@ -119,7 +119,7 @@ impl Header {
             return Err(format!("pages of {} bytes, not {PAGE_SIZE}", self.page));
         }
         if start >= end || end > TASK_SIZE || !(start | end).is_multiple_of(PAGE_SIZE) {
-            return Err(format!("[{start:#x}, {end:#x}) cannot be an arena"));
+            return Err(format!("{start:#x}-{end:#x} cannot be an arena"));
         }
         if let Some(name) = self.files.keys().find(|n| FILELESS.contains(&&***n)) {
             return Err(format!(
@@ -236,7 +236,7 @@ impl fmt::Display for Notified {
             Notice::Age => "age",
             Notice::TestAge => "test_age",
         };
-        write!(f, "{name} [{:#x}, {:#x})", self.start, self.end)
+        write!(f, "{name} {:#x}-{:#x}", self.start, self.end)
     }
 }
 

@@ -21,9 +21,9 @@ pub struct Moment {
     pub who: Who,
     /// The event.
     pub what: Followed,
-    /// The begin, on the clock of the replay.
+    /// The time at which it began, on the clock of the replay.
     pub begin: Duration,
-    /// The end, devices included, on the clock of the replay.
+    /// The time at which it ended, devices included, on the clock of the replay.
     pub end: Duration,
     /// Windows that ended in this moment, device by device.
     pub holds: Vec<Hold>,

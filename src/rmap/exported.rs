@@ -14,16 +14,16 @@
 //!   ([`ExportOrder`]).
 //! * `munmap`, mappings over others, `madvise`, copy-on-write, merging, collapse, `fork`,
 //!   `mprotect`, `exit` and truncation drop or protect mappings by address. They meet the frame
-//!   under a page-table lock, in a window. The frame is kept until the window has ended, and the
+//!   under the lock of its leaf, in a window. The frame is kept until the window has ended, and the
 //!   drivers are notified before the operation returns. In a window that the user of the library
 //!   opened, and where an address space is dropped without [`exit`](crate::Mm::exit), the frame is
 //!   kept until the next operation of the machine that notifies.
 
 use crate::{
     addr::Pfn,
-    ctx::{Below, Cx, FolioCx, Sleepable, rank},
+    ctx::{Below, Cx, FolioCx, Outside, Sleepable, rank},
     frame::{FrameFlags, FrameLock, Lost, PhysMem},
-    sync::{Despite, RwLock},
+    sync::{Condvar, Despite, Mutex, RwLock},
 };
 use std::{fmt, sync::Arc};
 
@@ -48,13 +48,38 @@ pub enum ExportOrder {
 
 /// The registration of a driver that is notified by frame; it is needed to end it.
 #[must_use]
-pub struct ExportRegistration(Arc<dyn RmapNotifier>);
+pub struct ExportRegistration(Arc<Listed>);
+
+/// A registered driver.
+struct Listed {
+    driver: Arc<dyn RmapNotifier>,
+    /// The number of calls under way.
+    calls: Mutex<usize>,
+    returned: Condvar,
+}
+
+/// A call that unregistration waits for.
+struct Call(Arc<Listed>);
+
+impl Call {
+    fn begin(listed: &Arc<Listed>) -> Self {
+        *listed.calls.lock() += 1;
+        Self(Arc::clone(listed))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        *self.0.calls.lock() -= 1;
+        self.0.returned.notify_all();
+    }
+}
 
 /// The drivers of a machine that are notified by frame.
 #[derive(Default)]
 pub(crate) struct Exports {
     order: ExportOrder,
-    drivers: RwLock<Vec<Arc<dyn RmapNotifier>>>,
+    drivers: RwLock<Vec<Arc<Listed>>>,
 }
 
 impl Exports {
@@ -65,13 +90,34 @@ impl Exports {
         }
     }
     pub(crate) fn add(&self, driver: Arc<dyn RmapNotifier>) -> ExportRegistration {
-        self.drivers.write().push(Arc::clone(&driver));
-        ExportRegistration(driver)
+        let listed = Arc::new(Listed {
+            driver,
+            calls: Mutex::new(0),
+            returned: Condvar::new(),
+        });
+        self.drivers.write().push(Arc::clone(&listed));
+        ExportRegistration(listed)
     }
-    /// Ends a registration. Calls in flight continue: they keep the driver's memory.
-    pub(crate) fn remove(&self, registration: &ExportRegistration) {
-        let same = |d: &Arc<dyn RmapNotifier>| Arc::ptr_eq(d, &registration.0);
-        self.drivers.write().retain(|d| !same(d));
+    /// Ends a registration, and waits for calls under way.
+    ///
+    /// # Panics
+    ///
+    /// If it is of another machine.
+    pub(crate) fn remove<R: Outside>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        registration: ExportRegistration,
+    ) {
+        let _unused = cx;
+        let ExportRegistration(listed) = registration;
+        let mut drivers = self.drivers.write();
+        let nth = drivers.iter().position(|d| Arc::ptr_eq(d, &listed));
+        drivers.swap_remove(nth.expect("a registration of this machine"));
+        drop(drivers);
+        let mut calls = listed.calls.lock();
+        while *calls > 0 {
+            listed.returned.wait(&mut calls);
+        }
     }
     /// Notifies the drivers if the locked frame is exported, and `turn` is the order that the
     /// machine is configured with.
@@ -92,10 +138,10 @@ impl Exports {
             return;
         }
         // A copy, so that no lock is held while a driver sleeps.
-        let drivers = self.drivers.read().clone();
+        let calls: Vec<Call> = self.drivers.read().iter().map(Call::begin).collect();
         let mut despite = Despite::default();
-        for driver in drivers {
-            despite.call(|| driver.invalidate_frame(cx.reborrow(), pfn));
+        for call in calls {
+            despite.call(|| call.0.driver.invalidate_frame(cx.reborrow(), pfn));
         }
         mem.unexport(pfn);
         despite.resume();

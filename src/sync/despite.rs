@@ -22,6 +22,9 @@ impl Despite {
             }
         }
     }
+    pub(crate) fn has_panic(&self) -> bool {
+        self.0.is_some()
+    }
     /// Continues with the first panic, unless this thread unwinds already.
     pub(crate) fn resume(self) {
         if let Some(why) = self.0

@@ -3,7 +3,10 @@
 //! The checks themselves are in [`property`](super::property); verdicts and kits name a property
 //! without them.
 
-use super::device::{Declared, Holds};
+use super::{
+    asleep::ObservedThread,
+    device::{Declared, Holds},
+};
 use crate::extmmu::References;
 use std::fmt;
 
@@ -41,6 +44,8 @@ properties! {
     HoldsOff "holds_off": "an open window holds off accesses to its own pages, and to no others",
     /// Look-ups that a window overtakes.
     Retry "retry": "the device does not use a look-up that a window has overtaken",
+    /// Uses of a copy of a translation that a window overtakes.
+    Reuse "reuse": "the device does not use a copy of a translation that a window has overtaken",
     /// Several windows.
     Overlap "overlap": "windows that overlap or nest hold accesses off until the last of them ends",
     /// Ranges of odd shapes.
@@ -62,7 +67,7 @@ properties! {
     /// Access rights.
     Rights "rights": "the device makes no access that the mapping forbids, and makes each that the mapping allows again",
     /// Aging.
-    Aging "aging": "the device says that a page is young if it used the page since the accessed state was cleared",
+    Aging "aging": "the device says that a page is young if, and only if, it used the page since the accessed state was cleared",
     /// Dirty bits.
     Dirty "dirty": "the frame knows each write of the device before the page is written back, swapped out or freed",
     /// References.
@@ -92,12 +97,21 @@ impl Property {
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|p| p.name() == name)
     }
+    /// Returns true if the steps of a check are those of scripts, which name their addresses.
+    pub(super) fn is_of_scripts(self) -> bool {
+        matches!(self, Self::Scripts | Self::Failures)
+    }
     /// Returns the reason to skip the property for a device that declares `declared`, if there is
     /// one.
     pub(super) fn needs(self, declared: &Declared) -> Option<&'static str> {
         match self {
             Self::Auditable if declared.holds == Holds::Nothing => Some("it keeps no translations"),
+            Self::Reuse if !declared.coherent => Some("it does not follow its address space"),
+            Self::Reuse if ObservedThread::current().is_none() => {
+                Some("this system does not show whether a thread sleeps")
+            }
             Self::Aging if !declared.ages => Some("it does not answer aging"),
+            Self::Dirty | Self::Reentrant if declared.reads_only => Some("it only reads"),
             Self::Scripts | Self::Failures if !declared.coherent => {
                 Some("it does not follow its address space")
             }

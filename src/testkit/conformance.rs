@@ -194,7 +194,7 @@ impl Trial {
 macro_rules! conformance_tests {
     (kit = $kit:expr) => {
         $crate::conformance_tests!(@ $kit;
-            auditable pairing drops_range holds_off retry overlap reach edges bytes huge_pages pool_pages userfaults
+            auditable pairing drops_range holds_off retry reuse overlap reach edges bytes huge_pages pool_pages userfaults
             foreign_threads forks
             rights aging dirty references reentrant atomic_windows alloc_failure progress exits release unregister failures scripts);
     };

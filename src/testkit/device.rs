@@ -12,6 +12,9 @@ use crate::{
 use std::sync::Arc;
 use thiserror::Error;
 
+/// The reason of a device that neither has a write nor says so.
+const NO_WRITE: &str = "the device has no `write`, and does not declare `reads_only`";
+
 /// An access that a device did not make.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -76,11 +79,35 @@ pub struct Declared {
     /// without paging) do not. The kit does not compare the bytes that such a device reads; only a
     /// use of returned pages counts against it.
     pub coherent: bool,
+    /// The device makes no writes, as a cache of registrations that are only read. The kit then
+    /// lets the process write in its place, never calls [`Device::write`], and skips the properties
+    /// that are about writes of the device.
+    pub reads_only: bool,
+}
+
+impl Declared {
+    /// Returns the declarations of a device that makes no writes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::testkit::{Declared, Holds};
+    ///
+    /// let declared = Declared { holds: Holds::Tlb, ..Declared::default().reads_only() };
+    /// assert!(declared.reads_only && declared.coherent);
+    /// ```
+    #[must_use]
+    pub fn reads_only(self) -> Self {
+        Self {
+            reads_only: true,
+            ..self
+        }
+    }
 }
 
 impl Default for Declared {
-    /// Returns the declarations of a table without references that spins, answers no aging, and is
-    /// coherent.
+    /// Returns the declarations of a table without references that spins, answers no aging, is
+    /// coherent, and reads and writes.
     fn default() -> Self {
         Self {
             holds: Holds::Table,
@@ -90,6 +117,7 @@ impl Default for Declared {
             caches_refusals: false,
             always_writes: false,
             coherent: true,
+            reads_only: false,
         }
     }
 }
@@ -105,12 +133,16 @@ pub trait Device: Send + Sync {
     ///
     /// [`Refused`] if the device does not make the access.
     fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused>;
-    /// Writes the byte at `addr` of the address space that the MMU was registered on.
+    /// Writes the byte at `addr` of the address space that the MMU was registered on. The default
+    /// is for a device that declares [`reads_only`](Declared::reads_only()).
     ///
     /// # Errors
     ///
     /// [`Refused`] if the device does not make the access.
-    fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused>;
+    fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+        let _unused = (cx, mm, addr, byte);
+        Err(Refused::Other(NO_WRITE.to_owned()))
+    }
     /// Returns the declarations of the device.
     fn declares(&self) -> Declared {
         Declared::default()

@@ -1,27 +1,38 @@
-//! Other threads of a trial, each with a time limit, and actions between a look-up and the use of
-//! its result.
+//! Other threads of a trial, each with a time limit, and actions between a look-up of the device
+//! and the use of its result.
 
 use super::{
+    asleep::ObservedThread,
     patience,
-    trial::{Abort, Run, Trial, place},
+    place::place,
+    trial::{Abort, Run, Trial},
     verdict::{Seen, Side},
 };
 
 pub(super) use crate::oracle::message;
 use crate::{
     ctx::CallCx,
-    notifier::test_hook,
+    notifier::{
+        Access,
+        test_hook::{self, Moment},
+    },
     sync::{AtomicU64, Mutex, Ordering},
 };
 use std::{
+    cell::RefCell,
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, channel},
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel},
     },
     time::Duration,
 };
+
+/// The time for an operation beside an access to end or to fall asleep: by the clock, and as much
+/// work ([`patience`]). An operation that does neither spins, on a lock that the access holds.
+const SPINS: Duration = Duration::from_millis(20);
 
 impl Trial {
     /// Runs `f` on a thread of its own.
@@ -102,7 +113,10 @@ impl Trial {
         let state = Arc::new(Mutex::new((0, None)));
         let (trial, shared) = (Arc::clone(self), Arc::clone(&state));
         let meanwhile = Arc::new(meanwhile);
-        let hooked = test_hook::hook(Box::new(move |vpn, _| {
+        let hooked = test_hook::hook(Box::new(move |moment| {
+            let Moment::LookedUp(vpn, _) = moment else {
+                return;
+            };
             let count = {
                 let mut s = shared.lock();
                 s.0 += 1;
@@ -127,6 +141,60 @@ impl Trial {
             None => Ok((out, false)),
             Some(done) => done.map(|()| (out, true)),
         }
+    }
+    /// Runs `access` on this thread. At the `nth` moment (from 1) at which the access is about to
+    /// lock a gate, or to follow a copy of a translation, `meanwhile` begins on another thread. The
+    /// access goes on when `meanwhile` has ended, or sleeps: then it waits for a lock that the
+    /// access holds. Returns true if there was such a moment.
+    pub(super) fn before_use<T>(
+        self: &Arc<Self>,
+        nth: u32,
+        meanwhile: impl Fn(&Arc<Self>, &mut CallCx<'_>) + Send + Copy + 'static,
+        access: impl FnOnce() -> T,
+    ) -> Result<(T, bool), Abort> {
+        let begun: Rc<RefCell<Option<TimedThread<()>>>> = Rc::default();
+        let (trial, shared) = (Arc::clone(self), Rc::clone(&begun));
+        let mut count = 0;
+        let hooked = test_hook::hook(Box::new(move |moment| {
+            let text = match moment {
+                Moment::LookedUp(..) => return,
+                Moment::Locking => "is about to lock its gate".to_owned(),
+                Moment::Following(vpn, Access::Read) => {
+                    format!("is about to read {}", place(vpn.addr()))
+                }
+                Moment::Following(vpn, Access::Write) => {
+                    format!("is about to write {}", place(vpn.addr()))
+                }
+            };
+            count += 1;
+            if count == nth {
+                trial.log.step(Side::Device, text);
+                *shared.borrow_mut() = Some(trial.let_pass(meanwhile));
+            }
+        }));
+        let out = access();
+        drop(hooked);
+        match begun.take() {
+            None => Ok((out, false)),
+            Some(thread) => thread.join().map(|()| (out, true)),
+        }
+    }
+    /// Begins `act` on another thread, and returns when it has ended or sleeps.
+    fn let_pass(
+        self: &Arc<Self>,
+        act: impl Fn(&Arc<Self>, &mut CallCx<'_>) + Send + 'static,
+    ) -> TimedThread<()> {
+        let (tell, told) = channel();
+        let thread = self.timed_thread("a window while the device uses a page", move |t, cx| {
+            // The channel closes when the thread is done.
+            let _receiver_waits = tell.send(ObservedThread::current());
+            act(t, cx);
+        });
+        let mut asleep = told.recv().ok().flatten();
+        let ended = || matches!(told.try_recv(), Err(TryRecvError::Disconnected));
+        let mut stops = || ended() || asleep.as_mut().is_none_or(ObservedThread::stays_asleep);
+        let _spins_otherwise = patience::until(SPINS, &mut stops);
+        thread
     }
 }
 

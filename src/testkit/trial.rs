@@ -5,10 +5,11 @@ use super::{
     device::{Attach, Device, Refused},
     log::Log,
     neighbour::Neighbour,
+    place::{BASE, place},
     verdict::{Seen, Side},
 };
 use crate::{
-    addr::{PAGE_SIZE, Vpn, VpnRange},
+    addr::PAGE_SIZE,
     ctx::CallCx,
     error::FaultError,
     frame::MemConfig,
@@ -19,10 +20,7 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// The address of page 0 of the process.
-pub(super) const BASE: u64 = 1 << 30;
-/// Pages of the first mapping.
-pub(super) const PAGES: u64 = 16;
+pub(super) use super::place::{PAGES, at, pages};
 
 /// The end of a check that cannot go on: the log has the violation.
 #[derive(Debug)]
@@ -45,14 +43,6 @@ pub(super) struct Trial {
     /// The neighbour that the chain calls after the device.
     pub(super) last: Arc<Neighbour>,
     pub(super) deadline: Duration,
-}
-
-pub(super) const fn at(page: u64) -> u64 {
-    BASE + page * PAGE_SIZE
-}
-pub(super) fn pages(from: u64, to: u64) -> VpnRange {
-    let page = |n| Vpn::containing(at(n));
-    VpnRange::new(page(from), page(to)).expect("not empty")
 }
 
 /// Returns the machine of trials, with swap and with address 0 mappable.
@@ -177,17 +167,46 @@ impl Trial {
 
     // Actions of the device.
 
+    /// Reads a byte with the device; a panic is logged.
+    pub(super) fn device_reads(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, Refused> {
+        let _named = NamedAccess(self, "reads", addr);
+        self.device.read(cx, &self.mm, addr)
+    }
+    /// Writes a byte with the device; a panic is logged.
+    pub(super) fn device_writes(
+        &self,
+        cx: &mut CallCx<'_>,
+        addr: u64,
+        byte: u8,
+    ) -> Result<(), Refused> {
+        let _named = NamedAccess(self, "writes", addr);
+        self.device.write(cx, &self.mm, addr, byte)
+    }
     /// Reads a byte with the device and logs the result.
     pub(super) fn read(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, Refused> {
-        let got = self.device.read(cx, &self.mm, addr);
+        let got = self.device_reads(cx, addr);
         self.note("reads", addr, got.as_ref().map(|b| b.to_string()));
         got
     }
-    /// Writes a byte with the device and logs the result.
+    /// Writes a byte with the device and logs the result. Refuses it for a device that only reads.
     pub(super) fn write(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) -> Result<(), Refused> {
-        let done = self.device.write(cx, &self.mm, addr, byte);
+        if self.only_reads() {
+            return Err(Refused::Other("it only reads".to_owned()));
+        }
+        let done = self.device_writes(cx, addr, byte);
         self.note("writes", addr, done.as_ref().map(|()| byte.to_string()));
         done
+    }
+    /// Makes access `nth` of many with the device: each odd one is a write, if the device writes.
+    pub(super) fn use_at(&self, cx: &mut CallCx<'_>, addr: u64, nth: u64) -> Result<(), Refused> {
+        match nth.is_multiple_of(2) || self.only_reads() {
+            true => self.device_reads(cx, addr).map(|_| ()),
+            false => self.device_writes(cx, addr, 1),
+        }
+    }
+    /// Returns true if the device makes no writes.
+    pub(super) fn only_reads(&self) -> bool {
+        self.device.declares().reads_only
     }
     fn note(&self, verb: &str, addr: u64, came: Result<String, &Refused>) {
         let came = came.unwrap_or_else(ToString::to_string);
@@ -226,11 +245,16 @@ impl Trial {
     fn writes_to_read(&self) -> bool {
         self.device.declares().always_writes
     }
-    /// Writes with the device and checks that the process reads the byte.
+    /// Writes with the device and checks that the process reads the byte. Where the device only
+    /// reads, the process writes and the device reads.
     pub(super) fn deliver(&self, cx: &mut CallCx<'_>, page: u64, byte: u8) {
         self.deliver_at(cx, at(page), byte);
     }
     pub(super) fn deliver_at(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) {
+        if self.only_reads() {
+            self.put_at(cx, addr, byte);
+            return self.agree_at(cx, addr);
+        }
         match self.write(cx, addr, byte) {
             Ok(()) => self.find(cx, addr, byte),
             Err(why) => {
@@ -261,13 +285,17 @@ impl Trial {
     }
 }
 
-/// Returns an address in the form of the steps.
-pub(super) fn place(addr: u64) -> String {
-    match addr.checked_sub(BASE) {
-        Some(offset) if offset < (PAGES << 12) * 256 => match offset % PAGE_SIZE {
-            0 => format!("page {}", offset / PAGE_SIZE),
-            byte => format!("page {}, byte {byte}", offset / PAGE_SIZE),
-        },
-        _ => format!("{addr:#x}"),
+/// An access of the device. If it panics, its step is logged, and the findings of the oracle before
+/// the panic.
+struct NamedAccess<'t>(&'t Trial, &'static str, u64);
+
+impl Drop for NamedAccess<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Self(trial, verb, addr) = *self;
+            let text = format!("{verb} {}, and panics", place(addr));
+            trial.log.step(Side::Device, text);
+            trial.listen();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! [`Verdict`]: the property, the steps, the violations, and the oracle of each.
 
-use super::Property;
+use super::{Property, place::pages};
 use crate::oracle::Finding;
 use std::{fmt, time::Duration};
 
@@ -62,6 +62,8 @@ pub enum Seen {
     RefusedWrongly(String),
     /// A page was used after its accessed state was cleared, and the device says that it is old.
     Forgot(u64),
+    /// A page was not used since then, and the device says that it is young.
+    StaysYoung(u64),
     /// A device that declares not to sleep refused a window of an atomic context.
     WouldBlock,
     /// An access or operation did not end.
@@ -105,7 +107,7 @@ impl Seen {
             Self::NotHeldOff(_) => "O4",
             Self::Stuck { .. } => "time",
             Self::Panicked(_) => "panic",
-            Self::Forgot(_) => "O10",
+            Self::Forgot(_) | Self::StaysYoung(_) => "O10",
             Self::Unsettled(_) => "O12",
             Self::Held { .. } => "O5",
             Self::Hidden(_) => "O0",
@@ -130,6 +132,13 @@ pub(super) fn is_echo(seen: &Seen) -> bool {
 pub(super) fn in_order(mut seen: Vec<Seen>) -> Vec<Seen> {
     seen.sort_by_key(is_echo);
     seen
+}
+
+fn write_age(f: &mut fmt::Formatter<'_>, addr: u64, says: &str) -> fmt::Result {
+    write!(
+        f,
+        "O10: the device says that the page at {addr:#x} is {says} since the accessed state was cleared"
+    )
 }
 
 impl fmt::Display for Seen {
@@ -160,10 +169,8 @@ impl fmt::Display for Seen {
             ),
             Self::Allowed(what) => write!(f, "the device must refuse {what}"),
             Self::RefusedWrongly(what) => write!(f, "the device must not refuse {what}"),
-            Self::Forgot(addr) => write!(
-                f,
-                "O10: the device says that the page at {addr:#x} is old, and has used it since the accessed state was cleared"
-            ),
+            Self::Forgot(addr) => write_age(f, *addr, "old, and has used it"),
+            Self::StaysYoung(addr) => write_age(f, *addr, "young, and has not used it"),
             Self::WouldBlock => f.write_str(
                 "a device that declares not to sleep refuses a window that must not block",
             ),
@@ -255,6 +262,9 @@ impl fmt::Display for Verdict {
             PropertyOutcome::Skipped(why) => write!(f, "{name:22} skipped  {why}"),
             PropertyOutcome::Failed(seen) => {
                 writeln!(f, "{name:22} FAILED   {}", self.property.says())?;
+                if !self.property.is_of_scripts() {
+                    writeln!(f, "    page 0 is {}", pages(0, 1))?;
+                }
                 f.write_str(&self.schedule(24))?;
                 for one in seen.iter().take(6) {
                     writeln!(f, "  seen: {one}")?;

@@ -128,7 +128,8 @@ impl World {
             let _moved_or_gone = second.map(|second| second.join().unwrap());
             out
         });
-        self.machine.unregister_exports(&by_frame);
+        self.machine
+            .unregister_exports(&mut self.thread.cx(), by_frame);
         self.mm.unregister(&mut self.thread.cx(), on_the_chain);
         out
     }

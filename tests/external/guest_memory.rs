@@ -5,7 +5,7 @@ use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     ctx::CallCx,
     extmmu::vm_memory::{GuestRegion, ProcessAddressSpace},
-    mm::{MmapArgs, Prot},
+    mm::{Advice, MmapArgs, Prot},
 };
 use std::sync::{
     Arc,
@@ -152,6 +152,53 @@ fn a_slice_never_becomes_the_memory_of_another_process() {
         w.machine.with_current(|cx| hog.exit(cx)).unwrap();
         assert_eq!(w.machine.mem().in_use(), 0, "the page is given back");
     }
+}
+
+/// A slice can be written to, whatever it was asked for.
+#[test]
+fn a_store_to_a_slice_for_reading_reaches_no_other_process() {
+    let w = world(4096);
+    let child = w.with(|cx, mm| {
+        mm.store(cx, PROCESS, 5).unwrap();
+        // A huge page of zeros, and a page that the child has as well.
+        let args = MmapArgs::anonymous(4 << 20).fixed(1 << 40);
+        mm.mmap(cx, &args).unwrap();
+        mm.madvise(cx, 1 << 40, 4 << 20, Advice::HugePage).unwrap();
+        mm.fork(cx).unwrap()
+    });
+    let regions = [(LOW, PROCESS), (HIGH, 1 << 40)].map(|(guest, process)| GuestRegion {
+        guest: GuestAddress(guest),
+        len: 2 * PAGE,
+        process,
+    });
+    let space = ProcessAddressSpace::new(&w.mm, &regions);
+    let of_the_child = |at| {
+        let got = w.machine.with_current(|cx| child.load(cx, at));
+        got.unwrap().unwrap()
+    };
+    let there = [
+        (LOW, PROCESS, 5),
+        (LOW + PAGE, PROCESS + PAGE, 0),
+        (HIGH, 1 << 40, 0),
+    ];
+    for (guest, process, byte) in there {
+        assert_eq!(of_the_child(process), byte);
+        let memory = space.memory();
+        let mut slices = memory
+            .get_slices(GuestAddress(guest), 16, Permissions::Read)
+            .unwrap();
+        let slice: VolatileSlice<'_> = slices.next().unwrap().unwrap();
+        assert_eq!(slice.read_obj::<u8>(0).unwrap(), byte);
+        slice.write_slice(&[0xee; 16], 0).unwrap();
+        assert_eq!(of_the_child(process), byte, "{process:#x}");
+    }
+    let unwritten = w.machine.with_current(|cx| {
+        let other = Mm::new(&w.machine);
+        let at = other.mmap(cx, &MmapArgs::anonymous(PAGE)).unwrap();
+        other.load(cx, at).unwrap()
+    });
+    assert_eq!(unwritten, Ok(0));
+    w.machine.with_current(|cx| child.exit(cx)).unwrap();
 }
 
 /// A ring: the guest fills slots and moves the index; the device reads the slots behind it. All the

@@ -2,6 +2,7 @@
 //! memory, each named after its case, and the mistakes of such drivers.
 
 mod dirty;
+mod undone;
 
 use crate::common::{PAGE, RW, World, at, calls::READ, objects::swapping};
 use emmu::{

@@ -13,6 +13,8 @@ mod kit_verdicts;
 mod model;
 mod model_kinds;
 mod museum;
+mod reads_only;
 mod small_mistakes;
+mod stale_uses;
 mod swap;
 mod testkit_suite;

@@ -59,6 +59,12 @@ enum Flaw {
     RemembersNothing,
     /// Clears the accessed bit of an entry that makes room for another.
     ForgetsUse,
+    /// Clears the accessed bits of all entries when one page is aged.
+    ForgetsAll,
+    /// Clears no accessed bit.
+    StaysYoung,
+    /// Writes the last byte of a page to the first as well.
+    WrapsAround,
 }
 
 struct Small {
@@ -110,6 +116,9 @@ impl Small {
                     let word = [byte, 0, 0, 0, 0, 0, 0, 0];
                     let long = self.has(Flaw::WritesWords) && offset.is_multiple_of(8);
                     view.write(offset, if long { &word } else { &word[..1] });
+                    if self.has(Flaw::WrapsAround) && offset as u64 == PAGE_SIZE - 1 {
+                        view.write(0, &[byte]);
+                    }
                     return Ok(byte);
                 }
             } else if there {
@@ -146,10 +155,15 @@ impl SpinningMmu for Small {
         let mut young = false;
         gate.store().for_each_in(range, &mut |e| {
             young |= e.is_accessed();
-            if kind != AgeKind::Test {
+            if kind != AgeKind::Test && !self.has(Flaw::StaysYoung) {
                 e.clear_accessed();
             }
         });
+        if kind != AgeKind::Test && self.has(Flaw::ForgetsAll) {
+            gate.store().for_each(&mut |e| {
+                let _was = e.clear_accessed();
+            });
+        }
         young
     }
 }
@@ -177,6 +191,9 @@ fn each_is_caught_where_it_should_be() {
         (Flaw::WritesWords, Property::Bytes),
         (Flaw::RemembersNothing, Property::Rights),
         (Flaw::ForgetsUse, Property::Aging),
+        (Flaw::ForgetsAll, Property::Aging),
+        (Flaw::StaysYoung, Property::Aging),
+        (Flaw::WrapsAround, Property::Bytes),
     ] {
         let sound = kit(None, Duration::ZERO).check(by);
         assert!(!sound.is_failed(), "{sound}");
@@ -184,9 +201,10 @@ fn each_is_caught_where_it_should_be() {
         assert!(verdict.is_failed(), "{verdict}");
         let seen = |one: &Seen| match flaw {
             Flaw::ReadsFirstByte => matches!(one, Seen::Stale { .. }),
-            Flaw::WritesWords => matches!(one, Seen::Overwritten { .. }),
+            Flaw::WritesWords | Flaw::WrapsAround => matches!(one, Seen::Overwritten { .. }),
             Flaw::RemembersNothing => matches!(one, Seen::RefusedWrongly(_)),
-            Flaw::ForgetsUse => matches!(one, Seen::Forgot(_)),
+            Flaw::ForgetsUse | Flaw::ForgetsAll => matches!(one, Seen::Forgot(_)),
+            Flaw::StaysYoung => matches!(one, Seen::StaysYoung(_)),
         };
         assert!(verdict.seen().iter().all(seen), "{verdict}");
     }

@@ -307,7 +307,8 @@ fn exported_frames_are_told_by_frame_in_either_order() {
         w.fill(0, 4);
         advise(&mut w, 0, 4, Advice::PageOut);
         assert_eq!(driver.0.lock().unwrap().len(), 1, "exported no more");
-        w.machine.unregister_exports(&registration);
+        w.machine
+            .unregister_exports(&mut w.thread.cx(), registration);
     }
 }
 

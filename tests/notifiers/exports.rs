@@ -17,9 +17,11 @@ use emmu::{
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Barrier, Mutex, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    thread,
+    time::Duration,
 };
 
 /// Writes down what it is told, with the references and mappings that the frame had then.
@@ -111,7 +113,9 @@ impl Exports {
         mm.exit(&mut self.cx());
         self.told();
         self.file = None;
-        self.w.machine.unregister_exports(&self.registration);
+        self.w
+            .machine
+            .unregister_exports(&mut self.w.thread.cx(), self.registration);
         self.w.end();
     }
 }
@@ -456,7 +460,8 @@ fn drivers_that_panic() {
     assert_eq!(x.w.spans(), [(8, 16)]);
     x.export(9, Access::Write);
     catch_unwind(AssertUnwindSafe(|| mm.exit(&mut x.cx()))).unwrap_err();
-    x.w.machine.unregister_exports(&registration);
+    x.w.machine
+        .unregister_exports(&mut x.w.thread.cx(), registration);
     x.end();
 }
 
@@ -538,5 +543,52 @@ fn the_zero_page_is_never_exported() {
     let mm = Arc::clone(&x.w.mm);
     mm.munmap(&mut x.cx(), at(0), 64 * PAGE).unwrap();
     assert_eq!((x.told().len(), x.w.machine.mem().in_use()), (64, 0));
+    x.end();
+}
+
+#[test]
+fn no_call_of_a_driver_runs_once_it_is_unregistered() {
+    struct Slow {
+        called: Barrier,
+        returned: AtomicBool,
+    }
+    impl RmapNotifier for Slow {
+        fn invalidate_frame(&self, _: Cx<'_, rank::Folio, Sleepable>, _: Pfn) {
+            self.called.wait();
+            // Time for a `unregister_exports` that does not wait.
+            thread::sleep(Duration::from_millis(50));
+            self.returned.store(true, SeqCst);
+        }
+    }
+    let mut x = Exports::private();
+    let slow = Arc::new(Slow {
+        called: Barrier::new(2),
+        returned: AtomicBool::new(false),
+    });
+    let registration = x.w.machine.register_exports(slow.clone());
+    x.export(3, Access::Write);
+    let mm = Arc::clone(&x.w.mm);
+    thread::scope(|s| {
+        s.spawn(|| {
+            let mut thread = mm.machine().enter().unwrap();
+            mm.munmap(&mut thread.cx(), at(3), PAGE).unwrap();
+        });
+        slow.called.wait();
+        x.w.machine
+            .unregister_exports(&mut x.w.thread.cx(), registration);
+        assert!(slow.returned.load(SeqCst), "a call runs");
+    });
+    x.end();
+}
+
+#[test]
+fn a_driver_that_is_registered_twice_is_unregistered_once_at_a_time() {
+    let mut x = Exports::private();
+    let again = x.w.machine.register_exports(x.exporter.clone());
+    x.w.machine.unregister_exports(&mut x.w.thread.cx(), again);
+    let pfn = x.export(3, Access::Write);
+    let mm = Arc::clone(&x.w.mm);
+    mm.munmap(&mut x.cx(), at(3), PAGE).unwrap();
+    assert_eq!(x.told(), [(pfn, 0)]);
     x.end();
 }

@@ -133,7 +133,8 @@ fn cut(kind: usize, (work, done): &Cut, call: Option<Call>, nth: u64) -> bool {
         assert_eq!(shape(&mut w, &file), *done);
     }
     w.check();
-    w.machine.unregister_exports(&exports);
+    let machine = w.machine.clone();
+    machine.unregister_exports(&mut w.cx(), exports);
     drop(file);
     w.end();
     went

@@ -12,4 +12,5 @@ mod layouts;
 mod leaving;
 mod moving_back;
 mod pages;
+mod walkers;
 mod world;

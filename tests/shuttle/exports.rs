@@ -82,9 +82,10 @@ fn export_and_remap() {
     );
     let used = *exporter.0.lock().unwrap();
     assert_eq!(used, None, "it is used, and mapped nowhere");
-    machine.unregister_exports(&registration);
     let mut thread = machine.enter().unwrap();
-    mm.exit(&mut thread.cx());
+    let mut cx = thread.cx();
+    machine.unregister_exports(&mut cx, registration);
+    mm.exit(&mut cx);
     assert_eq!(machine.mem().in_use(), 0, "frames are left");
 }
 
@@ -122,7 +123,7 @@ fn export_and_fork() {
     );
     assert_eq!(child.load(&mut cx, BASE), Ok(1));
     child.exit(&mut cx);
-    machine.unregister_exports(&registration);
+    machine.unregister_exports(&mut cx, registration);
     mm.exit(&mut cx);
     assert_eq!(machine.mem().in_use(), 0, "frames are left");
 }

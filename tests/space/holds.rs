@@ -372,6 +372,30 @@ fn a_hold_outlives_the_mapping_and_the_process() {
 }
 
 #[test]
+fn nothing_is_behind_what_is_held_however_far() {
+    let mut w = swapping(64, 16);
+    w.map(0, 2, RW);
+    let mm = Arc::clone(&w.mm);
+    let held = mm.pin(
+        &mut w.thread.cx(),
+        at(0) + 5,
+        100,
+        Access::Write,
+        PinKind::Short,
+    );
+    let held = held.unwrap();
+    for place in [100, 101, usize::MAX - 4, usize::MAX] {
+        let came = (
+            held.read_at(place, &mut [0; 8]),
+            held.write_at(place, &[1; 8]),
+        );
+        assert_eq!(came, (0, 0), "at {place}");
+    }
+    drop(held);
+    w.end();
+}
+
+#[test]
 fn a_page_may_be_pinned_often_and_each_pin_counts() {
     let mut w = World::new();
     w.map(0, 1, RW);

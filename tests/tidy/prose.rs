@@ -220,6 +220,32 @@ fn the_glossary_names_each_word_once() {
     assert!(seen.len() >= 30, "{} words", seen.len());
 }
 
+/// Each guarantee holds in a way that the first table explains.
+#[test]
+fn guarantees_hold_as_their_legend_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/guarantees.md")).expect("guarantees");
+    let (legend, guarantees) = text.split_once("\n## ").expect("sections");
+    let cells = |line: &str, nth: usize| line.split(" | ").nth(nth).unwrap_or_default().to_owned();
+    let is_row = |line: &&str| {
+        line.starts_with("| ") && !line.contains("how it holds") && !line.starts_with("| --")
+    };
+    let ways: Vec<String> = legend
+        .lines()
+        .filter(is_row)
+        .map(|line| cells(line, 0)[2..].to_owned())
+        .collect();
+    let mut found = Vec::new();
+    for row in guarantees.lines().filter(is_row) {
+        let how = cells(row, 1);
+        if !ways.iter().any(|way| how.starts_with(way.as_str())) {
+            found.push(row.to_owned());
+        }
+    }
+    none(&found);
+    assert_eq!(ways.len(), 5, "{ways:?}");
+}
+
 #[test]
 fn an_address_space_has_at_most_fourteen_rooms() {
     let rooms: BTreeSet<_> = files("src/mm")

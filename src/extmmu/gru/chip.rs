@@ -48,11 +48,11 @@ pub struct GruStats {
     pub whole_purges: u64,
     /// Purges saved because the context was not loaded.
     pub lazy_purges: u64,
-    /// Drop-ins by the interrupt path.
+    /// Entries that the driver put into the TLB in the interrupt of a miss.
     pub interrupt_dropins: u64,
-    /// Drop-ins by the user path.
+    /// Entries that the driver put into the TLB in a call of the user.
     pub user_dropins: u64,
-    /// Drop-ins that the hardware ignored, since a purge had cancelled the miss.
+    /// Such entries that the hardware ignored, since a purge had cancelled the miss.
     pub ignored_dropins: u64,
     /// Entries made ahead of a miss.
     pub preloads: u64,

@@ -42,7 +42,7 @@ pub struct MemSlot {
     pub gfn: Gfn,
     /// The number of guest frames.
     pub pages: u64,
-    /// The page of the address space behind the first frame.
+    /// The page of the address space that is behind the first guest frame.
     pub hva: Vpn,
     /// The flags.
     pub flags: SlotFlags,

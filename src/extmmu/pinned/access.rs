@@ -1,13 +1,13 @@
 //! Pins and transfers by kernel code, as for a mediated device (`struct iommufd_access`).
 
 use super::{
-    areas::{AreaState, last_of},
+    areas::{Area, AreaState, Areas, last_of},
     error::IoasError,
     ioas::Ioas,
     pages::Pages,
 };
-use crate::{ctx::CallCx, mm::HeldPages, notifier::Access};
-use std::{ops::Range, sync::Arc};
+use crate::{addr::chunks, ctx::CallCx, mm::HeldPages, notifier::Access};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 /// Kernel code that uses the memory of an I/O address space.
 ///
@@ -48,13 +48,15 @@ pub struct AccessPages {
     pages: Vec<Arc<HeldPages>>,
 }
 
-/// The pages of one area.
+/// The bytes of one area.
 #[derive(Debug)]
 struct Part {
     iova: u64,
     id: u64,
     pages: Arc<Pages>,
-    indices: Range<u64>,
+    /// The first byte among those of the map.
+    offset: u64,
+    len: u64,
 }
 
 impl IoasAccess {
@@ -71,41 +73,30 @@ impl IoasAccess {
         (iova, len): (u64, u64),
         access: Access,
     ) -> Result<AccessPages, IoasError> {
-        let parts = self.begin(iova, len, access)?;
+        let mut begun = self.begin(iova, len, access)?;
         let mut held = AccessPages {
             ioas: Arc::clone(&self.ioas),
             parts: Vec::new(),
             pages: Vec::new(),
         };
-        let mut failed = None;
-        for part in parts {
-            let added = match failed {
-                None => part.pages.add_user(cx, part.indices.clone()),
-                Some(why) => Err(why),
-            };
+        while let Some(part) = begun.parts.front() {
+            let pages = part.pages.add_user(cx, part.indices())?;
+            let part = begun.parts.pop_front().expect("the one that was pinned");
+            held.pages.extend(pages);
             let mut areas = self.ioas.areas.lock();
-            let area = areas.get_mut(part.iova).filter(|area| area.id == part.id);
-            let area = area.expect("an area stays while pages of it are being pinned");
+            let area = part.area(&mut areas);
             area.pinning -= 1;
-            match added {
-                Ok(pages) => {
-                    area.accesses += 1;
-                    held.pages.extend(pages);
-                    held.parts.push(part);
-                }
-                Err(why) => failed = Some(why),
-            }
+            area.accesses += 1;
+            drop(areas);
+            held.parts.push(part);
         }
-        match failed {
-            None => Ok(held),
-            Some(why) => Err(why),
-        }
+        Ok(held)
     }
-    /// Finds the areas, and keeps them from going until the pages are pinned.
-    fn begin(&self, iova: u64, len: u64, access: Access) -> Result<Vec<Part>, IoasError> {
+    /// Finds the areas, and keeps them from going until the result is dropped.
+    fn begin(&self, iova: u64, len: u64, access: Access) -> Result<Begun<'_>, IoasError> {
         let last = last_of(iova, len)?;
         let mut areas = self.ioas.areas.lock();
-        let mut parts = Vec::new();
+        let mut parts = VecDeque::new();
         for area in areas.covering(iova, last)? {
             if area.state != AreaState::Ready {
                 return Err(IoasError::Leaving(area.iova));
@@ -114,29 +105,30 @@ impl IoasAccess {
                 return Err(IoasError::ReadOnly(area.iova));
             }
             let (offset, len) = area.part(iova, last);
-            parts.push(Part {
+            parts.push_back(Part {
                 iova: area.iova,
                 id: area.id,
                 pages: Arc::clone(&area.pages),
-                indices: area.pages.indices(offset, len),
+                offset,
+                len,
             });
         }
         for part in &parts {
-            let area = areas.get_mut(part.iova).expect("found under this lock");
-            area.pinning += 1;
+            part.area(&mut areas).pinning += 1;
         }
-        Ok(parts)
+        let ioas = &self.ioas;
+        Ok(Begun { ioas, parts })
     }
     /// Reads bytes from an I/O address on (`iommufd_access_rw`).
     ///
     /// # Errors
     ///
-    /// [`IoasError::NotMapped`], [`IoasError::NoProcess`], [`IoasError::Pin`]. Bytes before the
-    /// page that fails have been read.
+    /// [`IoasError::NotMapped`], [`IoasError::Leaving`], [`IoasError::NoProcess`],
+    /// [`IoasError::Pin`]. Bytes before the page that fails have been read.
     pub fn read(&self, cx: &mut CallCx<'_>, iova: u64, out: &mut [u8]) -> Result<(), IoasError> {
         let mut done = 0;
-        self.each_page(cx, (iova, out.len()), false, |page, offset| {
-            done += page.read_at(offset, &mut out[done..]);
+        self.each_page(cx, (iova, out.len()), Access::Read, |page, offset, len| {
+            done += page.read_at(offset, &mut out[done..done + len]);
         })
     }
     /// Writes bytes from an I/O address on (`iommufd_access_rw`).
@@ -147,34 +139,59 @@ impl IoasAccess {
     /// written.
     pub fn write(&self, cx: &mut CallCx<'_>, iova: u64, bytes: &[u8]) -> Result<(), IoasError> {
         let mut done = 0;
-        self.each_page(cx, (iova, bytes.len()), true, |page, offset| {
-            done += page.write_at(offset, &bytes[done..]);
-        })
+        self.each_page(
+            cx,
+            (iova, bytes.len()),
+            Access::Write,
+            |page, offset, len| {
+                done += page.write_at(offset, &bytes[done..done + len]);
+            },
+        )
     }
-    /// Runs `f` on each page of a range, with the offset of the first byte in it.
+    /// Runs `f` on each page of a range, with the offset of the first byte in it and the number of
+    /// bytes there. The areas stay until all is done.
     fn each_page(
         &self,
         cx: &mut CallCx<'_>,
         (iova, len): (u64, usize),
-        write: bool,
-        mut f: impl FnMut(&HeldPages, usize),
+        access: Access,
+        mut f: impl FnMut(&HeldPages, usize, usize),
     ) -> Result<(), IoasError> {
-        let last = last_of(iova, len as u64)?;
-        let mut places = Vec::new();
-        for area in self.ioas.areas.lock().covering(iova, last)? {
-            if write && !area.pages.writable {
-                return Err(IoasError::ReadOnly(area.iova));
-            }
-            places.push((Arc::clone(&area.pages), area.part(iova, last)));
-        }
-        for (pages, (offset, len)) in places {
-            let (first, in_page) = pages.place(offset);
-            for index in pages.indices(offset, len) {
-                let page = pages.page_now(cx, index)?;
-                f(&page, if index == first { in_page } else { 0 });
+        let begun = self.begin(iova, len as u64, access)?;
+        for part in &begun.parts {
+            let len = usize::try_from(part.len).expect("at most the caller's bytes");
+            for (page, offset, len) in chunks(part.pages.byte_in_pages(part.offset), len) {
+                f(&*part.pages.page_now(cx, page.0)?, offset, len);
             }
         }
         Ok(())
+    }
+}
+
+/// Areas that stay until this is dropped, the next one to be pinned first.
+struct Begun<'a> {
+    ioas: &'a Ioas,
+    parts: VecDeque<Part>,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let mut areas = self.ioas.areas.lock();
+        for part in &self.parts {
+            part.area(&mut areas).pinning -= 1;
+        }
+    }
+}
+
+impl Part {
+    /// The indices of the pages among those of the map.
+    fn indices(&self) -> Range<u64> {
+        self.pages.indices(self.offset, self.len)
+    }
+    /// The area, which stays while pages of it are being pinned.
+    fn area<'a>(&self, areas: &'a mut Areas) -> &'a mut Area {
+        let area = areas.get_mut(self.iova).filter(|area| area.id == self.id);
+        area.expect("an area stays while pages of it are being pinned")
     }
 }
 
@@ -189,7 +206,7 @@ impl Drop for AccessPages {
     fn drop(&mut self) {
         self.pages.clear();
         for part in &self.parts {
-            part.pages.remove_user(part.indices.clone());
+            part.pages.remove_user(part.indices());
             let mut areas = self.ioas.areas.lock();
             // A driver that unpins in use has removed the area.
             let area = areas.get_mut(part.iova).filter(|area| area.id == part.id);

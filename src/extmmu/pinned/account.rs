@@ -24,17 +24,39 @@ impl LockedAccount {
     pub fn pages(&self) -> u64 {
         self.used.load(Ordering::SeqCst)
     }
-    /// Counts pages that are about to be pinned.
-    pub(super) fn charge(&self, pages: u64) -> Result<(), IoasError> {
+    /// Counts pages that are about to be pinned, until the result is dropped.
+    pub(super) fn charge(&self, pages: u64) -> Result<Charge<'_>, IoasError> {
         let more = |used: u64| used.checked_add(pages).filter(|&sum| sum <= self.limit);
         let order = Ordering::SeqCst;
         match self.used.fetch_update(order, order, more) {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(Charge {
+                account: self,
+                pages,
+            }),
             Err(_) => Err(IoasError::Locked(pages)),
         }
     }
     /// Counts pages that are no longer pinned.
     pub(super) fn uncharge(&self, pages: u64) {
         self.used.fetch_sub(pages, Ordering::SeqCst);
+    }
+}
+
+/// Pages that count as pinned. Dropping this uncounts them, unless it is [kept](Self::keep).
+pub(super) struct Charge<'a> {
+    account: &'a LockedAccount,
+    pages: u64,
+}
+
+impl Charge<'_> {
+    /// Leaves the pages counted.
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        self.account.uncharge(self.pages);
     }
 }

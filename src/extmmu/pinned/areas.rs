@@ -204,6 +204,13 @@ impl Areas {
     pub(super) fn newest(&self) -> u64 {
         self.newest
     }
+    /// Lets accesses use the area with this number again.
+    pub(super) fn admit(&mut self, iova: u64, id: u64) {
+        let area = self.areas.get_mut(&iova).filter(|area| area.id == id);
+        if let Some(area) = area.filter(|area| area.state == AreaState::Refusing) {
+            area.state = AreaState::Ready;
+        }
+    }
     /// Sets the phase of the area that begins at `iova`.
     pub(super) fn set_state(&mut self, iova: u64, state: AreaState) {
         if let Some(area) = self.areas.get_mut(&iova) {

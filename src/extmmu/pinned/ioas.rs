@@ -7,7 +7,7 @@ use super::{
     areas::{Area, AreaState, Areas, last_of},
     domain::{Domain, DomainConfig},
     error::IoasError,
-    fill::{empty_domain, empty_domains, fill_domain, fill_domains},
+    fill::{Filled, NewAreas, Reservation, empty_domain, empty_domains},
     mistake::PinMistake,
     pages::Pages,
 };
@@ -138,23 +138,14 @@ impl Ioas {
         let domains = self.domains.read();
         let align = if domains.is_empty() { 1 } else { PAGE_SIZE };
         let taken = self.take_range(pieces, iova, (writable, align))?;
-        for (nth, area) in taken.iter().enumerate() {
-            if let Err(why) = fill_domains(cx, &domains, area) {
-                for filled in &taken[..nth] {
-                    empty_domains(&domains, filled);
-                }
-                let mut areas = self.areas.lock();
-                for area in &taken {
-                    areas.remove(area.iova);
-                }
-                return Err(why);
+        let mut filled = Filled::default();
+        for area in &taken.areas {
+            for domain in &*domains {
+                filled.fill(cx, domain, area)?;
             }
         }
-        let mut areas = self.areas.lock();
-        for area in &taken {
-            areas.set_state(area.iova, AreaState::Ready);
-        }
-        Ok(taken[0].iova)
+        filled.keep();
+        Ok(taken.ready())
     }
     /// Takes the range of I/O addresses for areas that are to be filled.
     fn take_range(
@@ -162,7 +153,7 @@ impl Ioas {
         pieces: Vec<Piece>,
         iova: Option<u64>,
         (writable, align): (bool, u64),
-    ) -> Result<Vec<Area>, IoasError> {
+    ) -> Result<NewAreas<'_>, IoasError> {
         let len = pieces.iter().map(|piece| piece.len).sum();
         let first = pieces.first().ok_or(IoasError::NotMapped(0))?;
         let addr = first.pages.byte(first.offset);
@@ -176,7 +167,9 @@ impl Ioas {
             if writable && !piece.pages.writable {
                 return Err(IoasError::ReadOnly(iova));
             }
-            if !piece.pages.byte(piece.offset).is_multiple_of(align) {
+            // An area that ended inside of a page of I/O addresses would share it with the next.
+            let edges = [piece.len, piece.pages.byte(piece.offset)];
+            if !edges.into_iter().all(|n| n.is_multiple_of(align)) {
                 return Err(IoasError::Unaligned { iova, len });
             }
         }
@@ -197,7 +190,10 @@ impl Ioas {
             at = area.last.wrapping_add(1);
             taken.push(area);
         }
-        Ok(taken)
+        Ok(NewAreas {
+            areas: taken,
+            all: &self.areas,
+        })
     }
     /// Unmaps the areas in `[iova, iova + len)`, and returns the number of bytes that they had
     /// (`IOMMU_IOAS_UNMAP`).
@@ -256,7 +252,9 @@ impl Ioas {
                 drop(domains);
                 // A pin that is being made ends by itself.
                 rounds += u32::from(area.pinning == 0);
-                self.accesses.notify(area.iova, area.len());
+                let asked = Asked { ioas: self, area };
+                self.accesses.notify(asked.area.iova, asked.area.len());
+                std::mem::forget(asked);
                 std::thread::yield_now();
                 continue;
             }
@@ -288,16 +286,15 @@ impl Ioas {
         let owner = self.next_owner.fetch_add(1, Ordering::Relaxed);
         let domain = Arc::new(Domain::new(config, owner));
         // No area changes while the list of domains is held for writing.
+        let all = &self.areas;
+        let reservation = Reservation { owner, all };
         let present = self.reserve_for(&domain)?;
-        for (nth, area) in present.iter().enumerate() {
-            if let Err(why) = fill_domain(cx, &domain, area) {
-                for filled in &present[..nth] {
-                    empty_domain(&domain, filled);
-                }
-                self.areas.lock().unreserve(owner);
-                return Err(why);
-            }
+        let mut filled = Filled::default();
+        for area in &present {
+            filled.fill(cx, &domain, area)?;
         }
+        filled.keep();
+        reservation.keep();
         domains.push(Arc::clone(&domain));
         Ok(domain)
     }
@@ -314,10 +311,7 @@ impl Ioas {
         let before = first.checked_sub(1).map(|end| (0, end));
         let behind = last.checked_add(1).map(|start| (start, u64::MAX));
         for (start, end) in before.into_iter().chain(behind) {
-            if let Err(why) = areas.reserve(start, end, domain.owner) {
-                areas.unreserve(domain.owner);
-                return Err(why);
-            }
+            areas.reserve(start, end, domain.owner)?;
         }
         Ok(areas.all().cloned().collect())
     }
@@ -376,5 +370,29 @@ impl Ioas {
     pub(super) fn check_covered(&self, iova: u64, len: u64) -> Result<(), IoasError> {
         let last = last_of(iova, len)?;
         self.areas.lock().covering(iova, last).map(drop)
+    }
+}
+
+/// No domain that outlives the I/O address space reaches its pages, also not those that a copy of a
+/// map keeps pinned.
+impl Drop for Ioas {
+    fn drop(&mut self) {
+        let areas = self.areas.get_mut();
+        for area in areas.all() {
+            empty_domains(self.domains.get_mut(), area);
+        }
+    }
+}
+
+/// An area whose users are asked to give it up. Dropping this admits new ones: a function of an
+/// access has panicked.
+struct Asked<'i> {
+    ioas: &'i Ioas,
+    area: Area,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.ioas.areas.lock().admit(self.area.iova, self.area.id);
     }
 }

@@ -57,15 +57,14 @@ impl Pages {
     pub(super) fn byte(&self, offset: u64) -> u64 {
         self.addr + offset
     }
-    /// Returns the index of the page with the byte at `offset`, and the byte's offset in the page.
-    pub(super) fn place(&self, offset: u64) -> (u64, usize) {
-        let byte = self.addr % PAGE_SIZE + offset;
-        let offset = usize::try_from(byte % PAGE_SIZE).expect("less than a page");
-        (byte / PAGE_SIZE, offset)
+    /// Returns how far the byte at `offset` is from the beginning of the first page.
+    pub(super) fn byte_in_pages(&self, offset: u64) -> u64 {
+        self.addr % PAGE_SIZE + offset
     }
     /// Returns the indices of the pages of the bytes `[offset, offset + len)`.
     pub(super) fn indices(&self, offset: u64, len: u64) -> Range<u64> {
-        self.place(offset).0..self.place(offset + len - 1).0 + 1
+        let page = |offset| self.byte_in_pages(offset) / PAGE_SIZE;
+        page(offset)..page(offset + len - 1) + 1
     }
     /// Adds a user to each of these pages, and returns them in order. Pins those that are not.
     ///
@@ -79,17 +78,15 @@ impl Pages {
         indices: Range<u64>,
     ) -> Result<Vec<Arc<HeldPages>>, IoasError> {
         let mut taken = Vec::new();
-        for index in indices.clone() {
-            match self.add_user_of(cx, index) {
-                Ok(page) => taken.push(page),
-                Err(why) => {
-                    if self.mistake != Some(PinMistake::KeepsPins) {
-                        self.remove_user(indices.start..index);
-                    }
-                    return Err(why);
-                }
-            }
+        let mut users = NewUsers {
+            pages: self,
+            indices: indices.start..indices.start,
+        };
+        for index in indices {
+            taken.push(self.add_user_of(cx, index)?);
+            users.indices.end = index + 1;
         }
+        std::mem::forget(users);
         Ok(taken)
     }
     /// No lock is held while the page is pinned: a fault calls memory objects. If another call has
@@ -99,14 +96,13 @@ impl Pages {
             known.users += 1;
             return Ok(Arc::clone(&known.page));
         }
-        self.account.charge(1)?;
-        let page = self.pin(cx, index, PinKind::LongTerm);
-        let page = Arc::new(page.inspect_err(|_| self.account.uncharge(1))?);
+        let charge = self.account.charge(1)?;
+        let page = Arc::new(self.pin(cx, index, PinKind::LongTerm)?);
         let mut pinned = self.pinned.lock();
         let known = pinned.entry(index).or_insert(PinnedPage { page, users: 0 });
         known.users += 1;
-        if known.users > 1 {
-            self.account.uncharge(1);
+        if known.users == 1 {
+            charge.keep();
         }
         Ok(Arc::clone(&known.page))
     }
@@ -151,5 +147,28 @@ impl Pages {
             Access::Read
         };
         Ok(mm.pin(cx, addr, len, access, kind)?)
+    }
+}
+
+/// Maps that were dropped with their I/O address space, and not unmapped, still count until here.
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if self.mistake != Some(PinMistake::KeepsPins) {
+            self.account.uncharge(self.count());
+        }
+    }
+}
+
+/// Pages that have a user more. Dropping this takes it from them.
+struct NewUsers<'p> {
+    pages: &'p Pages,
+    indices: Range<u64>,
+}
+
+impl Drop for NewUsers<'_> {
+    fn drop(&mut self) {
+        if self.pages.mistake != Some(PinMistake::KeepsPins) {
+            self.pages.remove_user(self.indices.clone());
+        }
     }
 }

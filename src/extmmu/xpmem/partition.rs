@@ -74,7 +74,7 @@ pub enum Breach {
         /// The serial number of the answer.
         u64,
     ),
-    /// The partition sent bytes that are no message.
+    /// The partition sent bytes that are not a message.
     #[error("it sent what is no message")]
     Garbage,
     /// The partition asked more questions at a time than it may.

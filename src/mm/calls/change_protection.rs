@@ -236,6 +236,11 @@ impl InvalidationWindow<'_, Sleepable> {
         Ok(())
     }
     fn change_protection(&mut self, range: VpnRange, new: Protection) -> Result<(), NoMemory> {
+        while !self.change_whole(range, new)? {}
+        Ok(())
+    }
+    /// Returns false if a fault has mapped a huge page meanwhile that must be split.
+    fn change_whole(&mut self, range: VpnRange, new: Protection) -> Result<bool, NoMemory> {
         self.split_edges(range);
         if new.splits_all() {
             let mut at = range.start();
@@ -249,8 +254,15 @@ impl InvalidationWindow<'_, Sleepable> {
                 mm.make_leaves(&mut self.cx(), range)?;
             }
         }
-        self.for_each_leaf_in(range, |txn| change_leaf(txn, new));
-        Ok(())
+        let mut all = true;
+        self.for_each_leaf_in(range, |txn| {
+            if txn.cuts_huge() || (new.splits_all() && txn.leaf().is_huge()) {
+                all = false;
+            } else {
+                change_leaf(txn, new);
+            }
+        });
+        Ok(all)
     }
 }
 

@@ -13,7 +13,8 @@ impl Mm {
     ///
     /// # Panics
     ///
-    /// If a driver does in `release`. The address space has ended all the same, for all drivers.
+    /// If a driver does in `release`, or a device as it leaves. The address space has ended all the
+    /// same, for all of them.
     ///
     /// # Examples
     ///
@@ -35,7 +36,7 @@ impl Mm {
         let mut g = self.lock_exclusive(cx);
         let mut despite = Despite::default();
         let closing = self.notifiers.release_all(&mut g.cx, &mut despite);
-        self.tlbs.release_all(&mut g.cx);
+        self.tlbs.release_all(&mut g.cx, &mut despite);
         let empty = Layout::new(self.machine(), g.layout.space.clone());
         let layout = std::mem::replace(&mut *g.layout, empty);
         for context in layout.vmas.iter().filter_map(|vma| vma.userfault()) {

@@ -172,7 +172,8 @@ impl HeldPages {
     }
     /// Reads bytes from offset `at` on; returns how many, fewer at the end.
     pub fn read_at(&self, at: usize, out: &mut [u8]) -> usize {
-        let len = out.len().min(self.len.saturating_sub(at));
+        let at = at.min(self.len);
+        let len = out.len().min(self.len - at);
         self.each_page(at, &mut out[..len], |mem, pfn, offset, part| {
             mem.read(pfn, offset, part);
         });
@@ -184,7 +185,8 @@ impl HeldPages {
         if self.access == Access::Read {
             return 0;
         }
-        let len = bytes.len().min(self.len.saturating_sub(at));
+        let at = at.min(self.len);
+        let len = bytes.len().min(self.len - at);
         self.each_page(at, &bytes[..len], |mem, pfn, offset, part| {
             mem.write(pfn, offset, part);
             // Writeback may have cleaned the page since it was held.

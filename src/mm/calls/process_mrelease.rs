@@ -54,7 +54,10 @@ impl Mm {
                 lease.again().mark_unevictable(range, false);
             }
             match lease.try_window(range, Event::Unmap) {
-                Ok(mut window) => window.zap_whole(range, Zap::Pages(marks)),
+                Ok(mut window) => {
+                    let whole = window.zap_whole(range, Zap::Pages(marks));
+                    debug_assert!(whole, "a huge page lies in one mapping");
+                }
                 Err(_) => refused = refused.or(Some(ReleaseError(top.addr()))),
             }
             lease.settle_exports();

@@ -74,7 +74,7 @@ impl Mm {
     /// })?;
     /// mm.munmap(&mut cx, at, PAGE_SIZE)?; // the last mapping goes: the driver is called
     /// assert!(exporter.0.lock().unwrap().is_empty());
-    /// machine.unregister_exports(&registration);
+    /// machine.unregister_exports(&mut cx, registration);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_locked_frame<T>(

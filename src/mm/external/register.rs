@@ -52,8 +52,7 @@ impl Mm {
     ) -> (Arc<E>, Registration) {
         self.put_on(cx, None, build).unwrap_or_else(refused)
     }
-    /// Registers a driver whose `build` may make mistakes; otherwise like
-    /// [`register`](Self::register).
+    /// Registers as [`register`](Self::register) does, and returns an error where that panics.
     ///
     /// # Errors
     ///
@@ -124,8 +123,7 @@ impl Mm {
     ) -> (Arc<E>, Registration) {
         self.put_on(cx, Some(range), build).unwrap_or_else(refused)
     }
-    /// Subscribes a driver whose `build` may make mistakes; otherwise like
-    /// [`subscribe`](Self::subscribe).
+    /// Subscribes as [`subscribe`](Self::subscribe) does, and returns an error where that panics.
     ///
     /// # Errors
     ///

@@ -6,6 +6,8 @@
 //! be read: admission checks the ticket under the driver's lock.
 
 use crate::mm::{entry::pte::RawPte, fault::Patience, page_table::LeafAt, space::Mm};
+#[cfg(feature = "testkit")]
+use crate::notifier::test_hook::{self, Moment};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Context, Cx, Rank, Sleepable, rank},
@@ -37,7 +39,7 @@ impl Mm {
     /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
     /// # impl SpinningMmu for Device {
     /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #         self.0.exclude_entries(cx, inv)
     /// #     }
     /// # }
     /// # let machine = emmu::Machine::new(Default::default());
@@ -91,7 +93,7 @@ impl Mm {
     /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
     /// # impl SpinningMmu for Device {
     /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #         self.0.exclude_entries(cx, inv)
     /// #     }
     /// # }
     /// # let machine = emmu::Machine::new(Default::default());
@@ -153,8 +155,12 @@ impl Mm {
         // window has closed over the page.
         let generation = self.machine().mem().generation(found.pfn);
         #[cfg(feature = "testkit")]
-        crate::notifier::test_hook::looked_up(ticket.vpn(), ticket.access());
-        ticket.fill(found.range, found.pfn, generation, found.may_write)
+        let (at, access) = (ticket.vpn(), ticket.access());
+        let pending = ticket.fill(found.range, found.pfn, generation, found.may_write);
+        let pending = pending.stamped();
+        #[cfg(feature = "testkit")]
+        test_hook::call(Moment::LookedUp(at, access));
+        pending
     }
     /// Returns the translation of the ticket's page if it allows the access.
     fn look_up<G: Seated, R: Rank, C: Context>(

@@ -13,6 +13,8 @@ use crate::mm::{
     space::Mm,
     vma::Vma,
 };
+#[cfg(feature = "testkit")]
+use crate::notifier::test_hook::{self, Moment};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Cx, Rank, Sleepable, rank},
@@ -50,7 +52,7 @@ impl Mm {
     /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
     /// # impl SpinningMmu for Device {
     /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #         self.0.exclude_entries(cx, inv)
     /// #     }
     /// # }
     /// # let machine = emmu::Machine::new(Default::default());
@@ -93,7 +95,7 @@ impl Mm {
             match self.read_piece(cx, &ticket, part) {
                 Ok(Reading::Done(slots)) => {
                     #[cfg(feature = "testkit")]
-                    crate::notifier::test_hook::looked_up(part.start(), Access::Read);
+                    test_hook::call(Moment::LookedUp(part.start(), Access::Read));
                     ticket.put(snapshot, part, slots);
                 }
                 Ok(Reading::Needs(needs)) => {

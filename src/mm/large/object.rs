@@ -6,11 +6,11 @@
 //! pages, or none.
 
 use crate::mm::{
-    entry::{flags::VmFlags, pte::RawPte},
+    entry::{flags::VmFlags, pte::RawPte, release::RemovedPte},
     page_table::LockedLeaf,
     space::Mm,
     vma::WRITTEN,
-    window::{InvalidationWindow, Lease, Marks, Zap},
+    window::{InvalidationWindow, Lease},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -28,7 +28,7 @@ const KEEPS_TABLES: VmFlags = WRITTEN.union(VmFlags::MAYBE_GUARD).union(VmFlags:
 pub(in crate::mm) enum TableStays {
     /// An entry maps no page, and is not empty.
     NotPresent,
-    /// An entry maps a page that is no part of the huge page, or the leaf is huge already.
+    /// An entry maps a page that is not part of the huge page, or the leaf is huge already.
     OtherPage,
 }
 
@@ -52,11 +52,21 @@ pub(in crate::mm) fn check_parts(
 }
 
 impl<R: Rank + Below<rank::Window>> Lease<'_, R, Sleepable> {
-    /// Drops the mappings in the 2 MiB of `at`, and their table, in a window over them.
-    pub(in crate::mm) fn drop_block(&mut self, at: Vpn) {
+    /// Drops the mapping of the huge page that has the locked frame `pfn` at `at`, and its table,
+    /// in a window over the block. If it was split meanwhile, only that frame is dropped, where it
+    /// is mapped still: the block may have private copies.
+    pub(in crate::mm) fn drop_huge(&mut self, at: Vpn, pfn: Pfn) {
         let block = VpnRange::block_of(at);
         let mut window = self.window(block, Event::Clear);
-        window.zap(block, Zap::Pages(Marks::Stay));
+        window.lock_ptes(at, |txn| {
+            if txn.leaf().get(at).counted() != Some(pfn) {
+            } else if txn.leaf().is_huge() {
+                txn.remove(block, |_| Some(RawPte::NONE));
+                txn.leaf().set_huge(false);
+            } else if let Some(slot) = txn.entry(at) {
+                RemovedPte::give_up_locked(slot.clear());
+            }
+        });
         window.free_empty_leaves(block);
         window.close();
     }

@@ -35,7 +35,9 @@ pub use segments::{ShmGetFlags, ShmId, ShmStat};
 pub(in crate::mm) use spaces::{Space, Spaces};
 
 use crate::{
-    ctx::{AlreadyEntered, CallCx, Context, Cx, Epoch, Rank, Thread, TokenInUse},
+    ctx::{
+        AlreadyEntered, CallCx, Context, Cx, Epoch, Outside, Rank, Sleepable, Thread, TokenInUse,
+    },
     file::Host,
     frame::{Commit, PhysMem},
     reclaim::Reclaim,
@@ -262,9 +264,18 @@ impl Machine {
     pub fn register_exports(&self, driver: Arc<dyn RmapNotifier>) -> ExportRegistration {
         self.host.registry.exports.add(driver)
     }
-    /// Unregisters a driver of exported frames.
-    pub fn unregister_exports(&self, registration: &ExportRegistration) {
-        self.host.registry.exports.remove(registration);
+    /// Unregisters a driver of exported frames. When this returns, no call of it runs or will run.
+    ///
+    /// # Panics
+    ///
+    /// If token or registration are of another machine.
+    pub fn unregister_exports<R: Outside>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        registration: ExportRegistration,
+    ) {
+        self.check_token(cx);
+        self.host.registry.exports.remove(cx, registration);
     }
     pub(in crate::mm) fn epoch(&self) -> &Epoch {
         &self.epoch

@@ -54,7 +54,7 @@ impl Leaf {
             huge: AtomicBool::new(false),
         })
     }
-    /// Takes the page-table lock of these 2 MiB. The leaf may be out of its table by then: the
+    /// Takes the lock of the leaf. The leaf may be out of its table by then: the
     /// caller looks at the slot afterwards.
     pub(super) fn lock(&self) -> LockedLeaf<'_> {
         let held = self.lock.lock();

@@ -115,7 +115,11 @@ impl PageTable {
     /// The third-level table for `at`, made if there is none (`pud_alloc`).
     pub(super) fn make_pud<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Result<&'g Pud, NoMemory> {
         // No VMA lies there, so no caller may ask for it.
-        assert!(at.0 < TASK_PAGES, "{at:?} is no user page");
+        assert!(
+            at.0 < TASK_PAGES,
+            "the page at {:#x} is no user page",
+            at.addr()
+        );
         self.grow(&self.root, slot(at, PGD_PAGES), pin, Dir::new)
     }
     /// Makes the third-level table for `at` and none below it.

@@ -71,7 +71,7 @@ impl Mm {
             false => self.migrate_small(cx, frame),
         }
     }
-    /// Moves a page that is no part of a huge page.
+    /// Moves a page that is not part of a huge page.
     pub(super) fn migrate_small(
         &self,
         cx: &mut CallCx<'_>,

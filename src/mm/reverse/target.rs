@@ -78,7 +78,7 @@ impl RmapTarget for Mm {
         }
         if self.is_huge(&mut cx, spot.at) {
             // All pages of a huge page go together.
-            return Lease { mm: self, cx }.drop_block(spot.at);
+            return Lease { mm: self, cx }.drop_huge(spot.at, pfn);
         }
         self.at_frame(cx, spot, pfn, Event::Clear, |slot| {
             RemovedPte::give_up_locked(slot.clear());

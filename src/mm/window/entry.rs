@@ -31,7 +31,7 @@ pub struct PteTxn<'p> {
     pub(super) owes: Cell<bool>,
 }
 
-/// One entry in a window, under the page-table lock.
+/// One entry in a window, under the lock of its leaf.
 ///
 /// The locks of an address space give none; an
 /// [`InvalidationWindow`](crate::mm::InvalidationWindow) does:
@@ -123,6 +123,12 @@ impl<'p> PteTxn<'p> {
     pub(in crate::mm) fn parts(&mut self) -> (&LockedLeaf<'p>, Flusher<'_>) {
         self.owes.set(true);
         (&self.leaf, self.flusher.reborrow())
+    }
+    /// Returns true if the leaf maps a huge page that lies in the window in part only. One that was
+    /// split is a huge page again if a fault has mapped one before this leaf was locked
+    /// (`zap_pmd_range`, `change_pmd_range`).
+    pub(in crate::mm) fn cuts_huge(&self) -> bool {
+        self.leaf.is_huge() && self.part != VpnRange::block_of(self.part.start())
     }
     /// The epoch pin that the walk runs under.
     pub(in crate::mm) fn pin(&self) -> Pin<'p> {

@@ -41,7 +41,7 @@ use super::{
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
-    notifier::{Event, Flusher, OpenWindow, Reason, WouldBlock},
+    notifier::{Event, FlushPanics, Flusher, OpenWindow, Reason, WouldBlock},
 };
 use std::{cell::Cell, convert::Infallible};
 
@@ -98,6 +98,8 @@ pub struct Lease<'l, R: Rank, C: Context> {
 pub struct InvalidationWindow<'w, C: Context> {
     mm: &'w Mm,
     core: OpenWindow<'w, C>,
+    /// Dropped after the end of the window.
+    _panics: FlushPanics<'w>,
 }
 
 impl<'l, R: Rank> Lease<'l, R, Sleepable> {
@@ -273,7 +275,11 @@ impl<'w> InvalidationWindow<'w, Atomic> {
 impl<'w, C: Context> InvalidationWindow<'w, C> {
     #[inline(always)]
     fn new(mm: &'w Mm, core: OpenWindow<'w, C>) -> Self {
-        Self { mm, core }
+        Self {
+            mm,
+            core,
+            _panics: mm.tlbs.panics(),
+        }
     }
     /// The address space.
     pub(in crate::mm) fn mm(&self) -> &'w Mm {

@@ -81,18 +81,24 @@ impl InvalidationWindow<'_, Sleepable> {
     /// Removes the entries of `range` that the zap selects and gives up their pages
     /// (`zap_page_range`).
     ///
-    /// A huge page across an edge of the range is split first. A leaf that other address spaces
-    /// share and that goes wholly is taken out of this table instead of being copied.
+    /// A huge page across an edge of the range is split first, also one that a fault maps
+    /// meanwhile. A leaf that other address spaces share and that goes wholly is taken out of this
+    /// table instead of being copied.
     pub(in crate::mm) fn zap(&mut self, range: VpnRange, what: Zap) {
-        self.split_edges(range);
-        self.zap_whole(range, what);
+        loop {
+            self.split_edges(range);
+            if self.zap_whole(range, what) {
+                return;
+            }
+        }
     }
 }
 
 impl<C: Context> InvalidationWindow<'_, C> {
-    /// Does as [`zap`](InvalidationWindow::zap) does, where no huge page lies across an edge of the
-    /// range.
-    pub(in crate::mm) fn zap_whole(&mut self, range: VpnRange, what: Zap) {
+    /// Does as [`zap`](InvalidationWindow::zap) does, but returns false if a huge page lies across
+    /// an edge of the range, which stays.
+    pub(in crate::mm) fn zap_whole(&mut self, range: VpnRange, what: Zap) -> bool {
+        let mut all = true;
         let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
         let mm = self.mm;
         let left = |part: VpnRange, leaf: LeafAt<'_>, _: Pin<'_>, flusher: Flusher<'_>| {
@@ -100,15 +106,20 @@ impl<C: Context> InvalidationWindow<'_, C> {
             Ok(what == Zap::Mapping && mm.table.give_up_shared(part, leaf, flush))
         };
         let Ok(()) = self.leaves_or(range, left, |txn| {
+            if txn.cuts_huge() {
+                all = false;
+                return Ok::<(), Infallible>(());
+            }
             let (mem, part) = (txn.mem, txn.part);
             txn.remove(part, |pte| what.leaves(pte, mem));
             if txn.leaf.is_huge() && txn.leaf.is_empty() {
                 txn.leaf.set_huge(false);
                 huge.push(txn.range());
             }
-            Ok::<(), Infallible>(())
+            Ok(())
         });
         self.free_huge_leaves(huge);
+        all
     }
     /// Removes the huge pages of a pool from `range`. The VMA that has the reservation of private
     /// pages, `is_owner`, gets it back (`__unmap_hugepage_range`).

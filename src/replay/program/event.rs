@@ -32,11 +32,11 @@ pub enum What {
 /// An event of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramEvent {
-    /// The begin, in ns.
+    /// The time at which it began, in ns.
     pub start: u64,
-    /// The latest time of the effect, in ns.
+    /// The time by which its effect had come, in ns: events are in this order.
     pub at: u64,
-    /// The line of the begin, in the event's file.
+    /// The line with which it begins, in the event's file.
     pub line: usize,
     /// The thread.
     pub tid: u32,

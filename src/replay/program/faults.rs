@@ -33,7 +33,7 @@ pub struct RecordedFault {
 ///
 /// # Errors
 ///
-/// Number, from 1, and reason of the first line that is no fault.
+/// Number, from 1, and reason of the first line that is not a fault.
 pub fn parse(text: &str) -> Result<Vec<RecordedFault>, (usize, String)> {
     let rows = text.lines().enumerate();
     rows.filter(|(_, row)| !row.trim().is_empty())

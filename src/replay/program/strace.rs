@@ -27,11 +27,11 @@ pub enum Body {
 /// An event of a recording: a call from beginning to end, or the end of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The line of the begin, from 1.
+    /// The line with which it begins, from 1.
     pub line: usize,
     /// The thread.
     pub tid: u32,
-    /// The begin, in ns.
+    /// The time at which it began, in ns.
     pub start: u64,
     /// The time of the resumption, in ns; `start` for a call in one line.
     pub end: u64,

@@ -52,7 +52,8 @@ pub struct ProgramOutcome {
     pub faults: usize,
     /// Number of those faults that were signals here.
     pub refused: usize,
-    /// Number of events of programs with an unknown beginning.
+    /// Number of events that were not followed, as the layout at the beginning of their program was
+    /// not recorded.
     pub unknown: usize,
     /// Every process with a final layout, ascending.
     pub processes: Vec<Process>,

@@ -1,11 +1,11 @@
-//! Entries that are no plain pages: write protection by userfaultfd, faults that wait, huge pages
+//! Entries that are not plain pages: write protection by userfaultfd, faults that wait, huge pages
 //! of a pool.
 
 use super::piece::{Piece, flawed};
 
 pub(super) const PIECES: &[Piece] = &[
     Piece {
-        id: "uffd-wp",
+        id: "B49",
         year: 2021,
         system: "Linux, UFFDIO_WRITEPROTECT without a flush of stale entries",
         reference: "6ce64428d620 (Amit)",
@@ -13,7 +13,7 @@ pub(super) const PIECES: &[Piece] = &[
         shown: flawed!(KeepsRights, Userfaults, "O4" | "answer" | "bytes"),
     },
     Piece {
-        id: "uffd-wait",
+        id: "B50",
         year: 2015,
         system: "drivers that fault under a lock of their callbacks",
         reference: "86039bd3b4e6: a fault for userfaultfd waits with no lock",
@@ -21,7 +21,7 @@ pub(super) const PIECES: &[Piece] = &[
         shown: flawed!(WaitsInside, Userfaults, "time"),
     },
     Piece {
-        id: "pool",
+        id: "B51",
         year: 2018,
         system: "KVM on arm64",
         reference: "KVM: arm/arm64: Fix unintended stage 2 PMD mappings (Dall)",

@@ -14,12 +14,12 @@
 //! cargo run --features testkit --example museum B22 gVisor  some
 //! ```
 //!
-//! The catalogue has 48 families of mistakes. Two are costs rather than mistakes and have no piece:
-//! B10, windows for each table instead of one for the range (Linux since 2014; a matter of windows
-//! for each call), and B48, hardware without accessed bits, for which "young" means "was mapped",
-//! and which pays with refaults ([`Declared::ages`](super::Declared) asks a device for no more:
-//! after an access, the answer is yes). A family that led to several kinds of mistake has several
-//! pieces: `B11`, `B11'`, `B11''`.
+//! The catalogue has 51 families of mistakes of Linux and its drivers, and those of other systems.
+//! Two are costs rather than mistakes and have no piece: B10, windows for each table instead of one
+//! for the range (Linux since 2014; a matter of windows for each call), and B48, hardware without
+//! accessed bits, for which "young" means "was mapped", and which pays with refaults
+//! ([`Declared::ages`](super::Declared) asks a device for no more: after an access, the answer is
+//! yes). A family that led to several kinds of mistake has several pieces: `B11`, `B11'`, `B11''`.
 //!
 //! | file | holds |
 //! | --- | --- |

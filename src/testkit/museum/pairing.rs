@@ -152,6 +152,6 @@ pub(super) const PIECES: &[Piece] = &[
         system: "amd xdna driver",
         reference: "amd/xdna-driver PR#1540",
         what: "The callback does not wait for a transfer in progress, which goes on after the page is freed.",
-        shown: flawed!(Unlocked, Retry, "bytes" | "panic"),
+        shown: flawed!(Unlocked, Reuse, "O4"),
     },
 ];

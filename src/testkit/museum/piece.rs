@@ -46,7 +46,7 @@ pub enum Shown {
 /// ```
 #[derive(Clone, Copy)]
 pub struct Piece {
-    /// Number in the catalogue: `B1` to `B48` for Linux and its drivers, the system's name for
+    /// Number in the catalogue: `B1` to `B51` for Linux and its drivers, the system's name for
     /// others.
     pub id: &'static str,
     /// Year of the mistake or of its discovery.

@@ -6,7 +6,7 @@ use crate::{
     ctx::{Atomic, CallCx},
     error::FaultError,
     mm::Mm,
-    notifier::{Access, Cached, Event, Gate, NoStore, Seat, test_hook},
+    notifier::{Access, Cached, Event, Gate, NoStore, Seat},
     sync::Mutex,
     testkit::{Kit, device::Refused},
 };
@@ -341,7 +341,6 @@ impl Specimen {
             let entry = inner.use_entry(at, access, self.flaw);
             let held = if self.has(Flaw::Unlocked) {
                 drop(inner);
-                test_hook::looked_up(at, access);
                 None
             } else {
                 Some(inner)

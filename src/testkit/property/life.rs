@@ -86,8 +86,8 @@ fn several_users(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
                 "an access of one of several threads",
                 50,
                 move |t, cx, n| {
-                    let _refused = t.device.write(cx, &t.mm, at(lane * 4 + n % 4), 1);
-                    let _refused = t.device.read(cx, &t.mm, at(n % PAGES));
+                    let _refused = t.use_at(cx, at(lane * 4 + n % 4), 1);
+                    let _refused = t.use_at(cx, at(n % PAGES), 0);
                     true
                 },
             )
@@ -123,11 +123,14 @@ pub(super) fn alloc_failure(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run
         t.machine.mem().inject().arm(nth);
         let mut went_well = true;
         for page in [0, 1, 2, 3, 8, 600] {
-            let came = t.write(cx, at(page), 33);
+            let came = match t.only_reads() {
+                true => t.read(cx, at(page)).map(|_| ()),
+                false => t.write(cx, at(page), 33),
+            };
             match no_memory(came) {
                 Ok(done) => went_well &= done,
                 Err(other) => t.see(Seen::RefusedWrongly(format!(
-                    "a write to page {page} without memory: {other}"
+                    "an access to page {page} without memory: {other}"
                 ))),
             }
         }
@@ -141,7 +144,7 @@ pub(super) fn alloc_failure(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run
         if asked < nth {
             if !went_well {
                 t.see(Seen::RefusedWrongly(
-                    "a write for which there is memory".into(),
+                    "an access for which there is memory".into(),
                 ));
             }
             return Ok(());
@@ -168,10 +171,7 @@ pub(super) fn exits(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             let running = running.clone();
             t.timed_thread("accesses while the address space ends", move |t, cx| {
                 for n in 0_u64.. {
-                    let came = match (n + lane) % 2 {
-                        0 => t.device.read(cx, &t.mm, at(n % 8)).map(|_| ()),
-                        _ => t.device.write(cx, &t.mm, at(n % 8), 1),
-                    };
+                    let came = t.use_at(cx, at(n % 8), n + lane);
                     if n == 20 {
                         let _told = running.send(());
                     }
@@ -223,7 +223,7 @@ fn taken_off_beside_accesses(t: &Arc<Trial>) -> Run {
             if n == 20 {
                 let _told = begin.send(());
             }
-            match t.device.read(cx, &t.mm, at(n % 8)) {
+            match t.device_reads(cx, at(n % 8)) {
                 Ok(_) => {}
                 Err(Refused::Other(why)) => {
                     return t.see(Seen::RefusedWrongly(format!("an access: {why}")));

@@ -1,17 +1,15 @@
-//! Properties of memory: bytes, sharing by forks, rights, huge pages, writes, aging, references.
+//! Properties of memory: bytes, sharing by forks, rights, huge pages, writes, references.
 
 use crate::{
     addr::{PAGE_SIZE, PMD_PAGES, Vpn, VpnRange},
     ctx::CallCx,
     error::FaultError,
     file::{DiskFile, File, FileMode, MemStore},
-    frame::FrameFlags,
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags, PageState, Prot},
-    notifier::AgeKind,
     testkit::{
         Kit,
         device::Refused,
-        trial::{PAGES, Run, Trial, at, pages},
+        trial::{PAGES, Run, Trial, at},
         verdict::Seen,
     },
 };
@@ -60,7 +58,8 @@ pub(super) fn bytes(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
                 .iter()
                 .for_each(|offset| t.agree_at(cx, at(page) + offset));
             for (nth, offset) in OFFSETS.into_iter().enumerate() {
-                bytes[nth] = 200 + round;
+                // Each another one: a byte that is written elsewhere too shows there.
+                bytes[nth] = 200 + 10 * round + u8::try_from(nth).expect("small");
                 t.deliver_at(cx, at(page) + offset, bytes[nth]);
                 for (offset, byte) in OFFSETS.into_iter().zip(bytes) {
                     t.undisturbed(cx, at(page) + offset, byte);
@@ -234,72 +233,6 @@ fn mapped_anew(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
             mm.munmap(cx, at(PAGES), PAGE_SIZE).expect("mapped");
         });
     }
-}
-
-pub(super) fn aging(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
-    let ask = |cx: &mut CallCx<'_>, page: u64, kind: AgeKind| {
-        t.act(cx, format!("age page {page} ({kind:?})"), |mm, cx| {
-            mm.age(cx, pages(page, page + 1), kind)
-        })
-    };
-    t.fill(cx, 0, PAGES);
-    for round in 0..3 {
-        for page in 0..4 {
-            t.agree(cx, page);
-            t.deliver(cx, page, round);
-            // This clears the processor's bits too, so any remaining bit is the device's.
-            let _was = ask(cx, page, AgeKind::ClearFlush);
-            let came = match (page + u64::from(round)) % 2 {
-                0 => t.read(cx, at(page)).is_ok(),
-                _ => t.write(cx, at(page), 7).is_ok(),
-            };
-            if came && !ask(cx, page, AgeKind::Test) {
-                t.see(Seen::Forgot(at(page)));
-            }
-            // A test does not clear, and aging of one page leaves others alone.
-            if came && !ask(cx, page, AgeKind::ClearFlush) {
-                t.see(Seen::Forgot(at(page)));
-            }
-        }
-    }
-    // A range is asked for as a whole.
-    let _was = t.mm.age(cx, pages(0, PAGES), AgeKind::ClearFlush);
-    let used = t.read(cx, at(5)).is_ok();
-    let young = t.act(cx, "age pages 0..16 (Test)", |mm, cx| {
-        mm.age(cx, pages(0, PAGES), AgeKind::Test)
-    });
-    if used && !young {
-        t.see(Seen::Forgot(at(5)));
-    }
-    evicted(t, cx);
-    Ok(())
-}
-
-/// A device that gives an entry up to make room reports the use of the page to the frame.
-fn evicted(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
-    for page in 0..4 {
-        t.drop_pages(cx, page, page + 1);
-        t.put(cx, page, 8);
-        let _was = t.mm.age(cx, pages(page, page + 1), AgeKind::ClearFlush);
-        if is_marked(t, cx, page) || t.read(cx, at(page)).is_err() {
-            continue; // It was used before, or not now.
-        }
-        let others = (0..PAGES).filter(|other| *other != page);
-        others.for_each(|other| t.agree(cx, other));
-        let is_young = t.mm.age(cx, pages(page, page + 1), AgeKind::Test);
-        if !is_young && !is_marked(t, cx, page) {
-            t.see(Seen::Forgot(at(page)));
-        }
-    }
-}
-
-/// Returns true if the frame of a page has been reported as used.
-fn is_marked(t: &Trial, cx: &mut CallCx<'_>, page: u64) -> bool {
-    let entries = t.mm.pagemap(cx, pages(page, page + 1));
-    let marked = |pfn| t.machine.mem().flags(pfn).contains(FrameFlags::ACCESSED);
-    entries
-        .iter()
-        .any(|(_, state)| matches!(state, PageState::Anon(pfn) if marked(*pfn)))
 }
 
 pub(super) fn dirty(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {

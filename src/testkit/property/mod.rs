@@ -3,7 +3,8 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `windows` | translations during windows, and windows of every shape |
-//! | `race` | look-ups that windows overtake |
+//! | `race` | look-ups, and uses of their results, that windows overtake |
+//! | `aging` | accessed bits |
 //! | `memory` | bytes, forks, rights, writes, references, huge pages |
 //! | `pool` | huge pages of a pool |
 //! | `userfaults` | faults that a handler answers, write protection, tracked writes |
@@ -15,6 +16,7 @@
 //! every violation to the trial's log and goes on where the state still allows it; `Err(Abort)`
 //! ends a check whose device hangs.
 
+mod aging;
 mod life;
 mod memory;
 mod pool;
@@ -39,6 +41,7 @@ impl Property {
             Self::DropsRange => windows::drops_range,
             Self::HoldsOff => windows::holds_off,
             Self::Retry => race::retry,
+            Self::Reuse => race::reuse,
             Self::Overlap => windows::overlap,
             Self::Reach => windows::reach,
             Self::Edges => windows::edges,
@@ -49,7 +52,7 @@ impl Property {
             Self::ForeignThreads => life::foreign_threads,
             Self::Forks => memory::forks,
             Self::Rights => memory::rights,
-            Self::Aging => memory::aging,
+            Self::Aging => aging::aging,
             Self::Dirty => memory::dirty,
             Self::References => memory::references,
             Self::Reentrant => race::reentrant,

@@ -1,13 +1,14 @@
-//! Look-ups that windows overtake. The kit does not wait for such races: it plays each of them on
-//! purpose, between a look-up of the device and the use of its result.
+//! Look-ups, and uses of their results, that windows overtake. The kit does not wait for such
+//! races: it plays each of them on purpose, between a look-up of the device and the moment at which
+//! the device gets its result, and between that and its use.
 
 use crate::{
     addr::PAGE_SIZE,
     ctx::CallCx,
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags, Prot},
+    notifier::Access,
     testkit::{
         Kit,
-        device::Refused,
         trial::{PAGES, Run, Trial, at},
         verdict::Seen,
     },
@@ -90,11 +91,14 @@ const OPERATIONS: &[(&str, Meanwhile)] = &[
 /// Look-ups of one access that windows overtake in turn.
 const LOOK_UPS: u32 = 4;
 
+/// Moments of one access before which a page is taken away in turn.
+const MOMENTS: u32 = 8;
+
 pub(super) fn retry(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     for &(name, meanwhile) in OPERATIONS {
         for nth in 1..=LOOK_UPS {
             let read = overtaken_read(t, cx, nth, name, meanwhile)?;
-            let written = overtaken_write(t, cx, nth, name, meanwhile)?;
+            let written = !t.only_reads() && overtaken_write(t, cx, nth, name, meanwhile)?;
             if !read && !written {
                 break;
             }
@@ -151,6 +155,45 @@ fn overtaken_write(
         }
         _ => {}
     }
+    Ok(there_was)
+}
+
+/// The device finds a translation that it has kept, or has just made. Before it locks a gate, or
+/// follows the translation, another thread changes the page, if the device does not hold it off.
+/// The oracle judges: the access is made before the change or after, so its bytes tell nothing.
+pub(super) fn reuse(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
+    for &(name, meanwhile) in OPERATIONS {
+        for access in [Access::Read, Access::Write] {
+            for nth in 1..=MOMENTS {
+                if !overtaken_use(t, cx, (nth, access), name, meanwhile)? {
+                    break;
+                }
+                if t.log.has_seen() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn overtaken_use(
+    t: &Arc<Trial>,
+    cx: &mut CallCx<'_>,
+    (nth, access): (u32, Access),
+    name: &str,
+    meanwhile: Meanwhile,
+) -> Result<bool, crate::testkit::trial::Abort> {
+    prepare(t, cx);
+    let mut use_page = || match access {
+        Access::Read => drop(t.read(cx, at(PAGE))),
+        Access::Write => drop(t.write(cx, at(PAGE), 111)),
+    };
+    use_page();
+    let ((), there_was) = t.before_use(nth, meanwhile, use_page)?;
+    t.process(format!("(the page was {name})"));
+    t.audit();
+    (0..8).for_each(|page| t.agree(cx, page));
     Ok(there_was)
 }
 
@@ -212,10 +255,7 @@ pub(super) fn progress(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         windows
     });
     let user = t.timed_calls("an access in a storm of windows", 200, |t, cx, n| {
-        let came: Result<(), Refused> = match n % 2 {
-            0 => t.device.read(cx, &t.mm, at(n % 8)).map(|_| ()),
-            _ => t.device.write(cx, &t.mm, at(n % 8), 1),
-        };
+        let came = t.use_at(cx, at(n % 8), n);
         if let Err(why) = &came {
             let what = format!("an access to page {} in a storm: {why}", n % 8);
             t.see(Seen::RefusedWrongly(what));

@@ -186,7 +186,7 @@ fn reader(t: &Arc<Trial>, page: u64) -> TimedThread<Result<u8, crate::testkit::R
     let (begin, begun) = channel();
     let read = t.timed_thread(format!("a read of page {page}"), move |t, cx| {
         let _told = begin.send(());
-        t.device.read(cx, &t.mm, at(page))
+        t.device_reads(cx, at(page))
     });
     let _begun = begun.recv();
     read
@@ -218,7 +218,7 @@ pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         // Reads of other pages do not wait for this window; a device that holds off all accesses
         // during any window waits for its end.
         let other = t.timed_thread("a read of a page outside", move |t, cx| {
-            t.device.read(cx, &t.mm, at(9))
+            t.device_reads(cx, at(9))
         });
         let came = other.within(A_WHILE);
         window.close(t)?;
@@ -342,10 +342,7 @@ pub(super) fn edges(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
                 mm.store(cx, addr, byte).expect("mapped");
             });
             t.agree_at(cx, addr);
-            match t.write(cx, addr + 1, byte) {
-                Ok(()) => t.find(cx, addr + 1, byte),
-                Err(why) => t.see(Seen::RefusedWrongly(format!("a write to {addr:#x}: {why}"))),
-            }
+            t.deliver_at(cx, addr + 1, byte);
             t.act(cx, format!("madvise {addr:#x} DontNeed"), |mm, cx| {
                 let advice = crate::mm::Advice::DontNeed;
                 mm.madvise(cx, addr, PAGE_SIZE, advice).expect("mapped");

@@ -26,7 +26,7 @@ impl Beat {
         steps.push((actor, op.clone()));
         steps.len() == 1
     }
-    /// Notes that an activity begins that is no step.
+    /// Notes that an activity begins that is not a step.
     pub(super) fn does(&self, what: &'static str) {
         *self.beside.lock() = Some(what);
         self.moves_on();

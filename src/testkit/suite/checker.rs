@@ -15,7 +15,10 @@ use crate::{
     extmmu::References,
     frame::HugeSize,
     mm::{Machine, Mm},
-    notifier::{Access, test_hook},
+    notifier::{
+        Access,
+        test_hook::{self, Moment},
+    },
     oracle::Oracle,
     replay::{Follow, Header, Op, Outcome, Processes, Step},
     sync::Mutex,
@@ -54,7 +57,7 @@ pub(super) struct Checker<'k> {
     /// Every process of the script, also those that have ended.
     processes: Processes,
     /// Outcomes of the accesses that devices made before the step.
-    early: Vec<Result<u8, Refused>>,
+    early: Vec<Option<Result<u8, Refused>>>,
     pub(super) seen: Vec<Seen>,
     pub(super) users: Vec<User>,
     pub(super) pace: Arc<Pace>,
@@ -103,15 +106,16 @@ impl<'k> Checker<'k> {
         self.seen
             .extend(self.oracle.take().into_iter().map(Seen::Oracle));
     }
-    /// Makes the access of the step with every device.
+    /// Makes the access of the step with every device: `None` for a store, and a device that only
+    /// reads.
     ///
     /// A look-up for writing copies a private page, as a store of the process does. The model hears
     /// of every such look-up, whatever the access and the page.
-    fn access(&mut self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
+    fn access(&mut self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Option<Result<u8, Refused>>> {
         let written: Rc<RefCell<Vec<Vpn>>> = Rc::default();
         let seen = Rc::clone(&written);
-        let hooked = test_hook::hook(Box::new(move |at, access| {
-            if access == Access::Write {
+        let hooked = test_hook::hook(Box::new(move |moment| {
+            if let Moment::LookedUp(at, Access::Write) = moment {
                 seen.borrow_mut().push(at);
             }
         }));
@@ -125,22 +129,25 @@ impl<'k> Checker<'k> {
         }
         came
     }
-    fn accesses(&self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
+    fn accesses(&self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Option<Result<u8, Refused>>> {
         let mm = self.mm();
         let devices = self.attached.iter().map(|a| &a.device);
         devices
             .map(|device| {
                 self.beat.moves_on();
                 match *op {
-                    Op::Load { addr } => device.read(cx, &mm, addr),
-                    Op::Store { addr, byte } => device.write(cx, &mm, addr, byte).map(|()| byte),
+                    Op::Load { addr } => Some(device.read(cx, &mm, addr)),
+                    Op::Store { .. } if device.declares().reads_only => None,
+                    Op::Store { addr, byte } => {
+                        Some(device.write(cx, &mm, addr, byte).map(|()| byte))
+                    }
                     _ => unreachable!("only accesses come here"),
                 }
             })
             .collect()
     }
     /// Compares the outcomes of the devices with the outcome of the process.
-    fn judge(&mut self, came: Vec<Result<u8, Refused>>, step: &Step) {
+    fn judge(&mut self, came: Vec<Option<Result<u8, Refused>>>, step: &Step) {
         let (addr, stored) = match step.op {
             Op::Load { addr } => (addr, None),
             Op::Store { addr, byte } => (addr, Some(byte)),
@@ -151,7 +158,8 @@ impl<'k> Checker<'k> {
             .iter()
             .map(|a| a.device.declares().always_writes)
             .collect();
-        for (got, writes) in came.into_iter().zip(writes) {
+        let made = |(got, writes): (Option<_>, bool)| got.map(|got| (got, writes));
+        for (got, writes) in came.into_iter().zip(writes).filter_map(made) {
             let seen = match (got, &step.outcome) {
                 (Ok(got), Outcome::Ret(byte)) => {
                     let wanted = stored.unwrap_or_else(|| u8::try_from(*byte).unwrap_or_default());

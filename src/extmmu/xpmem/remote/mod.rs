@@ -27,7 +27,7 @@
 //! * A page that went home is out of reach, even of a partition that answers without clearing, of
 //!   one that hangs, and of a child that it left behind. Memory that was sent to a partition is not
 //!   used again when the partition goes.
-//! * Bytes that are no message, an answer that is not owed, and a flood of questions end the
+//! * Bytes that are not a message, an answer that is not owed, and a flood of questions end the
 //!   connection ([`Breach`](super::Breach)). The resources of a partition are
 //!   [limited](PartitionLimits).
 //! * No process is killed: the process at the other end has no name that could not have passed to

@@ -202,6 +202,9 @@ impl InvalidationWindow<'_, Sleepable> {
         let room = |at: Vpn| PMD_PAGES - (at.0 & (PMD_PAGES - 1));
         let most = rest.pages().min(room(from)).min(room(to));
         self.with_both(from, to, |source, target| {
+            if source.is_huge() {
+                return Ok(0); // A fault has mapped a huge page meanwhile. Looked at anew.
+            }
             let target = target.unwrap_or(source);
             let mut pages = 0;
             while pages < most {
