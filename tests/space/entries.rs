@@ -409,6 +409,8 @@ fn the_table_names_what_is_there() {
         "tests/space/daemons.rs",
         "tests/space/entries.rs",
         "tests/space/userfault.rs",
+        "tests/space/device_entries.rs",
+        "tests/space/device_pages.rs",
         "tests/shuttle/entries.rs",
         "tests/shuttle/races.rs",
         "mutants/table.txt",

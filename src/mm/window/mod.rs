@@ -2,8 +2,9 @@
 //! page-table entries.
 //!
 //! Guarantee: while an [`InvalidationWindow`] lives, every registered external MMU has dropped its
-//! translations of the range and gets no new ones. Entries are cleared, downgraded or replaced
-//! through a window alone; filling an empty entry or giving rights back needs none.
+//! translations of the range and gets no new ones, but for those that the opener spares
+//! (`notifier::Spared`). Entries are cleared, downgraded or replaced through a window alone;
+//! filling an empty entry or giving rights back needs none.
 //!
 //! A window goes through four steps:
 //!
@@ -39,7 +40,7 @@ use super::{
     space::Mm,
 };
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
     notifier::{Event, FlushPanics, Flusher, OpenWindow, Reason, WouldBlock},
 };
@@ -384,18 +385,6 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
         let (_, mut cx) = self.core.split();
         let mut cx = cx.non_blocking();
         let _no_frame_goes = Flusher::new(&mm.tlbs, cx.descend()).flush(range);
-    }
-    /// Frees the leaves that lie wholly in `range` and have no entry left
-    /// (`reclaim_pt_is_enabled`).
-    pub(in crate::mm) fn free_empty_leaves(&mut self, range: VpnRange) {
-        let mm = self.mm;
-        let (_, mut cx) = self.core.split();
-        let view = mm.table.view(&mut cx);
-        let mut at = range.start().align_up(PMD_PAGES);
-        while at.plus(PMD_PAGES) <= range.end() {
-            mm.table.free_if_empty(at, view.pin());
-            at = at.plus(PMD_PAGES);
-        }
     }
     /// Ends the window, as dropping it does.
     #[inline(always)]

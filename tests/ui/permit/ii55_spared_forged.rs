@@ -1,5 +1,5 @@
 //@ error: E0451
-//@ contains: field `memory` of struct `Spared` is private
+//@ contains: fields `memory` and `_brand` of struct
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,5 @@
 //@ error: E0308
-//@ contains: expected `&DeviceMemory`, found `&DeviceId`
+//@ contains: expected `DeviceMemory`, found `DeviceId`
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};
