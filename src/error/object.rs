@@ -107,6 +107,10 @@ pub enum SealError {
     /// A page is pinned, or held by a reference.
     #[error("a page of the object is held")]
     Held,
+    /// The object is being changed, for longer than ten seconds or by the caller itself: the call
+    /// comes from a callback.
+    #[error("the object is being changed")]
+    Changing,
 }
 
 impl SealError {
@@ -115,7 +119,7 @@ impl SealError {
         match self {
             Self::NotWritable | Self::Sealed => Errno::EPERM,
             Self::Unknown(_) | Self::Unsupported => Errno::EINVAL,
-            Self::Mapped | Self::Held => Errno::EBUSY,
+            Self::Mapped | Self::Held | Self::Changing => Errno::EBUSY,
         }
     }
 }

@@ -142,7 +142,7 @@ impl HostMmu {
                 Err(missing) => missing,
             };
             drop(gate);
-            most *= 2;
+            most = most.saturating_mul(2);
             for page in missing {
                 left = left.checked_sub(1).ok_or(SliceError::Crowded(pages))?;
                 self.gate.translate(cx, mm, page, access, |permit| {

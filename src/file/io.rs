@@ -3,6 +3,7 @@
 use super::{cache::PageCache, store::BLOCK};
 use crate::{
     addr::{PAGE_SIZE, by_page},
+    ctx::{CallCx, Cx, Rank, Sleepable},
     error::ObjectError,
     frame::{Frame, FrameFlags},
 };
@@ -100,15 +101,31 @@ impl PageCache {
     /// Copies bytes in and marks their pages dirty. `page` returns the frame of a page.
     pub(super) fn write_bytes<'c>(
         &'c self,
+        cx: &mut CallCx<'_>,
         offset: u64,
         bytes: &[u8],
-        mut page: impl FnMut(u64) -> Result<Frame<'c>, ObjectError>,
+        mut page: impl FnMut(&mut CallCx<'_>, u64) -> Result<Frame<'c>, ObjectError>,
     ) -> Result<usize, ObjectError> {
         write_by_page(offset, bytes, |index, within, part| {
-            let frame = page(index)?;
-            frame.write(within, part);
-            self.host().mem().set_flags(frame.pfn(), FrameFlags::DIRTY);
+            let frame = page(cx, index)?;
+            self.write_page(cx, frame, within, part);
             Ok(())
         })
+    }
+    /// Copies bytes into a page and marks it dirty.
+    ///
+    /// The page is locked: a move of the page could copy it before the write, and take its place
+    /// after. The reference keeps a page in the cache that is about to be moved or given up.
+    pub(super) fn write_page<R: Rank>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        frame: Frame<'_>,
+        within: usize,
+        bytes: &[u8],
+    ) {
+        let mem = self.host().mem();
+        let locked = mem.lock(cx, frame);
+        locked.frame().write(within, bytes);
+        mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
     }
 }

@@ -162,10 +162,11 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     #[doc(hidden)]
     fn mapped_around(&self, _: sealed::Ours) {}
     /// Returns true if the locked frame is page `index` of this object, and stays so while locked.
+    /// A part of a huge page of a pool is the page of no object: it is mapped with the others.
     /// Only objects of this crate override it.
     #[doc(hidden)]
     fn is_page(&self, locked: &FrameLock<'_>, index: u64, _: sealed::Ours) -> bool {
-        locked.owner() == Some(self.mapping().owner(index))
+        locked.owner() == Some(self.mapping().owner(index)) && !locked.is_of_pool()
     }
     /// Returns true if the object must know of the first write to a clean page: shared mappings
     /// then map it read-only (`vma_wants_writenotify`).

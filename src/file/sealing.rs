@@ -7,11 +7,12 @@ use super::{
 use crate::error::SealError;
 
 impl File {
-    /// Adds seals to the object, on top of those that it has: `fcntl(F_ADD_SEALS)`.
+    /// Adds seals to the object, on top of those that it has: `fcntl(F_ADD_SEALS)`. Waits for a
+    /// write, a truncation and the like that are under way.
     ///
     /// # Errors
     ///
-    /// [`SealError`], in the order of its variants; no seal was added.
+    /// [`SealError`]; no seal was added.
     ///
     /// # Examples
     ///

@@ -3,10 +3,10 @@
 use super::PageCache;
 use crate::{
     error::{ObjectError, SealError},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
 };
 use bitflags::bitflags;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 bitflags! {
     /// Seals of an object, with Linux's values. A seal is never taken off.
@@ -39,11 +39,17 @@ impl Seals {
 #[derive(Debug)]
 pub struct SealState {
     state: Mutex<State>,
+    /// Serializes writes, truncation, hole punching, and new seals (`inode_lock`): a change that
+    /// the seals allowed when it began is complete before another seal is added.
+    changing: Mutex<()>,
     cache: Arc<PageCache>,
 }
 
 /// How often a page is looked at that something holds (`LAST_SCAN`).
 const SCANS: u32 = 5;
+/// How long a new seal waits for a change. The caller has no token, so it may be a callback of the
+/// change itself.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 struct State {
@@ -61,11 +67,16 @@ impl SealState {
         };
         Self {
             state: Mutex::new(State { seals, coming: 0 }),
+            changing: Mutex::default(),
             cache: Arc::clone(cache),
         }
     }
     pub(super) fn get(&self) -> Seals {
         self.state.lock().seals
+    }
+    /// Keeps others from changing the object, and its seals.
+    pub(super) fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock()
     }
     /// Checks a change of the size.
     pub(super) fn check_size(&self, old: u64, new: u64) -> Result<(), ObjectError> {
@@ -86,6 +97,12 @@ impl SealState {
     /// Adds seals. A seal against all writes needs that no mapping can write, and that no page is
     /// held: the holder of a pin writes past all mappings (`memfd_wait_for_pins`).
     pub(super) fn add(&self, mut seals: Seals) -> Result<(), SealError> {
+        let mapping = self.cache.mapping();
+        let _unchanging = match mapping.is_locked_here() {
+            true => None,
+            false => self.changing.try_lock_for(PATIENCE),
+        }
+        .ok_or(SealError::Changing)?;
         let mut state = self.state.lock();
         if state.seals.contains(Seals::SEAL) {
             return Err(SealError::Sealed);
@@ -96,7 +113,7 @@ impl SealState {
         let new = seals - state.seals;
         if new.contains(Seals::WRITE) {
             // From here to the end no mapping that can write comes, and so no pin to write.
-            if state.coming > 0 || self.cache.mapping().is_writable() {
+            if state.coming > 0 || mapping.is_writable() {
                 return Err(SealError::Mapped);
             }
             if self.is_held() {

@@ -16,9 +16,9 @@ use crate::{
     addr::PAGE_SIZE,
     ctx::{CallCx, FaultCx},
     error::{NoMemory, ObjectError},
-    frame::{Frame, FrameFlags, FrameLock},
+    frame::{Frame, FrameLock},
     rmap::Mapping,
-    sync::{AtomicU64, Despite, Mutex, Ordering},
+    sync::{AtomicU64, Despite, Ordering},
 };
 use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
@@ -30,8 +30,6 @@ pub struct Shmem {
     name: Box<str>,
     cache: Arc<PageCache>,
     size: AtomicU64,
-    /// Serializes writes, truncation and hole punching (`inode_lock`).
-    changing: Mutex<()>,
     /// The sizes in which pages come in.
     policy: HugePolicy,
     seals: SealState,
@@ -88,7 +86,6 @@ impl Shmem {
             seals: SealState::new(&cache, false),
             cache,
             size: AtomicU64::new(size),
-            changing: Mutex::default(),
             policy: HugePolicy::Never,
             is_segment: false,
             locked: MemoryLock::default(),
@@ -249,7 +246,7 @@ impl MemoryObject for Shmem {
     /// off. A cut, even to the present size, zeroes the rest of the last page; growing does not.
     fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
         check_size(size)?;
-        let changing = self.changing.lock();
+        let changing = self.seals.change();
         let mut cutting = self.cache.cutting(&mut cx);
         let old = self.size();
         self.seals.check_size(old, size)?;
@@ -274,7 +271,7 @@ impl MemoryObject for Shmem {
         if from >= end {
             return Ok(());
         }
-        let changing = self.changing.lock();
+        let changing = self.seals.change();
         self.seals.check_punch()?;
         let mut cutting = self.cache.cutting(&mut cx).with_end(self.pages());
         cutting.bring_edges(from..end)?;
@@ -300,7 +297,7 @@ impl MemoryObject for Shmem {
         }
         let end = from.saturating_add(len);
         check_size(end)?;
-        let changing = self.changing.lock();
+        let changing = self.seals.change();
         self.seals.check_size(self.size(), end.max(self.size()))?;
         self.reserve(&mut cx, pages_of(from..end), end)?;
         if !mode.contains(keep) {
@@ -335,13 +332,14 @@ impl MemoryObject for Shmem {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let changing = self.changing.lock();
-        let written = self.cache.write_bytes(offset, bytes, |index| {
+        let changing = self.seals.change();
+        let write = |cx: &mut CallCx<'_>, index: u64| {
             let part = (index + 1).saturating_mul(PAGE_SIZE).min(end);
             self.seals.check_write(self.size(), part)?;
-            let mut filling = self.cache.filling(&mut cx);
+            let mut filling = self.cache.filling(cx);
             filling.get_or_make_as(index, (self.policy, self.size()), PageNeed::Write(end))
-        })?;
+        };
+        let written = self.cache.write_bytes(&mut cx, offset, bytes, write)?;
         self.size
             .fetch_max(offset + written as u64, Ordering::AcqRel);
         drop(changing);
@@ -358,16 +356,13 @@ impl MemoryObject for Shmem {
     ) -> Result<usize, ObjectError> {
         check_write(offset, len)?;
         let end = offset + len as u64;
-        let changing = self.changing.lock();
+        let changing = self.seals.change();
         self.seals.check_write(self.size(), end)?;
         let mut filling = self.cache.filling(&mut cx);
         let how = (self.policy, self.size());
         let frame = filling.get_or_make_as(offset / PAGE_SIZE, how, PageNeed::Write(end))?;
-        frame.write(within_page(offset), bytes);
         self.cache
-            .host()
-            .mem()
-            .set_flags(frame.pfn(), FrameFlags::DIRTY);
+            .write_page(filling.cx(), frame, within_page(offset), bytes);
         self.size
             .fetch_max(offset + bytes.len() as u64, Ordering::AcqRel);
         drop(filling);

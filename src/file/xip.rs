@@ -178,12 +178,11 @@ impl MemoryObject for XipFile {
             return Ok(0);
         }
         let changing = self.changing.lock();
-        let written =
-            self.blocks
-                .write_bytes(offset, bytes, |index| match self.blocks.get(index) {
-                    Some(frame) => Ok(frame),
-                    None => self.fill(&mut cx, index, || u64::MAX),
-                })?;
+        let block = |cx: &mut CallCx<'_>, index: u64| match self.blocks.get(index) {
+            Some(frame) => Ok(frame),
+            None => self.fill(cx, index, || u64::MAX),
+        };
+        let written = self.blocks.write_bytes(&mut cx, offset, bytes, block)?;
         self.size
             .fetch_max(offset + written as u64, Ordering::AcqRel);
         drop(changing);

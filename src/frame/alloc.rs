@@ -48,14 +48,22 @@ impl PhysMem {
         owner: Option<Owner>,
     ) -> Result<Frame<'_>, OutOfFrames> {
         self.inject.check(AllocKind::Frame)?;
-        self.check_limit(1)?;
-        let pfn = self.free.take();
+        let pfn = match self.has_limit() {
+            false => self.free.take(),
+            true => self.take_below_limit()?,
+        };
         let Some(pfn) = pfn else {
             self.note_no_frame();
             return Err(OutOfFrames::UsedUp(self.config.frames));
         };
         self.init_allocated(pfn, flags, owner);
         Ok(self.adopt(pfn))
+    }
+    /// Takes a free frame, if there is one, under the limit of memory.
+    #[cold]
+    fn take_below_limit(&self) -> Result<Option<Pfn>, OutOfFrames> {
+        let _charging = self.charge(1)?;
+        Ok(self.free.take())
     }
     /// Allocates `count` frames for as many entries in a row, and passes each to `place`.
     ///
@@ -77,14 +85,14 @@ impl PhysMem {
         while left > 0 {
             // One at a time while fault injection counts allocations: each has a number of its own.
             // Likewise under a limit of memory: each is checked.
-            let want = if self.inject().is_on() || self.has_limit() {
+            let (want, charging) = if self.inject().is_on() || self.has_limit() {
                 self.inject().check(AllocKind::Frame)?;
-                self.check_limit(1)?;
-                1
+                (1, self.charge(1)?)
             } else {
-                left.min(BATCH)
+                (left.min(BATCH), None)
             };
             let got = self.free.take_many(&mut pfns[..want]);
+            drop(charging);
             if got == 0 {
                 self.note_no_frame();
                 return Err(OutOfFrames::UsedUp(self.capacity()));

@@ -8,7 +8,7 @@ use super::{
     alloc::OutOfFrames,
     flags::FrameFlags,
     inject::AllocKind,
-    mem::PhysMem,
+    mem::{Frame, PhysMem},
     pfn::{HUGE, HUGE_ZERO},
 };
 use crate::addr::Pfn;
@@ -32,8 +32,9 @@ impl PhysMem {
     /// [`OutOfFrames`] if there is no free block, or by fault injection.
     pub(crate) fn alloc_huge(&self) -> Result<HugeFrame<'_>, OutOfFrames> {
         self.inject().check(AllocKind::Frame)?;
-        self.check_limit(HUGE.into())?;
+        let charging = self.charge(HUGE.into())?;
         let head = self.free.take_block(HUGE);
+        drop(charging);
         let head = head.ok_or(OutOfFrames::UsedUp(self.capacity()))?;
         for i in 0..HUGE {
             self.init_allocated(head.nth(i), FrameFlags::LARGE, None);
@@ -97,11 +98,12 @@ impl PhysMem {
             .map(|pfn| u64::from(self.mapcount(pfn)))
             .sum()
     }
-    /// Returns true if anything but entries has a reference on a part of the huge page: it cannot
-    /// be split then (`can_split_folio`).
-    pub(crate) fn is_huge_held(&self, head: Pfn) -> bool {
-        self.huge_parts(head)
-            .any(|pfn| self.refcount(pfn) > self.mapcount(pfn))
+    /// Returns true if anything but entries and the reference `part` holds a part of the huge page
+    /// of `part`: it cannot be split then (`can_split_folio`).
+    pub(crate) fn is_huge_held(&self, part: &Frame<'_>) -> bool {
+        let own = |pfn| u32::from(pfn == part.pfn());
+        self.huge_parts(part.pfn().head())
+            .any(|pfn| self.refcount(pfn) > self.mapcount(pfn) + own(pfn))
     }
     /// Ends the huge page: its frames are independent from now on.
     pub(crate) fn forget_huge(&self, head: Pfn) {

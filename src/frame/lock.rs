@@ -90,6 +90,10 @@ impl<'m> FrameLock<'m> {
     pub(crate) fn owner(&self) -> Option<Owner> {
         self.mem.owner(self.pfn())
     }
+    /// Returns true if the frame is part of a huge page of a pool.
+    pub(crate) fn is_of_pool(&self) -> bool {
+        self.mem.is_of_pool(self.pfn())
+    }
     /// Marks the frame as exported to a driver.
     pub(crate) fn set_exported(&self) {
         self.mem.export(self.pfn());

@@ -1,7 +1,7 @@
 //! The limits of page tables and of all memory of a machine, and a count of the allocations that
 //! were refused.
 
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Mutex};
 
 /// The number of table pages in use, their limit, and refusals of either kind.
 #[derive(Debug)]
@@ -10,6 +10,9 @@ pub(super) struct Quota {
     pub(super) tables: AtomicU64,
     /// The most frames and table pages together; `u64::MAX`: no limit.
     pub(super) limit: AtomicU64,
+    /// Held while frames are taken below the limit, and while it is set: threads that take the last
+    /// frames at once would exceed it.
+    pub(super) charging: Mutex<()>,
     pub(super) no_frame: AtomicU64,
     pub(super) no_table: AtomicU64,
 }
@@ -30,6 +33,7 @@ impl Default for Quota {
             most: u64::MAX,
             tables: AtomicU64::new(0),
             limit: AtomicU64::new(u64::MAX),
+            charging: Mutex::new(()),
             no_frame: AtomicU64::new(0),
             no_table: AtomicU64::new(0),
         }

@@ -2,7 +2,10 @@
 //! all memory.
 
 use super::{alloc::OutOfFrames, mem::PhysMem, quota::RefusedAllocations};
-use crate::{error::NoMemory, sync::Ordering};
+use crate::{
+    error::NoMemory,
+    sync::{MutexGuard, Ordering},
+};
 
 impl PhysMem {
     /// Sets the limit of table pages.
@@ -34,9 +37,15 @@ impl PhysMem {
     pub(super) fn note_no_frame(&self) {
         self.quota.no_frame.fetch_add(1, Ordering::Relaxed);
     }
-    /// Sets the limit of memory, in pages, and returns the one before; `u64::MAX`: none.
-    pub(crate) fn set_limit(&self, pages: u64) -> u64 {
-        self.quota.limit.swap(pages, Ordering::Relaxed)
+    /// Sets the limit of memory, in pages; `u64::MAX`: none. Returns false, and leaves it as it
+    /// was, if more are in use (`page_counter_set_max`).
+    pub(crate) fn try_set_limit(&self, pages: u64) -> bool {
+        let _alone = self.quota.charging.lock();
+        let fits = self.pages_charged() <= pages;
+        if fits {
+            self.quota.limit.store(pages, Ordering::Relaxed);
+        }
+        fits
     }
     /// Returns the number of pages that the limit of memory counts. Huge pages of pools are none of
     /// them: a control group limits those apart (`hugetlb_cgroup`).
@@ -46,24 +55,27 @@ impl PhysMem {
     }
     /// Returns true if the limit of memory allows no more frame.
     pub(crate) fn is_at_limit(&self) -> bool {
-        self.check_limit(1).is_err()
+        self.charge(1).is_err()
     }
-    /// Checks that the limit of memory allows so many more frames.
+    /// Checks that the limit of memory allows so many more frames. While the lock that it returns
+    /// is held, no other thread takes frames below the limit.
     ///
     /// # Errors
     ///
     /// [`OutOfFrames::Limit`].
     #[inline]
-    pub(super) fn check_limit(&self, frames: u64) -> Result<(), OutOfFrames> {
-        match self.quota.limit.load(Ordering::Relaxed) {
-            u64::MAX => Ok(()),
-            limit => self.check_below(limit, frames),
+    pub(super) fn charge(&self, frames: u64) -> Result<Option<MutexGuard<'_, ()>>, OutOfFrames> {
+        match self.has_limit() {
+            false => Ok(None),
+            true => self.charge_below(frames).map(Some),
         }
     }
     #[cold]
-    fn check_below(&self, limit: u64, frames: u64) -> Result<(), OutOfFrames> {
-        match self.pages_charged() + frames <= limit {
-            true => Ok(()),
+    fn charge_below(&self, frames: u64) -> Result<MutexGuard<'_, ()>, OutOfFrames> {
+        let alone = self.quota.charging.lock();
+        let limit = self.quota.limit.load(Ordering::Relaxed);
+        match self.pages_charged().saturating_add(frames) <= limit {
+            true => Ok(alone),
             false => Err(OutOfFrames::Limit(limit)),
         }
     }

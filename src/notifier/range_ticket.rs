@@ -122,6 +122,9 @@ pub struct RangeTicket<'g, G> {
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// Makes the ticket of a range: `request` holds for each of its pages (`default_flags` of
     /// `struct hmm_range`).
+    ///
+    /// The look-up takes memory for each page of the range, a [`Slot`] as `hmm_pfns` has an entry,
+    /// also where nothing is mapped.
     pub fn range_ticket(&self, range: VpnRange, request: FaultRequest) -> RangeTicket<'_, Self> {
         RangeTicket {
             gate: self,

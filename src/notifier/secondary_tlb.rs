@@ -115,33 +115,36 @@ pub(super) struct TlbList {
 /// Panics of flushes. A lock of the page table is held then, and the entries have changed already,
 /// so each goes on when its thread ends a window.
 #[derive(Default)]
-struct PutOffPanics(Mutex<Vec<(ThreadId, Despite)>>);
+struct PutOffPanics {
+    all: Mutex<Vec<(ThreadId, Despite)>>,
+    /// The number of panics in the list, so that the end of a window takes no lock without any. It
+    /// changes under the lock; a thread that put one off finds it counted.
+    len: AtomicUsize,
+}
 
 impl PutOffPanics {
     fn put_off(&self, panic: Despite) {
-        self.0.lock().push((thread::current().id(), panic));
+        let mut all = self.all.lock();
+        all.push((thread::current().id(), panic));
+        self.len.store(all.len(), Ordering::Relaxed);
     }
     /// Goes on with the first panic of this thread.
+    #[inline]
     fn resume(&self) {
-        let mut all = self.0.lock();
-        if all.is_empty() {
-            return;
+        if self.len.load(Ordering::Relaxed) > 0 {
+            self.resume_own();
         }
+    }
+    #[cold]
+    fn resume_own(&self) {
         let me = thread::current().id();
+        let mut all = self.all.lock();
         let first = all.iter().position(|(thread, _)| *thread == me);
         let panic = first.map(|nth| all.remove(nth).1);
         all.retain(|(thread, _)| *thread != me);
+        self.len.store(all.len(), Ordering::Relaxed);
         drop(all);
         panic.into_iter().for_each(Despite::resume);
-    }
-}
-
-/// Counts a device that is being registered; it no longer counts if that panics.
-struct Counted<'l>(&'l AtomicUsize);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -243,23 +246,22 @@ impl SecondaryTlbs {
     ) -> (Arc<E>, TlbRegistration) {
         self.0.get_or_make(TlbList::default);
         let list = self.0.share().expect("just made");
-        // Windows from here on flush.
-        list.count.fetch_add(1, Ordering::SeqCst);
-        let counted = Counted(&list.count);
-        drain();
+        // A device that panics here is not counted.
         let phase = Arc::new(TlbPhase(AtomicU8::new(BUILDING)));
         let tlb = build(TlbSeat {
             phase: Arc::clone(&phase),
             mem: Arc::clone(mem),
             list: Arc::clone(&list),
         });
+        // Windows from here on flush.
+        list.count.fetch_add(1, Ordering::SeqCst);
+        drain();
         list.listed.write().push(ListedTlb {
             phase: Arc::clone(&phase),
             tlb: Arc::clone(&tlb) as Arc<dyn SecondaryTlb>,
         });
         // The device may walk now that each flush reaches it.
         phase.advance(WALKING);
-        std::mem::forget(counted);
         (tlb, TlbRegistration { list, phase })
     }
     /// Returns the list, unless no device is counted.

@@ -62,7 +62,8 @@ impl Reclaim<'_> {
         };
         flags.contains(FrameFlags::LARGE) || is_shared()
     }
-    /// Splits the huge page that a locked frame is part of. Returns false if it cannot be split.
+    /// Splits the huge page that a locked frame is part of. Returns false if it cannot be split, as
+    /// a private one that is pinned (`can_split_folio`).
     fn split_locked(
         &self,
         cx: &mut FolioCx<'_>,
@@ -71,8 +72,11 @@ impl Reclaim<'_> {
     ) -> bool {
         let (registry, mem) = (&self.host().registry, self.mem());
         if flags.contains(FrameFlags::ANON) {
-            split_huge_of(registry, mem, cx, locked);
-            return true;
+            let split = !mem.is_pinned(locked.pfn());
+            if split {
+                split_huge_of(registry, mem, cx, locked);
+            }
+            return split;
         }
         split_object_folio(registry, mem, cx, locked)
     }

@@ -49,10 +49,15 @@ impl Drop for TreeLocked {
     }
 }
 
+/// Returns true if this thread has a tree locked: it would wait for itself if it locked one.
+pub(super) fn has_tree_locked() -> bool {
+    LOCKED.with(Cell::get) > 0
+}
+
 /// Runs `work`, which locks trees: now, or when this thread has no tree locked any more.
 pub(super) fn after_walks(work: impl FnOnce() + 'static) {
-    match LOCKED.with(Cell::get) {
-        0 => work(),
-        _ => LATER.with(|later| later.borrow_mut().push(Box::new(work))),
+    match has_tree_locked() {
+        false => work(),
+        true => LATER.with(|later| later.borrow_mut().push(Box::new(work))),
     }
 }

@@ -2,7 +2,7 @@
 //! `i_mmap`).
 
 use super::{
-    after_walks::after_walks,
+    after_walks::{after_walks, has_tree_locked},
     exported::ExportOrder,
     owner::{Folio, FrameOwner, VisitPage, VisitPart},
     registry::Registry,
@@ -83,12 +83,14 @@ impl Mapping {
     pub(crate) fn is_on(&self, registry: &Arc<Registry>) -> bool {
         Arc::ptr_eq(&self.registry, registry)
     }
-    /// Returns the number of VMAs that map a part of the object.
+    /// Returns the number of VMAs that map a part of the object. Waits for nothing.
     pub fn vmas(&self) -> usize {
         self.tree.len()
     }
-    /// Returns true if a VMA covers page `index`.
-    pub fn covers(&self, index: u64) -> bool {
+    /// Returns true if a VMA covers page `index`. Waits for walks of the reverse map, in which
+    /// drivers are called: the token says that this is none of these calls.
+    pub fn covers<R: Below<rank::Rmap>>(&self, cx: &mut Cx<'_, R, Sleepable>, index: u64) -> bool {
+        let _unused = cx;
         self.tree.maps(index, index.saturating_add(1))
     }
     /// Drops every mapping of pages `[from, to)` (`unmap_mapping_pages`).
@@ -134,7 +136,12 @@ impl Mapping {
         exports.notify_in_turn(mem, cx, pfn, ExportOrder::AfterRmaps);
         dirty
     }
-    /// Returns true if a shared mapping can write, or become writable (`i_mmap_writable`).
+    /// Returns true if this thread is in a walk of a reverse map, or keeps walks out.
+    pub(crate) fn is_locked_here(&self) -> bool {
+        has_tree_locked()
+    }
+    /// Returns true if a shared mapping can write, or become writable (`i_mmap_writable`). The
+    /// thread has [no reverse map locked](Self::is_locked_here).
     pub(crate) fn is_writable(&self) -> bool {
         const SHARED_MAYWRITE: u64 = 0x8 | 0x20;
         self.tree.has_with(SHARED_MAYWRITE)

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     interval::{IntervalTree, Key},
-    sync::{AtomicU64, IdSource, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{AtomicU64, AtomicUsize, IdSource, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -95,7 +95,11 @@ impl Record {
 }
 
 /// A tree of VMAs and its lock.
-pub(super) struct RmapTree(RwLock<IntervalTree<Record>>);
+pub(super) struct RmapTree {
+    tree: RwLock<IntervalTree<Record>>,
+    /// The number of VMAs in the tree, written under the lock: callers without a token read it.
+    len: AtomicUsize,
+}
 
 /// The exclusive lock of a tree: no walk is under way.
 pub(crate) struct Frozen<'t> {
@@ -106,16 +110,20 @@ pub(crate) struct Frozen<'t> {
 
 impl RmapTree {
     pub(super) fn new() -> Self {
-        Self(RwLock::new(IntervalTree::new()))
+        Self {
+            tree: RwLock::new(IntervalTree::new()),
+            len: AtomicUsize::new(0),
+        }
     }
     /// Inserts a VMA, and removes its old record under the same lock.
     pub(super) fn insert(&self, key: Key, place: &VmaPlacement, old: Option<Key>) {
         let record = Record::of(place, None);
-        let mut tree = self.0.write();
+        let mut tree = self.tree.write();
         if let Some(old) = old {
             tree.remove(old);
         }
         tree.insert(key, place.span().1, record);
+        self.count(&tree);
     }
     /// Inserts a VMA behind all that start at its page offset, and removes its old record under the
     /// same lock.
@@ -125,64 +133,73 @@ impl RmapTree {
         old: Option<(u64, &SeqCell)>,
     ) -> SeqCell {
         let (start, end) = place.span();
-        let mut tree = self.0.write();
+        let mut tree = self.tree.write();
         let seq = SeqCell::last(&mut tree);
         let record = Record::of(place, Some(&seq));
         if let Some((start, old)) = old {
             tree.remove(old.key(start));
         }
         tree.insert(seq.key(start), end, record);
+        self.count(&tree);
         seq
     }
     /// Inserts a VMA directly behind another that starts at its page offset
     /// (`vma_interval_tree_insert_after`).
     pub(super) fn insert_after(&self, place: &VmaPlacement, first: &SeqCell) -> SeqCell {
         let (start, end) = place.span();
-        let mut tree = self.0.write();
+        let mut tree = self.tree.write();
         let seq = between(&tree, first.key(start)).unwrap_or_else(|| {
             renumber(&mut tree, start);
             between(&tree, first.key(start)).expect("they stand apart")
         });
         let seq = SeqCell::of(seq);
         tree.insert(seq.key(start), end, Record::of(place, Some(&seq)));
+        self.count(&tree);
         seq
     }
     pub(super) fn set_flags_at(&self, start: u64, seq: &SeqCell, flags: u64) {
-        let mut tree = self.0.write();
+        let mut tree = self.tree.write();
         if let Some(record) = tree.get_mut(seq.key(start)) {
             record.flags = flags;
         }
     }
     pub(super) fn remove_at(&self, start: u64, seq: &SeqCell) {
-        let mut tree = self.0.write();
+        let mut tree = self.tree.write();
         tree.remove(seq.key(start));
+        self.count(&tree);
     }
     pub(super) fn set_flags(&self, key: Key, flags: u64) {
-        if let Some(record) = self.0.write().get_mut(key) {
+        if let Some(record) = self.tree.write().get_mut(key) {
             record.flags = flags;
         }
     }
     pub(super) fn remove(&self, key: Key) {
-        self.0.write().remove(key);
+        let mut tree = self.tree.write();
+        tree.remove(key);
+        self.count(&tree);
     }
     /// Keeps walks out.
     pub(super) fn freeze(&self) -> Frozen<'_> {
         Frozen {
-            _held: self.0.write(),
+            _held: self.tree.write(),
             _locking: TreeLocked::note(),
         }
     }
+    /// Notes the number of VMAs in the locked tree.
+    fn count(&self, tree: &IntervalTree<Record>) {
+        self.len.store(tree.len(), Ordering::Relaxed);
+    }
     /// Returns the number of VMAs in the tree.
     pub(super) fn len(&self) -> usize {
-        self.0.read().len()
+        self.len.load(Ordering::Relaxed)
     }
     /// Returns true if a record of the tree covers a page of `[from, to)`.
     pub(super) fn maps(&self, from: u64, to: u64) -> bool {
-        self.0.read().any_overlap(from, to)
+        self.tree.read().any_overlap(from, to)
     }
     /// Returns true if a VMA has all of these flags.
     pub(super) fn has_with(&self, flags: u64) -> bool {
-        let tree = self.0.read();
+        let tree = self.tree.read();
         tree.overlapping(0, u64::MAX)
             .any(|(_, _, record)| record.flags & flags == flags)
     }
@@ -200,7 +217,7 @@ impl RmapTree {
         // The address spaces of the VMAs, kept until the lock is free: the `Drop` of the last
         // handle on an address space takes the lock.
         let mut met: SmallVec<[Arc<dyn RmapTarget>; 8]> = SmallVec::new();
-        let tree = self.0.read();
+        let tree = self.tree.read();
         for (key, end, record) in tree.overlapping(from, to) {
             let Some(space) = record.space.upgrade() else {
                 continue;
@@ -345,7 +362,7 @@ mod tests {
                 tree.remove_at(5, &seq);
                 line.retain(|n| *n != gone);
             }
-            let stands: Vec<u64> = tree.0.read().iter().map(|(_, _, r)| r.at.0).collect();
+            let stands: Vec<u64> = tree.tree.read().iter().map(|(_, _, r)| r.at.0).collect();
             assert_eq!(stands, line, "after {nth}");
         }
     }

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod acting;
 mod beside;
 mod device_numbers;
 #[cfg(feature = "replay")]

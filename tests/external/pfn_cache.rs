@@ -1,19 +1,13 @@
 //! A gfn-to-pfn cache whose slot is replaced in the middle of its refresh.
 
+use crate::acting::Acting;
 use emmu::{
     Machine, MachineConfig, Mm, PAGE_SIZE,
     addr::Vpn,
-    ctx::FaultCx,
-    error::ObjectError,
     extmmu::kvm::{Gfn, MemSlot, SlotFlags, Vm, VmConfig},
-    file::{Backing, File, FileMode, MemoryObject, PageCache, PageRequest},
-    frame::Frame,
     mm::{MapFlags, MmapArgs},
-    rmap::Mapping,
 };
 use std::{
-    borrow::Cow,
-    fmt,
     sync::{Arc, Mutex},
     thread,
 };
@@ -22,48 +16,6 @@ const BASE: u64 = 1 << 30;
 const OTHER: u64 = 1 << 31;
 
 type Act = Box<dyn FnOnce() + Send>;
-
-/// An object that acts when it is asked for its page.
-struct Acting {
-    cache: Arc<PageCache>,
-    act: Mutex<Option<Act>>,
-}
-
-impl fmt::Debug for Acting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Acting")
-    }
-}
-
-impl MemoryObject for Acting {
-    fn name(&self) -> Cow<'_, str> {
-        "/acting".into()
-    }
-    fn mapping(&self) -> &Arc<Mapping> {
-        self.cache.mapping()
-    }
-    fn size(&self) -> u64 {
-        PAGE_SIZE
-    }
-    fn page(
-        &self,
-        mut cx: FaultCx<'_>,
-        index: u64,
-        _: &PageRequest,
-    ) -> Result<Frame<'_>, ObjectError> {
-        let act = self.act.lock().unwrap().take();
-        act.into_iter().for_each(|act| act());
-        let mut filling = self.cache.filling(&mut cx);
-        let (frame, _new) = filling.get_or_make(index, |frame| {
-            frame.write(0, &[77]);
-            Ok(())
-        })?;
-        Ok(frame)
-    }
-    fn resident(&self, _: u64) -> Option<Frame<'_>> {
-        None
-    }
-}
 
 fn slot(hva: u64) -> MemSlot {
     MemSlot {
@@ -81,11 +33,12 @@ fn a_cache_follows_the_slot_that_the_guest_has() {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let mm = Mm::new(&machine);
-    let object = Arc::new(Acting {
-        cache: PageCache::new(machine.host(), Backing::Swap).unwrap(),
-        act: Mutex::default(),
+    let act = Arc::new(Mutex::new(None::<Act>));
+    let next = Arc::clone(&act);
+    let file = Acting::open(&machine, 1, 77, move |_| {
+        let act = next.lock().unwrap().take();
+        act.into_iter().for_each(|act| act());
     });
-    let file = File::open(Arc::clone(&object) as _, FileMode::ReadWrite);
     let mut args = MmapArgs::anonymous(PAGE_SIZE).fixed(BASE).file(&file, 0);
     args.flags = MapFlags::FIXED | MapFlags::SHARED;
     mm.mmap(&mut cx, &args).unwrap();
@@ -101,8 +54,8 @@ fn a_cache_follows_the_slot_that_the_guest_has() {
         v.delete_memory(&mut cx, 0).unwrap();
         v.set_memory(&mut cx, slot(OTHER)).unwrap();
     };
-    let act = || thread::spawn(replace).join().unwrap();
-    *object.act.lock().unwrap() = Some(Box::new(act));
+    let replaced = || thread::spawn(replace).join().unwrap();
+    *act.lock().unwrap() = Some(Box::new(replaced));
     let cache = vm.pfn_cache(0);
     let vcpu = vm.vcpu(&mut cx);
     let mut byte = [0];

@@ -1,7 +1,7 @@
 //! A fault maps a huge page after an operation has split the huge pages at the edges of its range,
 //! and before it has come to them: as Linux does, the operation splits this one as well.
 
-use crate::common::{World, at, calls::private, numbered::page};
+use crate::common::{World, at, calls::private, machine, numbered::page};
 use emmu::{
     FaultError, PAGE_SIZE,
     driver::*,
@@ -195,4 +195,32 @@ fn a_copy_that_splits_a_page_which_leaves_its_object_is_not_lost() {
     assert!(!busy.was_planned());
     assert_eq!((w.get(HUGE), w.get(HUGE + 5)), (Ok(0), Ok(77)));
     w.mm.exit(&mut w.thread.cx());
+}
+
+/// A huge page that is split for good stays that page until its split is complete, although its
+/// drivers give another thread time to move it: its frames are not those of other huge pages then.
+#[test]
+fn a_page_that_is_split_is_not_another_one_meanwhile() {
+    let mut w = World::on(machine(2048));
+    w.mmap(&private(HUGE, HUGE)).unwrap();
+    w.mmap(&private(4 * HUGE, 2 * HUGE)).unwrap();
+    w.advise(HUGE, HUGE, Advice::HugePage).unwrap();
+    w.advise(4 * HUGE, 2 * HUGE, Advice::HugePage).unwrap();
+    w.put(HUGE, 1);
+    let busy = Busy::register(&mut w);
+    busy.plan(2, |mm, cx| {
+        let _moved = mm.migrate(cx, at(HUGE));
+        mm.store(cx, at(4 * HUGE), 2).unwrap();
+        mm.store(cx, at(5 * HUGE), 3).unwrap();
+    });
+    w.advise(HUGE + 5, 10, Advice::Free).unwrap();
+    assert!(!busy.was_planned());
+    let mut cx = w.thread.cx();
+    for (place, byte) in [(HUGE, 1), (4 * HUGE, 2), (5 * HUGE, 3)] {
+        let moved = w.mm.migrate(&mut cx, at(place));
+        assert!(matches!(moved, Ok(Some(_))), "{place}: {moved:?}");
+        assert_eq!(w.mm.load(&mut cx, at(place)), Ok(byte));
+    }
+    w.mm.exit(&mut cx);
+    assert_eq!(w.machine.mem().in_use(), 0);
 }

@@ -3,8 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod asking_maps;
 mod beside;
 mod callouts;
+mod exported_in_vain;
 mod exports;
 mod given_up;
 mod giving_way;

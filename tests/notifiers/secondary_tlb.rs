@@ -305,33 +305,3 @@ fn a_device_that_runs_beside_operations_meets_no_frame_that_has_gone() {
         assert_eq!(machine.mem().in_use(), 0);
     }
 }
-
-/// A device that panics when it is released.
-struct Sulky(TlbGate<()>);
-
-impl SecondaryTlb for Sulky {
-    fn flush(&self, cx: AtomicCallbackCx<'_>, range: VpnRange) {
-        self.0.flush(cx, range, |(), _| ());
-    }
-    fn release(&self, _: AtomicCallbackCx<'_>) {
-        panic!("not released");
-    }
-}
-
-#[test]
-fn an_address_space_ends_though_a_device_panics_when_it_is_built_or_released() {
-    let mut w = World::new();
-    w.map(0, 4, RW);
-    w.fill(0, 4);
-    let mut cx = w.thread.cx();
-    let refused = |_| -> Arc<Iommu> { panic!("not built") };
-    let built = catch_unwind(AssertUnwindSafe(|| w.mm.register_tlb(&mut cx, refused)));
-    assert!(built.is_err());
-    for _ in 0..2 {
-        let new = |seat| Arc::new(Sulky(TlbGate::new(seat, ())));
-        let (_device, _registration) = w.mm.register_tlb(&mut cx, new);
-    }
-    let exit = catch_unwind(AssertUnwindSafe(|| w.mm.exit(&mut cx)));
-    assert!(exit.is_err(), "the panic goes on");
-    assert_eq!((w.mm.maps(&mut cx).len(), w.machine.mem().in_use()), (0, 0));
-}

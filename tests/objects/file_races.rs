@@ -2,7 +2,11 @@
 //! nobody waits who need not.
 
 use crate::{
-    common::{PAGE, World, at, objects::swapping},
+    common::{
+        PAGE, World, at,
+        moving::Comes,
+        objects::{shmem, swapping},
+    },
     stores::{Puppet, Strings, a_while},
 };
 use emmu::{
@@ -273,4 +277,20 @@ fn a_store_may_ask_its_own_file() {
     s.file.punch_hole(s.w.thread.cx(), 100, 2 * PAGE).unwrap();
     s.file.truncate(s.w.thread.cx(), 5 * PAGE + 1).unwrap();
     assert_eq!((s.w.get(0), s.w.get(1)), (Ok(7), Ok(0)));
+}
+
+/// A write to shared memory holds the lock of the page (`shmem_write_begin`), as a move of the page
+/// does: no byte comes between the copy of the page and its replacement.
+#[test]
+fn a_write_waits_for_a_page_that_moves() {
+    let mut w = swapping(64, 0);
+    let file = shmem(&mut w, 1);
+    w.map_file(0, 1, &file, 0, MapFlags::SHARED);
+    assert!(w.get(0).is_ok());
+    // Its reference keeps the page where it is.
+    let written = w.waits_for_moving(0, Comes::ToNothingByThat, |_, cx| {
+        file.write_at(cx.reborrow(), 0, &[9])
+    });
+    assert_eq!((written, w.get(0)), (Ok(1), Ok(9)));
+    w.mm.exit(&mut w.thread.cx());
 }

@@ -23,3 +23,4 @@ mod huge_shared;
 mod huge_shared_races;
 mod huge_tmpfs;
 mod kept_apart;
+mod parts_of_pools;

@@ -2,19 +2,17 @@
 //! and no address space.
 
 use crate::{
-    common::{PAGE, RW, at},
+    common::{PAGE, RW, at, numbered::page},
     world::{On, World},
 };
 use emmu::{
     Machine, Mm,
-    driver::{
-        Access, AtomicCallbackCx, SecondaryTlb, TlbGate, TlbRegistration, TlbSeat, Vpn, VpnRange,
-    },
+    driver::{Access, AtomicCallbackCx, SecondaryTlb, TlbGate, TlbRegistration, TlbSeat, VpnRange},
     mm::{Advice, MremapArgs, MremapFlags, Prot, Pte},
     reclaim::RmapWindows,
 };
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -49,10 +47,6 @@ fn seated(w: &mut World) -> (Arc<Walker>, TlbRegistration) {
             always: AtomicBool::new(false),
         })
     })
-}
-
-fn page(n: u64) -> Vpn {
-    Vpn::containing(at(n))
 }
 
 /// Sixteen pages, which the device may write to.
@@ -173,18 +167,24 @@ fn an_address_space_ends_whatever_its_devices_do_as_they_leave() {
                 always: AtomicBool::new(true),
             })
         };
-        let (device, _registration) = mm.register_tlb(&mut cx, new);
-        assert_eq!(
-            mm.walk(&mut cx, &device.gate, page(0), Access::Read),
-            Ok(true)
-        );
+        let devices = [(); 2].map(|()| mm.register_tlb(&mut cx, new));
+        for (device, _registration) in &devices {
+            let walked = mm.walk(&mut cx, &device.gate, page(0), Access::Read);
+            assert_eq!(walked, Ok(true));
+        }
         let end = AssertUnwindSafe(|| match dropped {
             true => drop(mm),
-            false => mm.exit(&mut cx),
+            false => {
+                let exit = catch_unwind(AssertUnwindSafe(|| mm.exit(&mut cx)));
+                assert_eq!(mm.maps(&mut cx).len(), 0);
+                exit.unwrap_or_else(|why| resume_unwind(why));
+            }
         });
-        catch_unwind(end).expect_err("it always panics");
-        let read = device.gate.read(&mut cx, page(0), |frame| frame.read_u8(0));
-        assert_eq!(read, None);
+        catch_unwind(end).expect_err("they always panic");
+        for (device, _registration) in &devices {
+            let read = device.gate.read(&mut cx, page(0), |frame| frame.read_u8(0));
+            assert_eq!(read, None);
+        }
         assert_eq!((machine.mem().in_use(), machine.commit().pages()), (0, 0));
     }
 }

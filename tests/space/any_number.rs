@@ -240,7 +240,7 @@ fn use_file(draw: &mut Draw, cx: &mut CallCx<'_>, mm: &Mm, file: &File) {
         1 => {}
         2 => tried(file.truncate(cx.reborrow(), a)),
         3 => tried(file.punch_hole(cx.reborrow(), a, b)),
-        4 => tried(file.object().mapping().covers(a)),
+        4 => tried(file.object().mapping().covers(cx, a)),
         _ => {
             let (_, registration) = mm.subscribe(cx, draw.range(), Driver::new);
             registration.unregister(cx);

@@ -501,6 +501,32 @@ fn a_held_page_does_not_move() {
     }
 }
 
+/// `can_split_folio`: a page that holds only zeros as yet is not replaced by the zero page.
+#[test]
+fn a_huge_page_with_a_pinned_page_is_not_split() {
+    let moves = |w: &mut World| {
+        let mm = Arc::clone(&w.mm);
+        let moved = mm.migrate(&mut w.thread.cx(), at(0));
+        assert_eq!(moved, Ok(None));
+    };
+    let splits = |w: &mut World| {
+        assert_eq!(w.machine.split_deferred(&mut w.thread.cx()), 0);
+    };
+    for what in [&moves as &dyn Fn(&mut World), &splits] {
+        let mut w = swapping(8192, 0);
+        make(&mut w, Kind::Huge);
+        w.advise(9, 1, Advice::DontNeed).unwrap();
+        let held = pin(&mut w, 5, Access::Write, PinKind::LongTerm);
+        assert_eq!(held.write_at(0, &[0]), 1);
+        what(&mut w);
+        assert_eq!(held.write_at(0, &[7]), 1);
+        assert_eq!(w.get(5), Ok(7));
+        drop(held);
+        assert_eq!(w.machine.split_deferred(&mut w.thread.cx()), 1);
+        w.end();
+    }
+}
+
 #[test]
 fn a_moved_mapping_takes_its_pinned_page_along() {
     let mut w = World::new();

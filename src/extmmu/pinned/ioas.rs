@@ -16,7 +16,7 @@ use crate::{
     ctx::CallCx,
     mm::Mm,
     notifier::Access,
-    sync::{AtomicU64, Mutex, Ordering, RwLock},
+    sync::{AtomicU64, Despite, Mutex, Ordering, RwLock},
 };
 use std::sync::Arc;
 
@@ -252,9 +252,12 @@ impl Ioas {
                 drop(domains);
                 // A pin that is being made ends by itself.
                 rounds += u32::from(area.pinning == 0);
-                let asked = Asked { ioas: self, area };
-                self.accesses.notify(asked.area.iova, asked.area.len());
-                std::mem::forget(asked);
+                let mut despite = Despite::default();
+                let asked = despite.call(|| self.accesses.notify(area.iova, area.len()));
+                if asked.is_none() {
+                    self.areas.lock().admit(area.iova, area.id);
+                }
+                despite.resume();
                 std::thread::yield_now();
                 continue;
             }
@@ -377,22 +380,9 @@ impl Ioas {
 /// map keeps pinned.
 impl Drop for Ioas {
     fn drop(&mut self) {
-        let areas = self.areas.get_mut();
+        let (areas, domains) = (self.areas.lock(), self.domains.read());
         for area in areas.all() {
-            empty_domains(self.domains.get_mut(), area);
+            empty_domains(&domains, area);
         }
-    }
-}
-
-/// An area whose users are asked to give it up. Dropping this admits new ones: a function of an
-/// access has panicked.
-struct Asked<'i> {
-    ioas: &'i Ioas,
-    area: Area,
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        self.ioas.areas.lock().admit(self.area.iova, self.area.id);
     }
 }

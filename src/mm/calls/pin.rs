@@ -172,8 +172,7 @@ impl HeldPages {
     }
     /// Reads bytes from offset `at` on; returns how many, fewer at the end.
     pub fn read_at(&self, at: usize, out: &mut [u8]) -> usize {
-        let at = at.min(self.len);
-        let len = out.len().min(self.len - at);
+        let (at, len) = self.part(at, out.len());
         self.each_page(at, &mut out[..len], |mem, pfn, offset, part| {
             mem.read(pfn, offset, part);
         });
@@ -185,8 +184,7 @@ impl HeldPages {
         if self.access == Access::Read {
             return 0;
         }
-        let at = at.min(self.len);
-        let len = bytes.len().min(self.len - at);
+        let (at, len) = self.part(at, bytes.len());
         self.each_page(at, &bytes[..len], |mem, pfn, offset, part| {
             mem.write(pfn, offset, part);
             // Writeback may have cleaned the page since it was held.
@@ -231,6 +229,11 @@ impl HeldPages {
         parts.collect()
     }
     /// Runs `f` on the frames of some bytes from offset `at` on, which are all held.
+    /// Returns offset and length of those of `len` bytes from `at` on that were asked for.
+    fn part(&self, at: usize, len: usize) -> (usize, usize) {
+        let at = at.min(self.len);
+        (at, len.min(self.len - at))
+    }
     fn each_page<B: Bytes>(&self, at: usize, bytes: B, f: impl Fn(&PhysMem, Pfn, usize, B)) {
         let mem = self.machine.mem();
         let Ok(()) = by_page((self.offset + at) as u64, bytes, |page, offset, part| {

@@ -14,6 +14,7 @@ use crate::{
     error::FaultError,
     frame::{Frame, FrameFlags, FrameLock},
     notifier::Access,
+    sync::Despite,
 };
 
 /// The state of an entry whose frame is to be exported.
@@ -100,9 +101,12 @@ impl Mm {
                             // (`follow_page_pte`).
                             Access::Write => mem.set_flags(locked.pfn(), FrameFlags::DIRTY),
                         }
-                        let out = f(cx.descend(), &locked);
-                        self.notify_if_lost(cx, at, access, &locked);
-                        return Ok(out);
+                        let mut despite = Despite::default();
+                        let out = despite.call(|| f(cx.descend(), &locked));
+                        // Also if `f` panicked: it may have entered the frame by then.
+                        despite.call(|| self.notify_if_lost(cx, at, access, &locked));
+                        despite.resume();
+                        return Ok(out.expect("it did not panic"));
                     }
                 }
                 Exportable::NeedsFault => {

@@ -216,8 +216,10 @@ fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
     if flags.contains(FrameFlags::ANON_EXCLUSIVE) {
         return true;
     }
-    // A part of a huge page is reused only together with all of it.
-    if let Some(whole) = reuse.whole {
+    // A part of a huge page is reused only together with all of it. The page may have been split
+    // since that was looked at: then the operation that split it may have this page locked.
+    if flags.contains(FrameFlags::LARGE) {
+        let whole = reuse.whole == Some(true);
         if whole {
             mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
         }
@@ -244,4 +246,76 @@ fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
         mem.set_owner(pfn, Some(home));
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        addr::PAGE_SIZE,
+        mm::{
+            entry::{
+                args::MmapArgs,
+                flags::{Advice, Prot},
+            },
+            machine::Machine,
+            space::Mm,
+        },
+    };
+    use std::thread;
+
+    const SIZE: u64 = 2 << 20;
+
+    /// After a write has found that its process has all of a huge page, the page is split and one
+    /// page of it merged with a page of another process. That page is not written in place.
+    #[test]
+    fn a_page_that_is_merged_meanwhile_is_copied() {
+        let machine = Machine::new(Default::default());
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let (mm, other) = (Mm::new(&machine), Mm::new(&machine));
+        let addr = 0x4000_0000;
+        let args = MmapArgs::anonymous(SIZE).fixed(addr);
+        for mm in [&mm, &other] {
+            mm.mmap(&mut cx, &args).unwrap();
+        }
+        mm.madvise(&mut cx, addr, SIZE, Advice::HugePage).unwrap();
+        for mm in [&mm, &other] {
+            mm.store(&mut cx, addr, 7).unwrap();
+        }
+        // Clean, and not known to be the process's own.
+        mm.madvise(&mut cx, addr, SIZE, Advice::Free).unwrap();
+        mm.fork(&mut cx).unwrap().exit(&mut cx);
+        // Mapped by small entries.
+        for prot in [Prot::READ, Prot::READ | Prot::WRITE] {
+            mm.mprotect(&mut cx, addr + PAGE_SIZE, PAGE_SIZE, prot)
+                .unwrap();
+        }
+        let at = Vpn::containing(addr);
+        let mem = machine.mem();
+        let mut g = mm.lock_shared(&mut cx);
+        let mut scope = FaultScope::of(&mut g);
+        let vma = scope.layout.vmas.get(at).unwrap();
+        let seen = scope.look(at).unwrap();
+        let reuse = scope.reuse(vma, at, seen.counted());
+        assert_eq!(reuse.whole, Some(true));
+        let merge = || {
+            let mut thread = machine.enter().unwrap();
+            // The last page is the one that stays.
+            let pages = [(&*other, addr), (&*mm, addr)];
+            machine.merge_same_pages(&mut thread.cx(), &pages)
+        };
+        assert_eq!(thread::scope(|s| s.spawn(merge).join().unwrap()), 1);
+        let reused = seen.with_rights(vma.rights()).mkdirty();
+        let decided = scope.with_leaf(at, |leaf| {
+            decide(mem, leaf, at, (seen, reused), false, reuse)
+        });
+        assert!(matches!(decided, Ok(WriteDecision::Copy(Some(_)))));
+        drop(decided);
+        drop(g);
+        mm.store(&mut cx, addr, 8).unwrap();
+        assert_eq!(other.load(&mut cx, addr), Ok(7));
+        mm.exit(&mut cx);
+        other.exit(&mut cx);
+    }
 }

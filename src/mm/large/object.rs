@@ -60,7 +60,9 @@ impl<R: Rank + Below<rank::Window>> Lease<'_, R, Sleepable> {
         let mut window = self.window(block, Event::Clear);
         window.lock_ptes(at, |txn| {
             if txn.leaf().get(at).counted() != Some(pfn) {
-            } else if txn.leaf().is_huge() {
+                return;
+            }
+            if txn.leaf().is_huge() {
                 txn.remove(block, |_| Some(RawPte::NONE));
                 txn.leaf().set_huge(false);
             } else if let Some(slot) = txn.entry(at) {

@@ -20,7 +20,7 @@ impl Mm {
         self.for_each_cut(&mut cx, range, LARGE_ANON, |cx, part| {
             let head = part.head();
             let first = !whole.contains(&head);
-            if first && self.has_alone(cx, head) && !self.split_own(cx.reborrow(), head) {
+            if first && self.has_alone(cx, head) && !self.split_own(cx.reborrow(), part) {
                 whole.push(head);
             }
         });
@@ -48,15 +48,24 @@ impl Mm {
         });
         self.split_folio_parts(cx, range)
     }
-    /// Splits the huge page that begins with `head`. Pages of it that hold only zeros are given
-    /// back. Returns false, and opens no window, if the page is held by more than its mappings.
-    pub(in crate::mm) fn split_own(&self, cx: RmapCx<'_>, head: Pfn) -> bool {
+    /// Splits the private huge page that frame `pfn` is part of, if it still is. Pages of it that
+    /// hold only zeros are given back. Returns false, and opens no window, if the page is held by
+    /// more than its mappings.
+    pub(in crate::mm) fn split_own(&self, cx: RmapCx<'_>, pfn: Pfn) -> bool {
         let mem = self.machine().mem();
-        if mem.is_huge_held(head) {
+        // Until the split is complete: it clears the marks of these frames, which could be another
+        // huge page by then.
+        let Some(part) = mem.try_get(pfn) else {
+            return true;
+        };
+        if !mem.flags(pfn).contains(LARGE_ANON) {
+            return true;
+        }
+        if mem.is_huge_held(&part) {
             return false;
         }
-        if let Some((node, pages)) = self.node_of(head) {
-            node.split_huge(mem, cx, head, pages);
+        if let Some((node, pages)) = self.node_of(pfn.head()) {
+            node.split_huge(mem, cx, pfn.head(), pages);
         }
         true
     }

@@ -13,7 +13,7 @@ use crate::{
 impl Machine {
     /// Sets the most pages that frames and page tables may take together; `None` for no limit. Huge
     /// pages of pools do not count.
-    /// Reclaims until no more are in use (`mem_cgroup_resize_max`).
+    /// Reclaims until no more are in use, and sets the limit then (`mem_cgroup_resize_max`).
     ///
     /// From then on a fault that needs a frame reclaims first when the limit is reached. It fails
     /// as if all frames were in use if nothing can be reclaimed, where Linux would call its OOM
@@ -53,12 +53,9 @@ impl Machine {
         pages: Option<u64>,
     ) -> Result<(), LimitBusy> {
         self.check_token(cx);
-        let mem = self.mem();
         let most = pages.unwrap_or(u64::MAX);
-        let before = mem.set_limit(most);
-        while mem.pages_charged() > most {
+        while !self.mem().try_set_limit(most) {
             if self.reclaimer().free(cx, 1) == 0 {
-                mem.set_limit(before);
                 return Err(LimitBusy(most));
             }
         }

@@ -33,7 +33,8 @@ pub(in crate::mm) fn fill_part(
 }
 
 /// After a split: maps the zero page instead of a page that holds only zeros, and gives that page
-/// back (`try_to_map_unused_to_zeropage`). Returns whether it did.
+/// back (`try_to_map_unused_to_zeropage`). Returns whether it did. A pinned page stays: its holder
+/// may write to it.
 ///
 /// `flush` flushes the page. The entry is empty meanwhile, so no device writes to the page between
 /// the look at its bytes and the change of the entry.
@@ -44,7 +45,8 @@ pub(in crate::mm) fn zero_unused<'f>(
     flush: impl FnOnce() -> Flushed<'f>,
 ) -> bool {
     let pte = leaf.get(at);
-    let is_unused = |pte: RawPte| pte.counted().is_some_and(|pfn| mem.is_unused(pfn));
+    let unused = |pfn: Pfn| !mem.is_pinned(pfn) && mem.is_unused(pfn);
+    let is_unused = |pte: RawPte| pte.counted().is_some_and(unused);
     if !is_unused(pte) {
         return false;
     }

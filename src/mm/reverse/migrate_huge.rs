@@ -6,7 +6,7 @@
 
 use super::migrate::arrive;
 use crate::mm::{
-    entry::flags::VmFlags,
+    entry::{flags::VmFlags, pte::RawPte},
     large::ownership::is_part,
     machine::{Machine, hand_over::OF_THE_PAGE},
     page_table::LockedLeaf,
@@ -123,12 +123,16 @@ impl Mm {
 }
 
 /// Returns true if `part` is a whole leaf of marks of the huge page that begins with `old`, which
-/// was mapped as one, and all have equal rights: none was dropped or changed meanwhile.
+/// was mapped as one, and all are alike: none was dropped meanwhile, or changed without the others.
 fn are_one(leaf: &LockedLeaf<'_>, part: VpnRange, old: Pfn) -> bool {
-    let write = leaf.get(part.start()).was_writable();
+    let kind = |mark: RawPte| {
+        let (write, exclusive) = (mark.was_writable(), mark.is_swap_exclusive());
+        (write, exclusive, mark.is_uffd_wp())
+    };
+    let first = kind(leaf.get(part.start()));
     let is_same = |(i, at): (u32, Vpn)| {
         let mark = leaf.get(at);
-        mark.was_huge() && mark.migrating() == Some(old.nth(i)) && mark.was_writable() == write
+        mark.was_huge() && mark.migrating() == Some(old.nth(i)) && kind(mark) == first
     };
     part.pages() == PMD_PAGES && (0..HUGE).zip(part.iter()).all(is_same)
 }

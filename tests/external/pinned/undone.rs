@@ -2,19 +2,16 @@
 //! join inside of a page.
 
 use super::{IOVA, pages};
-use crate::common::{PAGE, RW, World, at};
+use crate::{
+    acting::Acting,
+    common::{PAGE, RW, World, at},
+};
 use emmu::{
-    ctx::FaultCx,
-    error::ObjectError,
     extmmu::pinned::{DmaFault, DomainConfig, Ioas, IoasConfig, IoasError, IoasMap, LockedAccount},
-    file::{Backing, File, FileMode, MemoryObject, PageCache, PageRequest},
-    frame::Frame,
     mm::MmapArgs,
     notifier::Access,
-    rmap::Mapping,
 };
 use std::{
-    borrow::Cow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -22,50 +19,20 @@ use std::{
     },
 };
 
-/// An object that panics at each page from the third on, while it is armed.
-#[derive(Debug)]
-struct Bomb {
-    cache: Arc<PageCache>,
-    armed: AtomicBool,
-}
-
-impl MemoryObject for Bomb {
-    fn name(&self) -> Cow<'_, str> {
-        Cow::Borrowed("/bomb")
-    }
-    fn mapping(&self) -> &Arc<Mapping> {
-        self.cache.mapping()
-    }
-    fn size(&self) -> u64 {
-        16 * PAGE
-    }
-    fn page(
-        &self,
-        mut cx: FaultCx<'_>,
-        index: u64,
-        _: &PageRequest,
-    ) -> Result<Frame<'_>, ObjectError> {
-        assert!(index < 2 || !self.armed.load(SeqCst), "a bomb");
-        let (frame, _new) = self.cache.filling(&mut cx).get_or_make(index, |_| Ok(()))?;
-        Ok(frame)
-    }
-    fn resident(&self, _: u64) -> Option<Frame<'_>> {
-        None
-    }
-}
-
-/// A process with a bomb of 8 pages, and an I/O address space with an account.
-fn armed() -> (World, Arc<Bomb>, Arc<Ioas>, Arc<LockedAccount>) {
+/// A process with 8 pages of an object that panics at each page from the third on while the flag is
+/// set, and an I/O address space with an account.
+fn armed() -> (World, Arc<AtomicBool>, Arc<Ioas>, Arc<LockedAccount>) {
     let mut w = World::new();
-    let cache = PageCache::new(w.machine.host(), Backing::Store).unwrap();
-    let armed = AtomicBool::new(true);
-    let bomb = Arc::new(Bomb { cache, armed });
-    let file = File::open(bomb.clone(), FileMode::ReadWrite);
+    let armed = Arc::new(AtomicBool::new(true));
+    let bomb = Arc::clone(&armed);
+    let file = Acting::open(&w.machine, 16, 0, move |index| {
+        assert!(index < 2 || !bomb.load(SeqCst), "a bomb");
+    });
     let args = MmapArgs::anonymous(8 * PAGE).fixed(at(0)).shared();
     w.mm.mmap(&mut w.thread.cx(), &args.file(&file, 0)).unwrap();
     let account = Arc::new(LockedAccount::new(100));
     let ioas = with_account(&account);
-    (w, bomb, ioas, account)
+    (w, armed, ioas, account)
 }
 
 fn with_account(account: &Arc<LockedAccount>) -> Arc<Ioas> {
@@ -90,7 +57,7 @@ fn a_map_that_panics_is_undone() {
         (account.pages(), ioas.pinned(), domain.entries()),
         (0, 0, 0)
     );
-    bomb.armed.store(false, SeqCst);
+    bomb.store(false, SeqCst);
     assert_eq!(ioas.map(&mut cx, &w.mm, map), Ok(IOVA));
     assert_eq!(ioas.unmap_all(), Ok(8 * PAGE));
 }

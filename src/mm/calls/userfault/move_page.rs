@@ -49,7 +49,7 @@ impl Sides {
 
 /// The reason why a page does not move now.
 pub(super) enum Stop {
-    /// The page is part of this huge page, which must be split for good first.
+    /// This frame is part of a huge page, which must be split for good first.
     Split(Pfn),
     /// Another operation uses it: wait for its lock.
     Locked(Pfn),
@@ -94,7 +94,7 @@ fn hold(mem: &PhysMem, pte: RawPte, at: Vpn) -> Result<Option<FrameLock<'_>>, St
         let large = mem.flags(pfn).contains(FrameFlags::LARGE);
         let locked = lock_own(mem, pfn, at)?;
         return match large {
-            true => Err(Stop::Split(pfn.head())),
+            true => Err(Stop::Split(pfn)),
             false => Ok(Some(locked)),
         };
     }

@@ -138,8 +138,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         }
         let mut window = self.window(rest, Event::Clear);
         let mut moved = window.move_stretch(rest, to, sides);
-        if let Err(Stop::Split(head)) = moved {
-            mm.split_own(window.cx().walk_inside(), head);
+        if let Err(Stop::Split(part)) = moved {
+            mm.split_own(window.cx().walk_inside(), part);
             moved = window.move_stretch(rest, to, sides);
         }
         window.close();
