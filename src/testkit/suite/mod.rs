@@ -60,6 +60,7 @@ mod case;
 mod checker;
 mod concurrent;
 mod config;
+mod device;
 mod dispatch;
 mod disturbances;
 mod draw;
