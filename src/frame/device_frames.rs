@@ -84,8 +84,8 @@ impl DeviceFrames {
         let areas = self.areas.read();
         areas.iter().find(|area| area.id == id).map(Arc::clone)
     }
-    /// Gives numbers to a memory of so many frames: the lowest that are free in a row. `None`:
-    /// there are not so many.
+    /// Gives numbers to a memory of so many frames, closed at first: the lowest that are free in a
+    /// row. `None`: there are not so many.
     pub(super) fn add(&self, kind: DeviceKind, frames: u32) -> Option<Arc<DeviceArea>> {
         let mut areas = self.areas.write();
         areas.retain(|area| !area.is_gone());
@@ -107,7 +107,7 @@ impl DeviceFrames {
             free: Mutex::new(Free {
                 stack: Vec::new(),
                 next: first,
-                closed: false,
+                closed: true,
             }),
             gone: AtomicBool::new(false),
         });
@@ -181,6 +181,8 @@ mod tests {
             devices.add(Private, 4).unwrap(),
         );
         assert!(devices.add(Private, 4).is_none() && a.id != b.id);
+        assert_eq!(a.take(), None, "closed at first");
+        a.close(false);
         let frame = a.take().unwrap();
         assert_eq!((frame, a.in_use(), a.len()), (Pfn(100), 1, 4));
         a.leave();
@@ -190,12 +192,15 @@ mod tests {
         let c = devices.add(Private, 3).unwrap();
         assert_eq!(devices.area_of(Pfn(100)).map(|area| area.id), Some(c.id));
         assert!(devices.area_of(Pfn(103)).is_none());
-        assert_eq!(devices.add(Private, 2).unwrap().take(), Some(Pfn(108)));
+        let d = devices.add(Private, 2).unwrap();
+        d.close(false);
+        assert_eq!(d.take(), Some(Pfn(108)));
     }
 
     #[test]
     fn the_frame_that_came_back_last_is_taken_first() {
         let area = DeviceFrames::new(100..102).add(Private, 2).unwrap();
+        area.close(false);
         assert_eq!((area.take(), area.take()), (Some(Pfn(100)), Some(Pfn(101))));
         assert_eq!(area.take(), None);
         area.put(Pfn(100));

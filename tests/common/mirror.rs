@@ -22,12 +22,15 @@ pub struct Board {
     pub memory: DeviceMemory,
     /// Set if the device has lost what it had.
     pub lost: AtomicBool,
+    /// Set if the driver panics where it should copy a page home.
+    pub panics: AtomicBool,
     /// The pages that were copied home.
     pub home: AtomicU32,
 }
 
 impl DevicePages for Board {
     fn migrate_to_ram(&self, page: &HomePage<'_>) -> Result<(), DeviceLost> {
+        assert!(!self.panics.load(Ordering::Relaxed), "a driver's panic");
         if self.lost.load(Ordering::Relaxed) {
             return Err(DeviceLost);
         }
@@ -44,8 +47,12 @@ impl Board {
     }
     pub fn add_kind(w: &World, kind: DeviceKind, frames: u32) -> (Arc<Self>, DeviceRegistration) {
         let build = |memory| {
-            let (lost, home) = (AtomicBool::new(false), AtomicU32::new(0));
-            Arc::new(Self { memory, lost, home })
+            Arc::new(Self {
+                memory,
+                lost: AtomicBool::new(false),
+                panics: AtomicBool::new(false),
+                home: AtomicU32::new(0),
+            })
         };
         w.machine.add_device(kind, frames, build).unwrap()
     }

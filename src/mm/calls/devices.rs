@@ -5,7 +5,7 @@ use crate::mm::machine::{DevicePages, DeviceRegistration, HomePage, Machine};
 use crate::{
     ctx::{CallCx, FolioCx},
     error::NoDeviceFrames,
-    frame::{DeviceId, DeviceKind, DeviceMemory, FrameLock},
+    frame::{DeviceId, DeviceKind, DeviceMemory, FrameLock, PhysMem},
 };
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ impl Machine {
     /// ([`Mm::migrate_vma`](crate::Mm::migrate_vma)).
     ///
     /// The machine keeps the driver until [`remove_device`](Self::remove_device), so that every
-    /// page can come home.
+    /// page can come home. Before `build` returns, the memory has no frame to give.
     ///
     /// # Errors
     ///
@@ -31,6 +31,8 @@ impl Machine {
         let id = memory.id();
         let driver = build(memory);
         self.devices.add(id, driver.clone());
+        // Last: a page that goes there finds the driver when it comes home.
+        self.mem().close_device(id, false);
         Ok((driver, DeviceRegistration { id }))
     }
     /// Brings the pages of a device home, wherever they are mapped, so that the device can use its
@@ -51,25 +53,30 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// The registration, if pages are left there ([`evict_device`](Self::evict_device)): the device
-    /// stays.
+    /// The registration, if pages are left there ([`evict_device`](Self::evict_device)), or if it is
+    /// of another machine: the device stays.
     ///
     /// # Panics
     ///
-    /// If the token is of a thread that entered another machine.
+    /// If the token is of a thread that entered another machine. A panic of the driver goes on; the
+    /// device stays then, for good.
     pub fn remove_device(
         &self,
         cx: &mut CallCx<'_>,
         registration: DeviceRegistration,
     ) -> Result<(), DeviceRegistration> {
         self.check_token(cx);
-        // First: no page may go there once none is left.
-        self.mem().close_device(registration.id, true);
-        if self.evict(cx, registration.id) > 0 {
-            self.mem().close_device(registration.id, false);
+        let id = registration.id;
+        if self.devices.find(id).is_none() {
             return Err(registration);
         }
-        drop(self.devices.remove(registration.id));
+        // First: no page may go there once none is left.
+        let closed = Closed::new(self.mem(), id);
+        if self.evict(cx, id) > 0 {
+            return Err(registration);
+        }
+        closed.for_good();
+        drop(self.devices.remove(id));
         Ok(())
     }
     fn evict(&self, cx: &mut CallCx<'_>, device: DeviceId) -> u32 {
@@ -94,5 +101,27 @@ impl Machine {
             let page = HomePage::new(mem, old, &new);
             driver.is_some_and(|driver| driver.migrate_to_ram(&page).is_ok())
         });
+    }
+}
+
+/// A device that gives no frame, until this is dropped.
+struct Closed<'m> {
+    mem: &'m PhysMem,
+    id: DeviceId,
+}
+
+impl<'m> Closed<'m> {
+    fn new(mem: &'m PhysMem, id: DeviceId) -> Self {
+        mem.close_device(id, true);
+        Self { mem, id }
+    }
+    fn for_good(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        self.mem.close_device(self.id, false);
     }
 }

@@ -88,7 +88,8 @@ impl Mm {
     /// locked and the mmap lock held shared, and must not call the address space. Then bytes are
     /// copied, those of pages that come home by the driver
     /// ([`DevicePages::migrate_to_ram`](crate::mm::DevicePages::migrate_to_ram)), and the marks
-    /// become entries. A page that cannot move stays as it was, and is no error.
+    /// become entries. A page that cannot move stays as it was, and is no error. The call takes time
+    /// and memory in proportion to the pages of the range.
     ///
     /// # Errors
     ///
@@ -153,7 +154,7 @@ impl MigrateArgs<'_> {
     fn bytes(&self) -> ByteRange {
         ByteRange {
             addr: self.range.start().addr(),
-            len: self.range.pages() * PAGE_SIZE,
+            len: self.range.pages().saturating_mul(PAGE_SIZE),
         }
     }
     fn selection(&self) -> Selection {

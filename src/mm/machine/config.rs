@@ -56,6 +56,17 @@ pub struct MachineConfig {
 }
 
 impl MachineConfig {
+    /// Refuses more frames of devices than numbers can be set aside.
+    pub(super) fn check(&self) -> std::io::Result<()> {
+        if self.device_frames <= 1 << 27 {
+            return Ok(());
+        }
+        let why = format!(
+            "{} frames of devices are more than 2^27",
+            self.device_frames
+        );
+        Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why))
+    }
     /// The pools of huge pages, by size.
     pub(super) fn pools(&self) -> [(HugeSize, HugePoolConfig); 2] {
         [

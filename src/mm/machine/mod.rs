@@ -87,8 +87,9 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// As [`PhysMem::try_new`].
+    /// As [`PhysMem::try_new`]. `InvalidInput` also for more than 2^27 frames of devices.
     pub fn try_new(config: MachineConfig) -> std::io::Result<Arc<Self>> {
+        config.check()?;
         let frames = u64::from(config.memory.frames);
         let tables = config.page_tables.unwrap_or(frames.max(LEAST_TABLES));
         let mem = PhysMem::try_new(config.memory)?;
