@@ -11,6 +11,7 @@ use crate::{
     error::{ExclusiveError, FaultError},
     frame::{DeviceMemory, FrameLock},
     notifier::{Access, Pending, Seated, Ticket},
+    sync::thread,
 };
 
 /// A page that a device has alone: no processor can access it before it takes the page back, and
@@ -96,7 +97,7 @@ impl Mm {
                     return Ok(f(&page, cx.descend()));
                 }
                 Grant::NotPrivate => return Err(ExclusiveError::NotPrivate(addr)),
-                Grant::Again => {}
+                Grant::Again => thread::yield_now(),
             }
         }
     }

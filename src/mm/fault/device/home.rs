@@ -10,6 +10,7 @@ use crate::{
     ctx::rank,
     error::{FaultError, NoMemory},
     frame::{DeviceId, Frame},
+    sync::thread,
 };
 
 impl FaultScope<'_> {
@@ -61,8 +62,10 @@ impl FaultScope<'_> {
         let mut migration = Migration::new(mm, self.lease.cx.descend::<rank::Folio, _>());
         let _one_page = migration.collect(vma, at.into(), &select, Some(locked));
         migration.unmap();
-        // A page that has changed, or is referenced for a moment, faults again.
-        let _home = send_home(migration, (at, owner), new)?;
+        if !send_home(migration, (at, owner), new)? {
+            // It has changed, or another thread is about to drop its reference.
+            thread::yield_now();
+        }
         Ok(())
     }
     /// Brings the page of the present entry `seen` home from a device that processors reach, for a
