@@ -90,7 +90,14 @@ impl Mirror {
         Self::with(cx, mm, None)
     }
     pub fn with(cx: &mut CallCx<'_>, mm: &Mm, board: Option<Arc<Board>>) -> Arc<Self> {
-        let new = |seat| {
+        mm.register(cx, Self::new(board)).0
+    }
+    /// A mirror without memory, and its registration.
+    pub fn registered(cx: &mut CallCx<'_>, mm: &Mm) -> (Arc<Self>, Registration) {
+        mm.register(cx, Self::new(None))
+    }
+    fn new(board: Option<Arc<Board>>) -> impl FnOnce(Seat) -> Arc<Self> {
+        move |seat| {
             let gate = Gate::new(seat, OrderedStore::default(), ());
             let spared = AtomicU32::new(0);
             Arc::new(Self {
@@ -98,8 +105,7 @@ impl Mirror {
                 board,
                 spared,
             })
-        };
-        mm.register(cx, new).0
+        }
     }
     fn board(&self) -> &Board {
         self.board.as_ref().expect("a device with memory")

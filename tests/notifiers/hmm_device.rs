@@ -73,6 +73,19 @@ impl Hmm {
     }
 }
 
+/// A device and a mirror come and go, and nothing is left of them.
+#[test]
+fn open_close() {
+    both(|kind| {
+        let mut t = Hmm::new(kind, 0);
+        let (mirror, registration) = Mirror::registered(&mut t.w.thread.cx(), &t.w.mm);
+        registration.unregister(&mut t.w.thread.cx());
+        assert_eq!(Arc::strong_count(&mirror), 1, "the chain has it still");
+        assert_eq!(mirror.windows(), 0);
+        t.end();
+    });
+}
+
 #[test]
 fn migrate() {
     both(|kind| {

@@ -14,7 +14,7 @@ use emmu::{
     },
     oracle::Oracle,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 type Task = Box<dyn FnOnce(&World, &mut CallCx<'_>) + Send>;
 type Table = Gate<OrderedStore<Vpn>, (), Atomic>;
@@ -48,9 +48,12 @@ struct World {
     machine: Arc<Machine>,
     mm: Arc<Mm>,
     device: Arc<Device>,
-    memory: DeviceRegistration,
+    /// `None`: it was removed.
+    memory: Mutex<Option<DeviceRegistration>>,
     _registration: Registration,
     oracle: Arc<Oracle>,
+    /// A fork takes pages back although their device is about to use them.
+    forks: bool,
 }
 
 fn page() -> VpnRange {
@@ -90,9 +93,10 @@ impl World {
             machine,
             mm,
             device,
-            memory,
+            memory: Mutex::new(Some(memory)),
             _registration: registration,
             oracle,
+            forks: false,
         }
     }
     /// The page is on the device.
@@ -144,7 +148,11 @@ impl World {
                 let ticket = gate.ticket(at, Access::Write);
                 let pending = page.resolve(&mut cx, ticket).unwrap();
                 let permit = pending.and_then(|pending| pending.admit(&mut cx).ok());
-                permit.map(|permit| drop(permit.establish(at))).is_some()
+                let mapped = permit.map(|permit| drop(permit.establish(at))).is_some();
+                let now = self.mm.walker(&mut cx).pte(at);
+                let present = matches!(now, Pte::Present { .. });
+                assert!(!present || self.forks, "a processor took it: {now:?}");
+                mapped
             });
         if mapped.map_err(|why| why.errno())?
             && let Some(mut frame) = gate.lock(cx).lookup_mut(&at)
@@ -177,7 +185,9 @@ fn race(w: World, tasks: Vec<Task>, then: impl FnOnce(&World, &mut CallCx<'_>)) 
     let found = w.oracle.take();
     assert!(found.is_empty(), "{found:?}");
     let w = Arc::into_inner(w).expect("the tasks have ended");
-    w.machine.remove_device(&mut cx, w.memory).expect("empty");
+    if let Some(memory) = w.memory.into_inner().unwrap() {
+        w.machine.remove_device(&mut cx, memory).expect("empty");
+    }
 }
 fn task(what: impl FnOnce(&World, &mut CallCx<'_>) + Send + 'static) -> Task {
     Box::new(what)
@@ -209,6 +219,14 @@ fn evicts() -> Task {
 }
 fn has_alone() -> Task {
     task(|w, cx| w.alone(cx).unwrap())
+}
+/// A removal that finds pages there gives the device back.
+fn removes() -> Task {
+    task(|w, cx| {
+        let memory = w.memory.lock().unwrap().take().expect("it was added");
+        let left = w.machine.remove_device(cx, memory).err();
+        *w.memory.lock().unwrap() = left;
+    })
 }
 fn holds(byte: u8) -> impl FnOnce(&World, &mut CallCx<'_>) {
     move |w, cx| assert_eq!(w.mm.load(cx, BASE), Ok(byte))
@@ -304,6 +322,27 @@ fn alone_against(what: Task, then: u8) {
     race(w, vec![has_alone(), what], holds(then));
 }
 
+/// A page comes into a hole while a new one is on its way to the device.
+fn new_page() {
+    let w = World::at_home(DeviceKind::Private);
+    {
+        let mut thread = w.machine.enter().unwrap();
+        let (mm, cx) = (&w.mm, &mut thread.cx());
+        mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    }
+    race(w, vec![stores(2), takes_in()], holds(2));
+}
+/// The device reads the page in memory while it moves to the device.
+fn taken_in() {
+    let reads = task(|w, cx| {
+        for _ in 0..2 {
+            assert_eq!(w.read_there(cx), Some(1));
+        }
+    });
+    let w = World::at_home(DeviceKind::Private);
+    race(w, vec![takes_in(), reads], holds(1));
+}
+
 const SMALL: [How; 3] = [How::Sweep(2, 1), How::Random(100), How::Pct(100)];
 
 #[test]
@@ -373,7 +412,11 @@ fn exclusive_access_against_a_store() {
 }
 #[test]
 fn exclusive_access_against_fork() {
-    explore(&SMALL, || alone_against(forks(), 3));
+    explore(&SMALL, || {
+        let mut w = World::at_home(DeviceKind::Private);
+        w.forks = true;
+        race(w, vec![has_alone(), forks()], holds(3));
+    });
 }
 #[test]
 fn exclusive_access_against_migration() {
@@ -388,5 +431,26 @@ fn exclusive_access_against_munmap() {
         });
         let w = World::at_home(DeviceKind::Private);
         race(w, vec![alone, unmaps], |_, _| ());
+    });
+}
+#[test]
+fn migration_against_a_device_that_reads_memory() {
+    explore(&SMALL, taken_in);
+}
+#[test]
+fn new_page_against_a_store() {
+    explore(&SMALL, new_page);
+}
+#[test]
+fn removal_against_migration() {
+    explore(&SMALL, || {
+        let w = World::at_home(DeviceKind::Private);
+        race(w, vec![removes(), takes_in()], holds(1));
+    });
+}
+#[test]
+fn removal_against_fault_home() {
+    explore(&SMALL, || {
+        race(World::there(), vec![removes(), loads()], holds(1))
     });
 }
