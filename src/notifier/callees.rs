@@ -101,14 +101,19 @@ impl<'w> Callees<'w> {
             progress.subs.iter_mut().for_each(Visit::close_window);
         }
     }
-    /// Returns the callees to notify of the end, the last one called first. The window is
-    /// [closed](Self::close) before.
+    /// Returns the callees to notify of the end, the last one called first: those of all windows,
+    /// then those of their ranges. The window is [closed](Self::close) before.
     #[inline]
-    pub(super) fn to_notify(&self) -> impl Iterator<Item = &DriverEntry> {
+    pub(super) fn to_notify(
+        &self,
+    ) -> (
+        impl Iterator<Item = &DriverEntry>,
+        impl Iterator<Item = &DriverEntry>,
+    ) {
         let progress = self.0.local();
         let subs = progress.subs.len();
         let of_all = self.0.values().take(progress.agreed.get() - subs).rev();
-        let of_all = of_all.map(|entry| &**entry);
-        of_all.chain(progress.subs.iter().rev().map(Visit::entry))
+        let of_ranges = progress.subs.iter().rev().map(Visit::entry);
+        (of_all.map(|entry| &**entry), of_ranges)
     }
 }

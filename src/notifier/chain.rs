@@ -18,7 +18,7 @@ use crate::{
     ctx::{Below, Context, Cx, Epoch, Outside, Rank, Sleepable, rank},
     sync::{AtomicBool, Condvar, Despite, Mutex},
 };
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A driver's registration on an address space, or on a range of it.
 ///
@@ -56,6 +56,8 @@ impl Registration {
     /// ends.
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
         self.chain.list.check_token(cx);
+        // Its last handle may be the driver's, which gives it up in a callback.
+        let _space = self.chain.space.upgrade();
         let _leaving = self.chain.unregistrations.begin();
         self.chain.unregister(cx, &self.entry);
     }
@@ -81,6 +83,9 @@ impl Registration {
     }
 }
 
+/// An address space, as far as notifiers know it: a value that lives.
+pub(crate) type Space = dyn Send + Sync;
+
 /// The number of registrations that are ending.
 #[derive(Default)]
 pub(super) struct Unregistrations {
@@ -88,10 +93,10 @@ pub(super) struct Unregistrations {
     none: Condvar,
 }
 
-struct UnregistrationGuard<'l>(&'l Unregistrations);
+pub(super) struct UnregistrationGuard<'l>(&'l Unregistrations);
 
 impl Unregistrations {
-    fn begin(&self) -> UnregistrationGuard<'_> {
+    pub(super) fn begin(&self) -> UnregistrationGuard<'_> {
         *self.now.lock() += 1;
         UnregistrationGuard(self)
     }
@@ -120,10 +125,11 @@ pub(super) struct Chain {
     pub(super) unregistrations: Unregistrations,
     /// Set when every open window began after the board was made, and so is written on it.
     pub(super) ready: AtomicBool,
+    space: Weak<Space>,
 }
 
 impl Chain {
-    pub(super) fn new(epoch: Epoch) -> Self {
+    pub(super) fn new(epoch: Epoch, space: Weak<Space>) -> Self {
         let board = Arc::<Board>::default();
         Self {
             list: DriverList::new(epoch, Arc::clone(&board)),
@@ -131,6 +137,7 @@ impl Chain {
             subscriptions: Subscriptions::default(),
             unregistrations: Unregistrations::default(),
             ready: AtomicBool::new(false),
+            space,
         }
     }
     /// Collects the drivers that a window over `range` has to call, and calls none. Epoch pin and

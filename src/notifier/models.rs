@@ -15,7 +15,10 @@ use crate::{
     frame::{Contents, MemConfig, PhysMem},
     sync::{AtomicBool, AtomicU64, AtomicUsize, Despite, Ordering, thread},
 };
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Weak},
+};
 
 mod owner;
 mod passing;
@@ -86,7 +89,8 @@ impl World {
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> (Arc<E>, Registration) {
         self.enter(|mut cx| {
-            self.notifiers.prepare(&cx.descend(), || ());
+            self.notifiers
+                .prepare(&cx.descend(), Weak::<()>::new(), || ());
             let done = self.notifiers.register(&mut cx, &self.mem, range, build);
             done.expect("new, with a gate")
         })
@@ -205,7 +209,11 @@ fn registration_against_window(
     mistake: bool,
 ) {
     let world = World::new();
-    world.enter(|mut cx| world.notifiers.prepare(&cx.descend(), || ()));
+    world.enter(|mut cx| {
+        world
+            .notifiers
+            .prepare(&cx.descend(), Weak::<()>::new(), || ())
+    });
     let w = Arc::clone(&world);
     let other = loom::thread::spawn(move || {
         w.enter(|cx| {

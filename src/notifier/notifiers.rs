@@ -3,7 +3,7 @@
 //! An address space without drivers pays one null pointer, and one load for each window.
 
 use super::{
-    chain::{Chain, Registration},
+    chain::{Chain, Registration, Space},
     driver::{AgeKind, ExternalMmu},
     driver_entry::DriverEntry,
     observer::WindowObserver,
@@ -21,7 +21,7 @@ use crate::{
     frame::PhysMem,
     sync::{Addresses, Despite, IdSource, Ordering},
 };
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 static NEXT: IdSource = IdSource::starting_at(0);
 /// The addresses of the drivers that are registered, in any address space.
@@ -64,9 +64,9 @@ impl Notifiers {
     ///
     /// `drain` then waits for the windows that began before, except those that the mmap lock, held
     /// exclusively, keeps out.
-    pub(crate) fn prepare(&self, cx: &FaultCx<'_>, drain: impl FnOnce()) {
+    pub(crate) fn prepare(&self, cx: &FaultCx<'_>, space: Weak<Space>, drain: impl FnOnce()) {
         if !self.is_ready() {
-            let chain = self.0.get_or_make(|| Chain::new(cx.epoch()));
+            let chain = self.0.get_or_make(|| Chain::new(cx.epoch(), space));
             drain();
             chain.ready.store(true, Ordering::Release);
         }

@@ -14,7 +14,10 @@
 //! A device may walk once every window has ended that found no device counted. So a window that
 //! finds none owes nothing to its end.
 
-use super::once_arc::OnceArc;
+use super::{
+    chain::{Space, Unregistrations},
+    once_arc::OnceArc,
+};
 use crate::{
     addr::VpnRange,
     ctx::{AtomicCallbackCx, Below, Context, Cx, Outside, Sleepable, rank},
@@ -22,7 +25,7 @@ use crate::{
     sync::{AtomicU8, AtomicUsize, Despite, Mutex, Ordering, RwLock},
 };
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     thread::{self, ThreadId},
 };
 
@@ -61,7 +64,12 @@ pub trait SecondaryTlb: Send + Sync {
 
 /// The life of one registration, shared by its seat and its place on the list.
 #[derive(Debug)]
-pub(super) struct TlbPhase(AtomicU8);
+pub(super) struct TlbPhase {
+    phase: AtomicU8,
+    /// Held by the thread that ends the registration, to the end of `release`: of an unregistration
+    /// and an exit, each returns when the device was released.
+    ending: Mutex<()>,
+}
 
 /// The device is not listed yet.
 const BUILDING: u8 = 0;
@@ -73,19 +81,25 @@ const ENDING: u8 = 2;
 const SHUT: u8 = 3;
 
 impl TlbPhase {
+    fn new() -> Self {
+        Self {
+            phase: AtomicU8::new(BUILDING),
+            ending: Mutex::default(),
+        }
+    }
     fn advance(&self, phase: u8) {
-        self.0.fetch_max(phase, Ordering::SeqCst);
+        self.phase.fetch_max(phase, Ordering::SeqCst);
     }
     /// Returns true while the device may walk.
     ///
     /// The device asks under its gate. The end of the registration is noted before everything is
     /// flushed through that gate, so nothing is cached after that flush.
     pub(super) fn is_alive(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == WALKING
+        self.phase.load(Ordering::SeqCst) == WALKING
     }
     /// Returns true if what the gate has may be stale.
     pub(super) fn is_shut(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == SHUT
+        self.phase.load(Ordering::SeqCst) == SHUT
     }
 }
 
@@ -103,13 +117,16 @@ struct ListedTlb {
 }
 
 /// The devices of one address space.
-#[derive(Default)]
 pub(super) struct TlbList {
     /// A flush holds the lock shared, so no device leaves during one.
     listed: RwLock<Vec<ListedTlb>>,
     /// The number of devices, with those that are about to be put on the list.
     count: AtomicUsize,
     panics: PutOffPanics,
+    /// The unregistrations under way, which exit waits for.
+    unregistrations: Unregistrations,
+    /// The address space.
+    space: Weak<Space>,
 }
 
 /// Panics of flushes. A lock of the page table is held then, and the entries have changed already,
@@ -149,6 +166,15 @@ impl PutOffPanics {
 }
 
 impl TlbList {
+    fn new(space: Weak<Space>) -> Self {
+        Self {
+            listed: RwLock::default(),
+            count: AtomicUsize::new(0),
+            panics: PutOffPanics::default(),
+            unregistrations: Unregistrations::default(),
+            space,
+        }
+    }
     /// Flushes `range` from each device, also if one panics: that one is shut.
     pub(super) fn flush<R: Below<rank::Callback>, C: Context>(
         &self,
@@ -168,31 +194,24 @@ impl TlbList {
     }
     /// Ends a registration, unless that was done: forbids walks, flushes everything, takes the
     /// device off the list, and releases it. The device is called each time, also if it panics.
+    /// Waits for a thread that ends the same registration.
     fn end<R: Below<rank::Callback>, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
         phase: &Arc<TlbPhase>,
         despite: &mut Despite,
     ) {
-        phase.advance(ENDING);
+        let _one = phase.ending.lock();
         let is = |listed: &ListedTlb| Arc::ptr_eq(&listed.phase, phase);
-        let found = self
-            .listed
-            .read()
-            .iter()
-            .find(|l| is(l))
-            .map(|l| Arc::clone(&l.tlb));
-        let Some(tlb) = found else {
+        let listed = self.listed.read();
+        let Some(tlb) = listed.iter().find(|l| is(l)).map(|l| Arc::clone(&l.tlb)) else {
             return;
         };
+        drop(listed);
+        phase.advance(ENDING);
         despite.call(|| tlb.flush(cx.descend(), VpnRange::ALL));
         phase.advance(SHUT);
-        let mut listed = self.listed.write();
-        let Some(nth) = listed.iter().position(is) else {
-            return;
-        };
-        listed.swap_remove(nth);
-        drop(listed);
+        self.listed.write().retain(|listed| !is(listed));
         self.count.fetch_sub(1, Ordering::SeqCst);
         despite.call(|| tlb.release(cx.descend()));
     }
@@ -221,6 +240,9 @@ impl TlbRegistration {
     ///
     /// If the device does. Its registration has ended all the same.
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
+        // Its last handle may be the device's, which gives it up in a callback.
+        let _space = self.list.space.upgrade();
+        let _leaving = self.list.unregistrations.begin();
         let mut despite = Despite::default();
         self.list.end(cx, &self.phase, &mut despite);
         despite.resume();
@@ -240,14 +262,14 @@ impl SecondaryTlbs {
     /// over reverse maps; `drain` waits until the present walks have ended.
     pub(crate) fn register<E: SecondaryTlb + 'static>(
         &self,
-        mem: &Arc<PhysMem>,
+        (mem, space): (&Arc<PhysMem>, Weak<Space>),
         drain: impl FnOnce(),
         build: impl FnOnce(TlbSeat) -> Arc<E>,
     ) -> (Arc<E>, TlbRegistration) {
-        self.0.get_or_make(TlbList::default);
+        self.0.get_or_make(|| TlbList::new(space));
         let list = self.0.share().expect("just made");
         // A device that panics here is not counted.
-        let phase = Arc::new(TlbPhase(AtomicU8::new(BUILDING)));
+        let phase = Arc::new(TlbPhase::new());
         let tlb = build(TlbSeat {
             phase: Arc::clone(&phase),
             mem: Arc::clone(mem),
@@ -287,9 +309,10 @@ impl SecondaryTlbs {
             let first = list.listed.read().first().map(|l| Arc::clone(&l.phase));
             match first {
                 Some(phase) => list.end(cx, &phase, despite),
-                None => return,
+                None => break,
             }
         }
+        list.unregistrations.wait();
     }
     /// Returns a value whose drop, at the end of a window, goes on with a panic of a flush.
     #[inline(always)]

@@ -24,7 +24,7 @@ use crate::{
     sync::{Despite, panicking},
 };
 use smallvec::SmallVec;
-use std::{convert::Infallible, marker::PhantomData};
+use std::{convert::Infallible, marker::PhantomData, ops::Deref};
 
 /// The way in which a window of this context calls a driver.
 pub trait WindowContext: Context {
@@ -219,7 +219,7 @@ fn end<C: Context>(mut callees: Callees<'_>, mut cx: Cx<'_, rank::Window, C>, ra
         notify: |entry: &DriverEntry| entry.ext.invalidate_end(cx.descend(), range),
     };
     if !panicking() {
-        ends.rest.by_ref().for_each(&mut ends.notify);
+        ends.for_each_left(|notify, entry| notify(entry));
     }
 }
 
@@ -235,14 +235,26 @@ impl Drop for ReportClosed<'_> {
 
 /// The notifications of an end. If a driver panics, or a panic ends the window, the rest of the
 /// drivers are notified when this is dropped.
-struct EndNotifications<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)> {
-    rest: I,
+struct EndNotifications<I: Notified, J: Notified, F: FnMut(&DriverEntry)> {
+    rest: (I, J),
     notify: F,
 }
 
-impl<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)> Drop
-    for EndNotifications<'e, I, F>
-{
+/// Drivers that are to be notified.
+trait Notified: Iterator<Item: Deref<Target = DriverEntry>> {}
+impl<I: Iterator<Item: Deref<Target = DriverEntry>>> Notified for I {}
+
+impl<I: Notified, J: Notified, F: FnMut(&DriverEntry)> EndNotifications<I, J, F> {
+    /// Takes the drivers that are left, one after the other.
+    #[inline]
+    fn for_each_left(&mut self, mut take: impl FnMut(&mut F, &DriverEntry)) {
+        let Self { rest, notify } = self;
+        rest.0.by_ref().for_each(|entry| take(notify, &entry));
+        rest.1.by_ref().for_each(|entry| take(notify, &entry));
+    }
+}
+
+impl<I: Notified, J: Notified, F: FnMut(&DriverEntry)> Drop for EndNotifications<I, J, F> {
     #[inline]
     fn drop(&mut self) {
         if panicking() {
@@ -251,16 +263,14 @@ impl<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)> Drop
     }
 }
 
-impl<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)>
-    EndNotifications<'e, I, F>
-{
+impl<I: Notified, J: Notified, F: FnMut(&DriverEntry)> EndNotifications<I, J, F> {
     #[cold]
     #[inline(never)]
     fn notify_despite_panics(&mut self) {
         let mut despite = Despite::default();
-        for entry in self.rest.by_ref() {
-            despite.call(|| (self.notify)(entry));
-        }
+        self.for_each_left(|notify, entry| {
+            despite.call(|| notify(entry));
+        });
         despite.resume();
     }
 }

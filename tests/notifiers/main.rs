@@ -17,6 +17,7 @@ mod huge_slots;
 mod interval;
 mod last_handles;
 mod locked_frames;
+mod own_space;
 mod protocol;
 mod ranges;
 mod references;

@@ -212,7 +212,10 @@ impl MmapWriteGuard<'_> {
         // A walk of a reverse map opens windows without the mmap lock. The walks that began before
         // there was a board must end before the first driver reads it (`mm_take_all_locks`).
         let layout = &self.layout;
-        self.mm.notifiers.prepare(&self.cx, || layout.drain_walks());
+        let space = layout.space.clone();
+        self.mm
+            .notifiers
+            .prepare(&self.cx, space, || layout.drain_walks());
     }
     /// Unregisters an external MMU under this lock; see [`Registration::unregister`].
     pub fn unregister(&mut self, registration: Registration) {

@@ -84,7 +84,7 @@ impl MmapWriteGuard<'_> {
     ) -> (Arc<E>, TlbRegistration) {
         // Walks over reverse maps open windows without the mmap lock.
         let (mm, layout) = (self.mm, &self.layout);
-        mm.tlbs
-            .register(mm.machine().mem(), || layout.drain_walks(), build)
+        let of = (mm.machine().mem(), layout.space.clone() as _);
+        mm.tlbs.register(of, || layout.drain_walks(), build)
     }
 }

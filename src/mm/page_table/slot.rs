@@ -160,19 +160,35 @@ impl<'g> LeafAt<'g> {
         self,
         ask: impl Fn() -> Result<(), NoMemory>,
     ) -> Result<Option<LockedLeaf<'g>>, NoMemory> {
-        let mut now = self;
+        match self.lock_own() {
+            Some(locked) => Ok(Some(locked)),
+            None => self.lock_again(ask),
+        }
+    }
+    /// Locks the leaf if it is this table's alone and still in its slot, as nearly every one is.
+    #[inline]
+    fn lock_own(&self) -> Option<LockedLeaf<'g>> {
+        if self.is_shared() {
+            return None;
+        }
+        let locked = self.seen.leaf.lock();
+        self.is_still_there().then_some(locked)
+    }
+    #[cold]
+    fn lock_again(
+        mut self,
+        ask: impl Fn() -> Result<(), NoMemory>,
+    ) -> Result<Option<LockedLeaf<'g>>, NoMemory> {
         loop {
-            if now.is_shared() {
-                now.unshare(&ask)?;
-            } else {
-                let locked = now.seen.leaf.lock();
-                if now.is_still_there() {
-                    return Ok(Some(locked));
-                }
+            if self.is_shared() {
+                self.unshare(&ask)?;
             }
-            match now.again() {
-                Some(found) => now = found,
+            match self.again() {
+                Some(found) => self = found,
                 None => return Ok(None),
+            }
+            if let Some(locked) = self.lock_own() {
+                return Ok(Some(locked));
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     },
     sync::Ordering,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 struct Iommu(TlbGate<()>);
 
@@ -26,7 +26,7 @@ fn world() -> (Arc<World>, Arc<SecondaryTlbs>, Arc<Iommu>, TlbRegistration) {
     let _mapped = world.mem.alloc().expect("three frames").into_raw();
     let tlbs = Arc::new(SecondaryTlbs::new());
     let new = |seat: TlbSeat| Arc::new(Iommu(TlbGate::new(seat, ())));
-    let (device, registration) = tlbs.register(&world.mem, || (), new);
+    let (device, registration) = tlbs.register((&world.mem, Weak::<()>::new()), || (), new);
     (world, tlbs, device, registration)
 }
 
