@@ -8,7 +8,7 @@ use crate::{
     frame::{Contents, DeviceKind, DeviceMemory, MemConfig, PhysMem},
     notifier::{
         Access, Ack, ExternalMmu, Gate, Invalidation, Notifiers, OpenWindow, OrderedStore, Reason,
-        Seat,
+        Seat, ShadowStore,
     },
     sync::{AtomicU64, Ordering, thread},
 };
