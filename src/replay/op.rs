@@ -382,17 +382,17 @@ pub enum Op {
     PagemapScan(uffd_op::ScanOf),
     /// A write to `/proc/PID/clear_refs`.
     ClearRefs(uffd_op::Clear),
-    /// A device with memory of its own comes. No kernel was recorded with one.
+    /// The beginning of a device with memory of its own. No kernel was recorded with one.
     Device(special_op::NewDevice),
-    /// It goes, if no page is left there.
+    /// The end of the device, if no page is left there.
     RemoveDevice {},
-    /// All pages come home from it; returns the number of those that are left.
+    /// All pages come home from the device; returns the number of those that are left.
     EvictDevice {},
-    /// Pages migrate to it; returns the number of those that did.
+    /// Pages migrate to the device; returns the number of those that did.
     ToDevice(special_op::Bytes),
     /// Pages come home; returns the number of those that did.
     FromDevice(special_op::Bytes),
-    /// It has a page of memory alone.
+    /// The device has a page of memory alone.
     Exclusive {
         #[serde(with = "hex")]
         addr: u64,

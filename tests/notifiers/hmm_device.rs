@@ -77,10 +77,16 @@ impl Hmm {
 #[test]
 fn open_close() {
     both(|kind| {
-        let mut t = Hmm::new(kind, 0);
-        let (mirror, registration) = Mirror::registered(&mut t.w.thread.cx(), &t.w.mm);
-        registration.unregister(&mut t.w.thread.cx());
-        assert_eq!(Arc::strong_count(&mirror), 1, "the chain has it still");
+        let mut t = Hmm::new(kind, 2);
+        let w = &mut t.w;
+        fill(w, 0, 2);
+        let (mirror, registration) = Mirror::registered(&mut w.thread.cx(), &w.mm);
+        let read = mirror.read(&mut w.thread.cx(), &w.mm, 0, 1);
+        assert_eq!(read.unwrap().0, [1]);
+        registration.unregister(&mut w.thread.cx());
+        let late = mirror.read(&mut w.thread.cx(), &w.mm, 1, 1);
+        assert!(late.is_err(), "a mirror that is closed");
+        drop(mirror);
         t.end();
     });
 }

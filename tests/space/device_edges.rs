@@ -349,3 +349,21 @@ fn pages_move_with_their_mapping_and_leave_holes() {
     assert_eq!(t.board.memory.in_use(), 0);
     t.end();
 }
+
+/// The driver is asked to copy pages home, and never from the device to the device.
+#[test]
+fn a_page_on_the_device_does_not_go_there() {
+    for kind in [DeviceKind::Private, DeviceKind::Coherent] {
+        let mut t = There::with(kind, 2);
+        assert_eq!(t.go(0, 2), [Ok(()), Ok(())]);
+        let (cx, all) = (&mut t.w.thread.cx(), MigrateSelect::all());
+        let done = t
+            .mirror
+            .migrate(cx, &t.w.mm, (0, 2), all, MigrateTo::Device);
+        let stays = done.unwrap().pages.into_iter().map(|(_, why)| why);
+        assert!(stays.eq([Err(Stays::Driver); 2]));
+        assert_eq!(t.board.home.load(Ordering::Relaxed), 0);
+        assert_eq!(bytes(&mut t.w, 0, 2), [1, 2]);
+        t.end();
+    }
+}

@@ -411,6 +411,7 @@ fn the_table_names_what_is_there() {
         "tests/space/userfault.rs",
         "tests/space/device_entries.rs",
         "tests/space/device_pages.rs",
+        "tests/shuttle/device.rs",
         "tests/shuttle/entries.rs",
         "tests/shuttle/races.rs",
         "mutants/table.txt",

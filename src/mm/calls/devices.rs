@@ -53,8 +53,8 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// The registration, if pages are left there ([`evict_device`](Self::evict_device)), or if it is
-    /// of another machine: the device stays.
+    /// The registration, if pages are left there ([`evict_device`](Self::evict_device)), or if it
+    /// is of another machine: the device stays.
     ///
     /// # Panics
     ///

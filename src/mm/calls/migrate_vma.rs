@@ -56,7 +56,7 @@ pub struct MigrateSource {
 /// The place that a page migrates to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrateTo {
-    /// A frame of the device.
+    /// A frame of the device; a page that is there already stays.
     Device,
     /// A frame of memory; a hole stays a hole.
     System,
@@ -88,8 +88,8 @@ impl Mm {
     /// locked and the mmap lock held shared, and must not call the address space. Then bytes are
     /// copied, those of pages that come home by the driver
     /// ([`DevicePages::migrate_to_ram`](crate::mm::DevicePages::migrate_to_ram)), and the marks
-    /// become entries. A page that cannot move stays as it was, and is no error. The call takes time
-    /// and memory in proportion to the pages of the range.
+    /// become entries. A page that cannot move stays as it was, and is no error. The call takes
+    /// time and memory in proportion to the pages of the range.
     ///
     /// # Errors
     ///
@@ -198,7 +198,8 @@ impl<'h> FaultScope<'h> {
                 is_hole: false,
                 on_device: mem.is_device(moving.old.pfn()),
             };
-            match frame_for(mem, args, to(&source)) {
+            let to = Some(to(&source)).filter(|&to| to != MigrateTo::Device || !source.on_device);
+            match frame_for(mem, args, to.unwrap_or(MigrateTo::Nowhere)) {
                 Ok(frame) => moving.go_to(mem, frame),
                 Err(why) => moving.stays = why,
             }

@@ -97,8 +97,8 @@ impl Reference {
             self.make_present(actor, addr, write);
         }
     }
-    /// Makes a page present for a permitted access. A write makes a private page a copy, and one that
-    /// was perhaps freed lazily is a new page or the old one.
+    /// Makes a page present for a permitted access. A write makes a private page a copy, and one
+    /// that was perhaps freed lazily is a new page or the old one.
     pub(super) fn make_present(&mut self, process: u32, addr: u64, write: bool) {
         if self.is_hazy(&self.processes[&process][&(addr / PAGE)]) {
             return;
