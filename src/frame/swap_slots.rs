@@ -7,7 +7,7 @@
 use super::{pfn::PAGE_BYTES, read_ahead::ReadAhead};
 use crate::{
     addr::Pfn,
-    sync::{AtomicBool, AtomicU64, Mutex, Ordering},
+    sync::{AtomicU8, AtomicU64, Mutex, Ordering},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -49,10 +49,32 @@ pub(super) struct SwapSlots {
 #[derive(Default)]
 pub struct Swap {
     pub(super) capacity: u32,
-    /// The device was taken out of use: its pages can be read, and none is written.
-    off: AtomicBool,
+    use_of: AtomicU8,
     pub(super) used: AtomicU64,
     pub(super) slots: Mutex<SwapSlots>,
+}
+
+/// Pages are written to the device.
+const ON: u8 = 0;
+/// The device is being taken out of use: its pages can be read, and none is written.
+const LEAVING: u8 = 1;
+/// The device is out of use.
+const OFF: u8 = 2;
+
+/// A device that is being taken out of use; in use again when this is dropped.
+pub(crate) struct Leaving<'s>(&'s Swap);
+
+impl Leaving<'_> {
+    /// The device has no page left: it is out of use.
+    pub(crate) fn finish(self) {
+        self.0.use_of.store(OFF, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let _finished = self.0.change_use(LEAVING, ON);
+    }
 }
 
 impl SwapSlots {
@@ -91,12 +113,21 @@ impl Swap {
     }
     /// Returns true if pages can be written to the device.
     pub fn is_on(&self) -> bool {
-        self.capacity > 0 && !self.off.load(Ordering::Relaxed)
+        self.capacity > 0 && self.use_of.load(Ordering::Relaxed) == ON
     }
-    /// Puts the device in use or takes it out of use. Returns false if it was so already, or there
-    /// is none.
-    pub(crate) fn set_on(&self, on: bool) -> bool {
-        self.capacity > 0 && self.off.swap(!on, Ordering::Relaxed) == on
+    /// Begins to take the device out of use; `None` if it is not in use.
+    pub(crate) fn leave(&self) -> Option<Leaving<'_>> {
+        let begun = self.capacity > 0 && self.change_use(ON, LEAVING);
+        begun.then(|| Leaving(self))
+    }
+    /// Puts a device that is out of use in use. Returns false if it is in use, or being taken out
+    /// of use, or if there is none.
+    pub(crate) fn enter(&self) -> bool {
+        self.capacity > 0 && self.change_use(OFF, ON)
+    }
+    fn change_use(&self, from: u8, to: u8) -> bool {
+        let order = Ordering::Relaxed;
+        self.use_of.compare_exchange(from, to, order, order).is_ok()
     }
     /// Returns true if more than half of the device is in use: cached frames give their slots up
     /// early then (`vm_swap_full`).
@@ -119,5 +150,21 @@ impl fmt::Debug for Swap {
             .field("capacity", &self.capacity)
             .field("used", &self.used())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_taken_out_of_use_cannot_be_put_in_use_meanwhile() {
+        let swap = Swap::new(8);
+        let leaving = swap.leave().unwrap();
+        assert!(!swap.is_on() && !swap.enter() && swap.leave().is_none());
+        drop(leaving);
+        assert!(swap.is_on() && !swap.enter());
+        swap.leave().unwrap().finish();
+        assert!(!swap.is_on() && swap.leave().is_none() && swap.enter());
     }
 }

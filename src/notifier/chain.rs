@@ -12,11 +12,12 @@ use super::{
     callees::{Callees, DriverList},
     driver_entry::{DriverEntry, Visit, Visits},
     subscriptions::Subscriptions,
+    unregistrations::{Space, Unregistrations},
 };
 use crate::{
     addr::VpnRange,
     ctx::{Below, Context, Cx, Epoch, Outside, Rank, Sleepable, rank},
-    sync::{AtomicBool, Condvar, Despite, Mutex},
+    sync::{AtomicBool, Despite},
 };
 use std::sync::{Arc, Weak};
 
@@ -56,8 +57,6 @@ impl Registration {
     /// ends.
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
         self.chain.list.check_token(cx);
-        // Its last handle may be the driver's, which gives it up in a callback.
-        let _space = self.chain.space.upgrade();
         let _leaving = self.chain.unregistrations.begin();
         self.chain.unregister(cx, &self.entry);
     }
@@ -83,40 +82,6 @@ impl Registration {
     }
 }
 
-/// An address space, as far as notifiers know it: a value that lives.
-pub(crate) type Space = dyn Send + Sync;
-
-/// The number of registrations that are ending.
-#[derive(Default)]
-pub(super) struct Unregistrations {
-    now: Mutex<usize>,
-    none: Condvar,
-}
-
-pub(super) struct UnregistrationGuard<'l>(&'l Unregistrations);
-
-impl Unregistrations {
-    pub(super) fn begin(&self) -> UnregistrationGuard<'_> {
-        *self.now.lock() += 1;
-        UnregistrationGuard(self)
-    }
-    pub(super) fn wait(&self) {
-        let mut now = self.now.lock();
-        while *now > 0 {
-            self.none.wait(&mut now);
-        }
-    }
-}
-
-impl Drop for UnregistrationGuard<'_> {
-    fn drop(&mut self) {
-        let mut now = self.0.now.lock();
-        *now -= 1;
-        drop(now);
-        self.0.none.notify_all();
-    }
-}
-
 /// Board and drivers of one address space that has, or had, an external MMU.
 pub(super) struct Chain {
     pub(super) board: Arc<Board>,
@@ -125,7 +90,6 @@ pub(super) struct Chain {
     pub(super) unregistrations: Unregistrations,
     /// Set when every open window began after the board was made, and so is written on it.
     pub(super) ready: AtomicBool,
-    space: Weak<Space>,
 }
 
 impl Chain {
@@ -135,9 +99,8 @@ impl Chain {
             list: DriverList::new(epoch, Arc::clone(&board)),
             board,
             subscriptions: Subscriptions::default(),
-            unregistrations: Unregistrations::default(),
+            unregistrations: Unregistrations::new(space),
             ready: AtomicBool::new(false),
-            space,
         }
     }
     /// Collects the drivers that a window over `range` has to call, and calls none. Epoch pin and

@@ -87,6 +87,7 @@
 //! | `translation` | pages, frames, and the registration that they belong to |
 //! | `blocks` | 2-MiB blocks, hashed to buckets |
 //! | `epoch_list`, `grace` | a list read without a lock, and the grace period of its removals |
+//! | `unregistrations` | the registrations that are ending |
 //! | `once_arc` | a shared pointer that is set once |
 //! | `models` | loom models of all this |
 
@@ -130,6 +131,7 @@ pub(crate) mod test_hook;
 mod ticket;
 mod tlb_gate;
 mod translation;
+mod unregistrations;
 mod window;
 
 pub(crate) use blocks::{block_of, hash_of};

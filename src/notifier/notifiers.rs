@@ -3,7 +3,7 @@
 //! An address space without drivers pays one null pointer, and one load for each window.
 
 use super::{
-    chain::{Chain, Registration, Space},
+    chain::{Chain, Registration},
     driver::{AgeKind, ExternalMmu},
     driver_entry::DriverEntry,
     observer::WindowObserver,
@@ -13,6 +13,7 @@ use super::{
     seat::Seat,
     subscription::Subscription,
     translation::RegId,
+    unregistrations::Space,
 };
 use crate::{
     addr::VpnRange,

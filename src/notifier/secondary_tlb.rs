@@ -15,8 +15,8 @@
 //! finds none owes nothing to its end.
 
 use super::{
-    chain::{Space, Unregistrations},
     once_arc::OnceArc,
+    unregistrations::{Space, Unregistrations},
 };
 use crate::{
     addr::VpnRange,
@@ -125,8 +125,6 @@ pub(super) struct TlbList {
     panics: PutOffPanics,
     /// The unregistrations under way, which exit waits for.
     unregistrations: Unregistrations,
-    /// The address space.
-    space: Weak<Space>,
 }
 
 /// Panics of flushes. A lock of the page table is held then, and the entries have changed already,
@@ -171,8 +169,7 @@ impl TlbList {
             listed: RwLock::default(),
             count: AtomicUsize::new(0),
             panics: PutOffPanics::default(),
-            unregistrations: Unregistrations::default(),
-            space,
+            unregistrations: Unregistrations::new(space),
         }
     }
     /// Flushes `range` from each device, also if one panics: that one is shut.
@@ -240,8 +237,6 @@ impl TlbRegistration {
     ///
     /// If the device does. Its registration has ended all the same.
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
-        // Its last handle may be the device's, which gives it up in a callback.
-        let _space = self.list.space.upgrade();
         let _leaving = self.list.unregistrations.begin();
         let mut despite = Despite::default();
         self.list.end(cx, &self.phase, &mut despite);

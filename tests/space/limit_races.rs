@@ -1,7 +1,12 @@
 //! The limit of memory, while several threads take frames or set it.
 
-use crate::common::{RW, World, at, objects::swapping};
-use emmu::{driver::*, error::LimitBusy};
+use crate::common::{PAGE, RW, World, at, objects::swapping};
+use emmu::{
+    driver::*,
+    error::LimitBusy,
+    file::{File, FileMode, Shmem},
+    mm::{FillMode, RegisterMode, UffdFeatures},
+};
 use std::{
     sync::{
         Arc, Barrier,
@@ -84,4 +89,35 @@ fn a_limit_that_cannot_be_set_leaves_the_one_that_was_set_meanwhile() {
     let stored = (0..128).filter(|&n| mm.store(&mut w.thread.cx(), at(n), 1).is_ok());
     assert!(stored.count() < 80, "the limit of 64 pages is lost");
     mm.unregister(&mut w.thread.cx(), registration);
+}
+
+/// Bytes of files, and answers to userfaults.
+#[test]
+fn calls_that_take_pages_reclaim_first_at_the_limit() {
+    const PAGES: u64 = 64;
+    let len = usize::try_from(PAGES * PAGE).unwrap();
+    let mut w = swapping(4096, 1024);
+    w.map(0, PAGES, RW);
+    w.map(PAGES, PAGES, RW);
+    w.fill(0, 8);
+    let uffd = w.userfaultfd(UffdFeatures::empty());
+    w.register(&uffd, PAGES, PAGES, RegisterMode::MISSING);
+    let memory = Shmem::memfd(w.machine.host(), "bytes", PAGES * PAGE).unwrap();
+    let file = File::open(memory, FileMode::ReadWrite);
+    let cx = &mut w.thread.cx();
+    w.machine.set_memory_limit(cx, Some(40)).unwrap();
+    let within = || {
+        let mem = w.machine.mem();
+        u64::from(mem.in_use()) + mem.tables_in_use() <= 40
+    };
+    assert_eq!(w.mm.write_file(cx, (&file, 0), at(0), len), Ok(len));
+    assert!(within());
+    assert_eq!(w.mm.read_file(cx, (&file, 0), at(0), len), Ok(len));
+    assert!(within());
+    let bytes = vec![7; len];
+    let answered = uffd.copy(cx, at(PAGES), &bytes, FillMode::empty());
+    assert_eq!(answered, Ok(PAGES * PAGE));
+    assert!(within());
+    assert_eq!(w.mm.load(cx, at(2 * PAGES - 1)), Ok(7));
+    w.end();
 }

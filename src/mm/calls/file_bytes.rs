@@ -43,14 +43,12 @@ impl Mm {
         while done < len && ended.is_ok() {
             let from = offset.saturating_add(done as u64);
             let part = &mut bytes[..in_page(from, len - done)];
-            let read = file
-                .read_part(cx.reborrow(), from, part, len - done)
-                .map_err(TransferError::File);
-            let put = match read {
+            let put = match file.read_part(cx.reborrow(), from, part, len - done) {
                 Ok(0) => break,
                 Ok(n) => self.write_up_to(cx, addr + done as u64, &part[..n]),
+                Err(why) if self.machine().make_room(cx, &why) => continue,
                 Err(why) => {
-                    ended = Err(why);
+                    ended = Err(TransferError::File(why));
                     break;
                 }
             };
@@ -131,9 +129,10 @@ impl Mm {
         let mut patience = Patience::default();
         loop {
             let had = self.read_present(cx, addr, &mut bytes[..len]);
-            let taken = file
-                .write_begun(cx.reborrow(), offset, &bytes[..had], len)
-                .map_err(TransferError::File)?;
+            let taken = match file.write_begun(cx.reborrow(), offset, &bytes[..had], len) {
+                Err(why) if self.machine().make_room(cx, &why) => continue,
+                taken => taken.map_err(TransferError::File)?,
+            };
             if taken > 0 || had == len {
                 return Ok(taken);
             }

@@ -48,25 +48,21 @@ impl Machine {
     /// ```
     pub fn swapoff(&self, cx: &mut CallCx<'_>) -> Result<(), SwapError> {
         self.check_token(cx);
-        let swap = self.mem().swap();
-        if !swap.set_on(false) {
-            return Err(SwapError::NotInUse);
-        }
-        let done = self.try_to_unuse(cx);
-        if done.is_err() {
-            swap.set_on(true);
-        }
-        done
+        let leaving = self.mem().swap().leave().ok_or(SwapError::NotInUse)?;
+        self.try_to_unuse(cx)?;
+        leaving.finish();
+        Ok(())
     }
     /// Puts the swap device in use again.
     ///
     /// # Errors
     ///
-    /// [`SwapError::InUse`]; [`SwapError::NotInUse`] if the machine has none.
+    /// [`SwapError::InUse`], also while another thread takes the device out of use;
+    /// [`SwapError::NotInUse`] if the machine has none.
     pub fn swapon(&self) -> Result<(), SwapError> {
         match self.mem().swap() {
-            swap if swap.set_on(true) => Ok(()),
-            swap if swap.is_on() => Err(SwapError::InUse),
+            swap if swap.enter() => Ok(()),
+            swap if swap.capacity() > 0 => Err(SwapError::InUse),
             _ => Err(SwapError::NotInUse),
         }
     }

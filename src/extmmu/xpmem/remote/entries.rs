@@ -9,6 +9,7 @@ use crate::{
     addr::PAGE_SIZE,
     extmmu::xpmem::{Manners, PartitionId, XpmemError},
     frame::SharedMemory,
+    notifier::Access,
     sync::{Condvar, Mutex},
 };
 use std::{
@@ -36,13 +37,44 @@ pub(super) struct Connection {
 pub(super) struct State {
     pub(super) memories: BTreeMap<u64, SharedMemory>,
     pub(super) entries: BTreeMap<u64, Grant>,
-    /// The open questions by token, each with its reply once that has come.
-    pub(super) asked: HashMap<u64, Option<Result<Reply, XpmemError>>>,
+    /// The open questions by token.
+    pub(super) asked: HashMap<u64, Question>,
     /// By token, pages that came and that the asking thread has not used yet.
     pub(super) unused: HashMap<u64, u64>,
     pub(super) next: u64,
     pub(super) manners: Manners,
     pub(super) closed: bool,
+}
+
+/// An open question.
+pub(super) struct Question {
+    request: Request,
+    /// The number of the owner's page that is asked for, if it is one.
+    page: Option<u64>,
+    /// The reply, once it has come.
+    reply: Option<Result<Reply, XpmemError>>,
+}
+
+impl Question {
+    /// Returns true if the reply is one to this question. The owner is not trusted: what it sends
+    /// is checked before it is used.
+    fn is_answered_by(&self, reply: &Result<Reply, XpmemError>) -> bool {
+        let Ok(reply) = reply else {
+            return true;
+        };
+        match (self.request, reply) {
+            (Request::Attach { pages, .. }, Reply::Attached(attached)) => {
+                attached.pages == pages && attached.first.checked_add(pages).is_some()
+            }
+            (Request::Page { access, .. }, Reply::Page(grant)) => {
+                self.page == Some(grant.page) && (grant.writable || access == Access::Read)
+            }
+            (Request::Make { .. }, Reply::Segment(_)) | (Request::Detach { .. }, Reply::Done) => {
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Connection {
@@ -52,11 +84,15 @@ impl Connection {
     }
     /// Asks the owner, and waits for the reply.
     pub(super) fn ask(&self, request: Request) -> Result<Reply, RemoteError> {
-        self.ask_with_token(request).map(|(_, reply)| reply)
+        self.ask_for(None, request).map(|(_, reply)| reply)
     }
-    /// Asks the owner, and waits for the reply. A page that comes must be used under the token
-    /// returned.
-    pub(super) fn ask_with_token(&self, request: Request) -> Result<(u64, Reply), RemoteError> {
+    /// Asks the owner, for one of its pages or for something else, and waits for the reply. A page
+    /// that comes must be used under the token returned.
+    pub(super) fn ask_for(
+        &self,
+        page: Option<u64>,
+        request: Request,
+    ) -> Result<(u64, Reply), RemoteError> {
         let mut state = self.state.lock();
         // The owner cuts off a partition that asks more at a time.
         while state.asked.len() >= self.questions && !state.closed {
@@ -64,7 +100,12 @@ impl Connection {
         }
         let token = state.next;
         state.next += 1;
-        state.asked.insert(token, None);
+        let question = Question {
+            request,
+            page,
+            reply: None,
+        };
+        state.asked.insert(token, question);
         drop(state);
         if self.send(&ToOwner::Ask { token, request }).is_err() {
             return Err(RemoteError::Closed);
@@ -74,7 +115,7 @@ impl Connection {
             if state.closed {
                 return Err(RemoteError::Closed);
             }
-            if let Some(Some(reply)) = state.asked.get(&token).copied() {
+            if let Some(reply) = state.asked.get(&token).and_then(|question| question.reply) {
                 state.asked.remove(&token);
                 drop(state);
                 self.replied.notify_all();
@@ -118,9 +159,15 @@ impl Connection {
         state.entries.retain(|_, grant| grant.memory != id);
         state.memories.remove(&id).is_some()
     }
-    /// Takes a reply. Returns false if it breaks the protocol.
+    /// Takes a reply. Returns false if it breaks the protocol: it answers no open question, or
+    /// another one than was asked.
     fn take(&self, token: u64, reply: Result<Reply, XpmemError>) -> bool {
         let mut state = self.state.lock();
+        let question = state.asked.get(&token);
+        let is_owed = |question: &Question| question.reply.is_none();
+        if !question.is_some_and(|q| is_owed(q) && q.is_answered_by(&reply)) {
+            return false;
+        }
         if let Ok(Reply::Page(grant)) = reply {
             let end = grant.at.checked_add(PAGE_SIZE);
             let fits = |memory: &SharedMemory| {
@@ -131,12 +178,10 @@ impl Connection {
                 return false;
             }
             state.entries.insert(grant.page, grant);
-            if state.asked.contains_key(&token) {
-                state.unused.insert(token, grant.page);
-            }
+            state.unused.insert(token, grant.page);
         }
-        if let Some(asked) = state.asked.get_mut(&token) {
-            *asked = Some(reply);
+        if let Some(question) = state.asked.get_mut(&token) {
+            question.reply = Some(reply);
         }
         drop(state);
         self.replied.notify_all();

@@ -12,8 +12,8 @@ pub enum RemoteError {
     /// The owner refused.
     #[error(transparent)]
     Refused(#[from] XpmemError),
-    /// The owner is gone, or has fenced this partition off. None of its memory is mapped any more;
-    /// connect anew.
+    /// The owner is gone, has fenced this partition off, or has sent what breaks the protocol. None
+    /// of its memory is mapped any more; connect anew.
     #[error("the owner is gone, or has fenced this partition off")]
     Closed,
     /// The owner speaks another version of the protocol.

@@ -209,6 +209,7 @@ impl RemoteAttachment {
         // An attachment for reading must not use an entry that another attachment of the page may
         // write.
         let mine = !write || self.attached.access == Access::Write;
+        let page = self.attached.first + nth;
         let mut asked = None;
         loop {
             let mut state = self.connection.state.lock();
@@ -216,7 +217,7 @@ impl RemoteAttachment {
                 return Err(RemoteError::Closed);
             }
             let used = asked.and_then(|token| state.unused.remove(&token));
-            let entry = state.entries.get(&(self.attached.first + nth));
+            let entry = state.entries.get(&page);
             if let Some(grant) = entry.filter(|g| mine && (g.writable || !write)) {
                 let place = usize::try_from(grant.at).expect("checked when it came");
                 let memory = state.memories.get(&grant.memory);
@@ -232,8 +233,8 @@ impl RemoteAttachment {
                 self.connection.replied.notify_all();
             }
             let handle = self.attached.handle;
-            let page = Request::Page { handle, at, access };
-            asked = Some(self.connection.ask_with_token(page)?.0);
+            let request = Request::Page { handle, at, access };
+            asked = Some(self.connection.ask_for(Some(page), request)?.0);
         }
     }
 }

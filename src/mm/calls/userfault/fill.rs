@@ -5,6 +5,7 @@ use super::Userfault;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, uffd_flags::FillMode},
     fault::scope::FaultScope,
+    space::Mm,
     vma::{Vma, layout::Layout},
 };
 use crate::{
@@ -102,7 +103,38 @@ impl Userfault {
         if !answer.modes().contains(mode) {
             return Err(UserfaultError::Mode(mode.bits()));
         }
+        let mut done = 0;
+        while done < len {
+            let rest = VpnRange::new(range.start().plus(done / PAGE_SIZE), range.end());
+            let rest = rest.expect("pages are left");
+            match self.fill_part(&mm, cx, rest, answer.from(done), mode) {
+                Ok(more) => done += more,
+                Err(why) if mm.machine().make_room(cx, &why) => continue,
+                Err(why) if done == 0 => return Err(why),
+                Err(_) => break,
+            }
+            if !mm.machine().mem().is_at_limit() {
+                break;
+            }
+        }
+        if !mode.contains(FillMode::DONTWAKE) {
+            let end = range.start().plus(done / PAGE_SIZE);
+            let woken = VpnRange::new(range.start(), end);
+            self.0.wake(woken.expect("a page was filled"));
+        }
+        Ok(done)
+    }
+    /// Fills pages up to the first that fails.
+    fn fill_part(
+        &self,
+        mm: &Mm,
+        cx: &mut CallCx<'_>,
+        range: VpnRange,
+        answer: Answer<'_>,
+        mode: FillMode,
+    ) -> Result<u64, UserfaultError> {
         let protect = mode.contains(FillMode::WP);
+        let addr = range.start().addr();
         let filled = |scope: &mut FaultScope<'_>| {
             let vma = scope.layout.vmas.get(range.start());
             if let Some(vma) = vma {
@@ -117,14 +149,7 @@ impl Userfault {
             check_kind(vma, range, answer)?;
             scope.fill(vma, range, answer, protect)
         };
-        let (filled, _) = mm.with_fault_scope(cx, range, filled);
-        let done = filled?;
-        if !mode.contains(FillMode::DONTWAKE) {
-            let end = range.start().plus(done / PAGE_SIZE);
-            let woken = VpnRange::new(range.start(), end);
-            self.0.wake(woken.expect("a page was filled"));
-        }
-        Ok(done)
+        mm.with_fault_scope(cx, range, filled).0
     }
 }
 
@@ -308,6 +333,16 @@ impl<'b> Answer<'b> {
         match self {
             Self::Copy(bytes) => bytes,
             _ => &[],
+        }
+    }
+    /// Returns the answer for the pages after the first `done` bytes.
+    fn from(self, done: u64) -> Self {
+        match self {
+            Self::Copy(bytes) => {
+                let done = usize::try_from(done).expect("in memory");
+                Self::Copy(bytes.get(done..).unwrap_or_default())
+            }
+            other => other,
         }
     }
     /// Returns the answer for the page with that number, of pages of `size` bytes.
