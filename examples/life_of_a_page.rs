@@ -54,6 +54,8 @@ impl Scene {
             Pte::Guard => ("guard".to_owned(), "-".to_owned()),
             Pte::Protected => ("protected".to_owned(), "-".to_owned()),
             Pte::Poisoned => ("poisoned".to_owned(), "-".to_owned()),
+            Pte::Device { pfn, .. } => ("on a device".to_owned(), self.frame(pfn)),
+            Pte::Exclusive(pfn) => ("a device's".to_owned(), self.frame(pfn)),
         };
         let shadow = self.vm.entries(cx);
         let recorded = self.windows.take();

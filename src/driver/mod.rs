@@ -86,6 +86,7 @@
 //!   | a window of a caller under [`Mm::lock_shared`] | the mmap lock, shared |
 //!   | `fork`, the end of merging of all memory, a window of a caller under [`Mm::lock_exclusive`] | the mmap lock, exclusive |
 //!   | merging of equal pages | the lock of a frame, a claim on the page |
+//!   | migration to a device and home, exclusive access | the mmap lock, shared, and the lock of a frame |
 //!   | reclaim, migration, truncation | the lock of a reverse map, mostly of a frame too |
 //!   | the end of a window of a collapse | reverse maps, beside the above |
 //!
@@ -119,8 +120,8 @@ pub use crate::{
         Access, Ack, AgeKind, Cached, Event, ExternalMmu, FaultRequest, FirstPass, Gate, GateGuard,
         Gates, Invalidated, Invalidation, NoStore, OrderedStore, Pending, Permit, RangePending,
         RangePermit, RangeRetry, RangeTicket, Rearrange, Registration, RemovedEntries, Retry, Seat,
-        SecondPass, SecondaryTlb, ShadowEntry, ShadowStore, Slot, Ticket, TlbGate, TlbRegistration,
-        TlbSeat, Translation, WouldBlock,
+        SecondPass, SecondaryTlb, ShadowEntry, ShadowStore, Slot, Spared, Ticket, TlbGate,
+        TlbRegistration, TlbSeat, Translation, WouldBlock,
     },
 };
 pub use references::References;

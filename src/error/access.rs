@@ -52,6 +52,12 @@ pub enum FaultError {
     /// The page was poisoned by userfaultfd: SIGBUS.
     #[error("{0:#x} is poisoned")]
     Poisoned(u64),
+    /// The page lies on a device that has lost it: SIGBUS.
+    #[error("the device has lost the page of {0:#x}")]
+    DeviceLost(u64),
+    /// The page lies on a device, and cannot come home for a long-term pin since it is in use.
+    #[error("the page of {0:#x} is in use on its device")]
+    Busy(u64),
     /// An atomic access of a word that does not lie at a multiple of its size: SIGBUS, as on a
     /// kernel that forbids split locks (`handle_user_split_lock`).
     #[error("the word at {0:#x} is not aligned")]
@@ -78,11 +84,13 @@ impl FaultError {
             | Self::Object { .. }
             | Self::Unhandled(_)
             | Self::Poisoned(_)
+            | Self::DeviceLost(_)
             | Self::Misaligned(_) => Some(Signal::Bus),
             Self::Userfault(_)
             | Self::NoMemory(_)
             | Self::WrongAddressSpace
             | Self::Unsubscribed(_)
+            | Self::Busy(_)
             | Self::Secret(_) => None,
         }
     }
@@ -90,6 +98,8 @@ impl FaultError {
     pub const fn errno(self) -> Errno {
         match self {
             Self::NoMemory(_) => Errno::ENOMEM,
+            // `check_and_migrate_movable_pages`.
+            Self::Busy(_) => Errno::EBUSY,
             // No errno of Linux, where the call would wait: it must be repeated.
             Self::Userfault(_) => Errno::EAGAIN,
             // As of a futex (`get_futex_key`).

@@ -7,6 +7,7 @@ use super::{
     advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError},
     change::{MprotectError, MremapError, MunmapError},
     common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError},
+    device::{ExclusiveError, MigrateError, NoDeviceFrames},
     errno::{Errno, HasErrno},
     mmap::{MmapError, RemapError},
     object::{ObjectError, SealError},
@@ -38,6 +39,7 @@ have_errno! {
     BeyondTask
     ClearRefsError
     CopyError
+    ExclusiveError
     FaultError
     ForkError
     KeyError
@@ -45,6 +47,7 @@ have_errno! {
     LimitError
     MadviseError
     MbindError
+    MigrateError
     MincoreError
     MlockError
     MmapError
@@ -53,6 +56,7 @@ have_errno! {
     MsealError
     MsyncError
     MunmapError
+    NoDeviceFrames
     NoMemory
     ObjectError
     PinError

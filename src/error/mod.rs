@@ -15,6 +15,7 @@
 //! | `object` | errors of memory objects |
 //! | `policy` | errors of memory policies and protection keys |
 //! | `segment` | errors of segments of System V |
+//! | `device` | errors of devices with memory of their own |
 //! | `register` | errors of the registration of a driver |
 //! | `userfault` | errors of userfaultfd, `PAGEMAP_SCAN` and `clear_refs` |
 //! | `common` | errors that several calls share |
@@ -25,6 +26,7 @@ mod advice;
 mod change;
 mod common;
 mod conversions;
+mod device;
 mod errno;
 mod mmap;
 mod object;
@@ -39,6 +41,7 @@ pub use access::{
 pub use advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError};
 pub use change::{MprotectError, MremapError, MunmapError};
 pub use common::{BeyondTask, ByteRange, LimitBusy, LimitError, NoMemory, SwapError, VmaError};
+pub use device::{ExclusiveError, MigrateError, NoDeviceFrames};
 pub use errno::{Errno, HasErrno, Signal};
 pub use mmap::{MmapError, RemapError};
 pub use object::{ObjectError, SealError};

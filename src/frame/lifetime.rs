@@ -165,7 +165,8 @@ impl PhysMem {
         }
     }
     /// Does all of a retirement but the free list, to which a batch adds many frames at once.
-    /// Returns false for a part of a huge page of a pool, which goes back there instead.
+    /// Returns false for a part of a huge page of a pool, and for a frame of a device: they go back
+    /// there instead.
     #[inline]
     fn leave(&self, pfn: Pfn, meta: Meta<'_>) -> bool {
         self.watch_retirement(pfn);
@@ -182,7 +183,8 @@ impl PhysMem {
         if self.config.contents != Contents::None {
             self.clear_page(pfn);
         }
-        !(flags.contains(FrameFlags::LARGE) && self.return_to_pool(pfn))
+        let to_pool = flags.contains(FrameFlags::LARGE) && self.return_to_pool(pfn);
+        !(to_pool || self.return_to_device(pfn))
     }
     /// Releases the contents; apart, so that `leave` stays small.
     #[inline(never)]

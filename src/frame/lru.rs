@@ -13,9 +13,13 @@ impl PhysMem {
     pub(crate) fn has_lru(&self) -> bool {
         self.swap().capacity() > 0
     }
-    /// Adds a frame to the head of the list that its flags choose (`folio_add_lru`).
+    /// Adds a frame to the head of the list that its flags choose (`folio_add_lru`); a frame of a
+    /// device is on none.
     pub(crate) fn lru_add(&self, pfn: Pfn) {
-        if !self.has_lru() || self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
+        if !self.has_lru()
+            || self.is_device(pfn)
+            || self.flags(pfn).contains(FrameFlags::UNEVICTABLE)
+        {
             return;
         }
         let mut lists = self.lru.0.lock();

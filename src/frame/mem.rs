@@ -8,6 +8,7 @@ use super::shared::SharedMemory;
 use super::{
     config::{Contents, MemConfig},
     contents::{Page, Pages},
+    device_frames::DeviceFrames,
     exported::Exported,
     flags::FrameFlags,
     free::FreeFrames,
@@ -51,6 +52,7 @@ pub struct PhysMem {
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
     pub(super) quota: Quota,
     pub(super) pools: HugePools,
+    pub(super) devices: DeviceFrames,
 }
 
 impl PhysMem {
@@ -92,6 +94,7 @@ impl PhysMem {
             watch: OnceLock::new(),
             quota: Quota::default(),
             pools: HugePools::default(),
+            devices: DeviceFrames::new(0..0),
         })
     }
     /// Returns the number of frames, the zero page not counted.
@@ -124,6 +127,15 @@ impl PhysMem {
             None => chunk.get_or_init(|| self.new_chunk(pfn)),
         }
     }
+    /// Returns the lowest number that a frame of a device may have: that of a new chunk.
+    pub(super) fn first_device(&self) -> u32 {
+        (self.config.frames + 1).next_multiple_of(CHUNK)
+    }
+    /// Extends the directory to frames below `end`; none is in use yet.
+    pub(super) fn extend_to(&mut self, end: u32) {
+        let chunks = end.div_ceil(CHUNK);
+        self.chunks = (0..chunks).map(|_| OnceLock::new()).collect();
+    }
     /// Returns true if the frame, or one near it, was used before.
     pub(super) fn is_made(&self, pfn: Pfn) -> bool {
         self.chunks[(pfn.0 / CHUNK) as usize].get().is_some()
@@ -133,7 +145,11 @@ impl PhysMem {
     #[inline(never)]
     fn new_chunk(&self, pfn: Pfn) -> Chunk {
         let first = pfn.0 - pfn.0 % CHUNK;
-        let len = CHUNK.min(self.config.frames + 1 - first);
+        let end = match self.is_device(pfn) {
+            true => self.devices.end(),
+            false => self.config.frames + 1,
+        };
+        let len = CHUNK.min(end - first);
         Chunk {
             meta: Metas::new(len),
             pages: Pages::new(self.config.contents, len),

@@ -28,6 +28,7 @@
 //! | `lent` | loans: memory where lent frames lie |
 //! | `contents` | the bytes of all frames of a chunk, of one kind or another |
 //! | `free` | the free frames, and their order |
+//! | `device_frames` | frame numbers of devices, and the free ones |
 //! | `waiters` | places to wait for the lock of a frame |
 //! | `lists` | the lists of reclaim |
 //! | `read_ahead` | the number of pages to read from swap at once |
@@ -56,6 +57,7 @@
 //! | `swap_cache` | swapping out and in |
 //! | `export` | notices to the drivers of exported frames |
 //! | `pin` | pinning frames |
+//! | `device` | memory of a device, and its frames |
 //! | `lend` | lending bytes to other processes |
 //! | `tables` | taking and giving back page tables |
 //! | `tests` | counts, retirement, exhaustion, stale views |
@@ -68,6 +70,8 @@ mod commit;
 mod config;
 mod contents;
 mod counts;
+mod device;
+mod device_frames;
 mod export;
 mod exported;
 mod flags;
@@ -111,6 +115,8 @@ pub(crate) use access_bits::AccessBits;
 pub use alloc::OutOfFrames;
 pub use commit::{Commit, Overcommit};
 pub use config::{Contents, MemConfig};
+pub use device::DeviceMemory;
+pub use device_frames::{DeviceId, DeviceKind};
 pub(crate) use exported::Lost;
 pub use flags::FrameFlags;
 pub(crate) use huge::HugeFrame;

@@ -33,6 +33,7 @@
 //! | --- | --- |
 //! | which steps does a system call take, and in which order? | `calls` |
 //! | how is a page fault resolved? | `fault` |
+//! | how does a page go to a device, and come home? | `fault` (`device`), `calls` (`migrate_vma`) |
 //! | how do other processes and the kernel's I/O get a page? | `fault` (`follow`) |
 //! | where is copy-on-write decided? | `fault` (the write), `calls` (fork shares the pages) |
 //! | when do VMAs merge, how are they split, where does a mapping go? | `edit` |
@@ -64,8 +65,10 @@ mod space;
 mod vma;
 mod window;
 
+pub use calls::device_exclusive::ExclusivePage;
 pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
+pub use calls::migrate_vma::{MigrateArgs, MigrateSelect, MigrateSource, MigrateTo, Migrated};
 pub use calls::pagemap_scan::{PageRegion, Scan, ScanArgs};
 pub use calls::pin::HeldPages;
 pub use calls::proc_maps::{MapsLine, PageState};
@@ -87,10 +90,12 @@ pub use entry::uffd_flags::{
     UffdFeatures,
 };
 pub use external::walker::Walker;
+pub use fault::device::Stays;
 pub use fault::follow::PinKind;
 pub use guard::{MmapReadGuard, MmapWriteGuard};
 pub use machine::{
-    ForkMode, KhugepagedLimits, Machine, MachineConfig, ShmGetFlags, ShmId, ShmStat,
+    DeviceLost, DevicePages, DeviceRegistration, ForkMode, HomePage, KhugepagedLimits, Machine,
+    MachineConfig, ShmGetFlags, ShmId, ShmStat,
 };
 #[cfg(feature = "internals")]
 pub use page_table::bench_table as raw;

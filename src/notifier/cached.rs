@@ -136,7 +136,7 @@ impl Seat {
     pub(crate) fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         let view = self.view(&cached.found, at);
         let view = view.filter(|_| cached.reg == self.reg)?;
-        self.follows(at, Access::Read, cached.since);
+        self.follows(at, Access::Read, cached.since, &cached.found);
         Some(view)
     }
     /// Follows a cached translation for writing. Returns `None` if it does not translate `at`, does
@@ -145,7 +145,7 @@ impl Seat {
     pub(crate) fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         let view = self.view_mut(&cached.found, at);
         let view = view.filter(|_| cached.reg == self.reg)?;
-        self.follows(at, Access::Write, cached.since);
+        self.follows(at, Access::Write, cached.since, &cached.found);
         Some(view)
     }
 }

@@ -4,35 +4,17 @@
 //! callback. [`Invalidation`] and `Ack` carry the brand `'i`, which is fresh for each call and
 //! invariant, so an `Ack` of one call answers no other.
 
-use super::translation::{RegId, Translation};
+use super::{
+    reason::{Brand, Event, Reason, Spared},
+    translation::{RegId, Translation},
+};
 use crate::{
     addr::VpnRange,
     ctx::{AtomicCallbackCx, CallbackCx},
+    frame::{DeviceId, DeviceMemory},
 };
 
 use std::marker::PhantomData;
-
-/// The brand of one callback: an invariant lifetime, fresh for each call.
-type Brand<'i> = PhantomData<fn(&'i ()) -> &'i ()>;
-
-/// The reason of an invalidation, with the names of Linux's `mmu_notifier_event`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// The range is unmapped, moved or replaced.
-    Unmap,
-    /// Pages are dropped or replaced; the mapping stays.
-    Clear,
-    /// The rights of the mapping change.
-    ProtectionVma,
-    /// The rights of pages change: a fork, a page to be written back.
-    ProtectionPage,
-    /// Tracking of written pages (soft-dirty) begins anew.
-    SoftDirty,
-    /// Pages migrate to the memory of a device.
-    Migrate,
-    /// A device gets exclusive access to pages.
-    Exclusive,
-}
 
 /// A demand to drop every reference to a range.
 ///
@@ -41,7 +23,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Invalidation<'i> {
     range: VpnRange,
-    event: Event,
+    reason: Reason,
     reg: RegId,
     brand: Brand<'i>,
 }
@@ -93,7 +75,21 @@ impl<'i> Invalidation<'i> {
     /// Returns the reason of the invalidation.
     #[inline]
     pub fn event(&self) -> Event {
-        self.event
+        self.reason.event()
+    }
+    /// Returns the device memory for which the window is opened: of a migration to that device or
+    /// from it, or of an exclusive access (`mmu_notifier_range::owner`).
+    pub fn owner(&self) -> Option<DeviceId> {
+        self.reason.owner()
+    }
+    /// Returns the right to keep translations of frames of `memory` while the range is dropped
+    /// ([`Gate::exclude_sparing`]), if the opener of the window has promised that no entry of such
+    /// a frame changes. Only the owner of a migration gets it, and not when pages come home.
+    ///
+    /// [`Gate::exclude_sparing`]: super::Gate::exclude_sparing
+    pub fn spare(&self, memory: &DeviceMemory) -> Option<Spared<'i>> {
+        let spared = self.reason.spared().filter(|id| *id == memory.id())?;
+        Some(Spared::new(spared, self.brand))
     }
     #[inline]
     pub(super) fn reg(&self) -> RegId {
@@ -157,13 +153,13 @@ pub(crate) fn name_of_type<T: ?Sized>() -> &'static str {
 #[inline]
 pub(super) fn demand<F, E>(
     range: VpnRange,
-    event: Event,
+    reason: Reason,
     reg: RegId,
     f: impl for<'i> FnOnce(Invalidation<'i>) -> Result<FirstPass<'i, F>, E>,
 ) -> Result<Option<F>, E> {
     let begun = f(Invalidation {
         range,
-        event,
+        reason,
         reg,
         brand: PhantomData,
     })?;

@@ -4,7 +4,8 @@
 //! The right to unregister the driver is given out once.
 
 use super::{
-    driver::{Event, ExternalMmu, FirstPass, demand},
+    driver::{ExternalMmu, FirstPass, demand},
+    reason::Event,
     registration_phase::RegistrationPhase,
     subscription::Subscription,
     translation::RegId,
@@ -132,7 +133,7 @@ impl DriverEntry {
     /// the store is empty.
     pub(super) fn exclude_all<R: Below<rank::Callback>>(&self, cx: &mut Cx<'_, R, Sleepable>) {
         self.phase.forbid_permits();
-        let Ok(None::<Infallible>) = demand(VpnRange::ALL, Event::Unmap, self.reg, |inv| {
+        let Ok(None::<Infallible>) = demand(VpnRange::ALL, Event::Unmap.into(), self.reg, |inv| {
             let ack = self.ext.invalidate_start(cx.descend(), inv);
             Ok::<_, Infallible>(FirstPass::Done(ack))
         });

@@ -7,6 +7,7 @@
 
 use super::{
     deferred_put::last_parts,
+    reason::Spared,
     registration_phase::RegistrationPhase,
     removed::RemovedEntries,
     seat::Seat,
@@ -108,14 +109,38 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
         self.store.remove_range(range, gone);
         self.account_removed(gone.entries());
         if cfg!(debug_assertions) {
-            self.check_zapped(range);
+            self.check_zapped(range, |_| false);
         }
     }
-    fn check_zapped(&mut self, range: VpnRange) {
+    /// Removes the entries of a range as [`zap_into`](Self::zap_into) does, but for those that the
+    /// driver may keep.
+    pub(super) fn zap_sparing(
+        &mut self,
+        range: VpnRange,
+        spared: &Spared<'_>,
+        gone: &mut RemovedEntries,
+    ) {
+        let mem = Arc::clone(&self.mem);
+        let stays = |e: &ShadowEntry| spared.keeps(&mem, e.pfn());
+        let mut goes: SmallVec<[VpnRange; 4]> = SmallVec::new();
+        self.store.for_each_in(range, &mut |e| {
+            if !stays(e) {
+                goes.push(e.range());
+            }
+        });
+        for pages in goes {
+            self.store.remove_range(pages, gone);
+        }
+        self.account_removed(gone.entries());
+        if cfg!(debug_assertions) {
+            self.check_zapped(range, stays);
+        }
+    }
+    fn check_zapped(&mut self, range: VpnRange, stays: impl Fn(&ShadowEntry) -> bool) {
         let mut shown = 0;
         self.store.for_each(&mut |e| {
             assert!(
-                !range.overlaps(e.range()),
+                !range.overlaps(e.range()) || stays(e),
                 "the store kept {} -> {:?} of {range}",
                 e.range(),
                 e.pfn()

@@ -63,6 +63,7 @@
 //! | `callees` | the drivers that one window calls |
 //! | `subscriptions` | the drivers of ranges, in an interval tree |
 //! | `driver_entry` | one registered driver: visits to it, the right to unregister it |
+//! | `sparing` | entries that a driver keeps while its range is dropped |
 //! | `gate` | the driver's lock, with its store inside |
 //! | `gate_guard` | all that a driver may do while it holds its gate |
 //! | `gate_filter` | the blocks in which a gate may have entries |
@@ -74,6 +75,7 @@
 //! | `subscription` | the sequence of one subscribed range |
 //! | `registration_phase` | the phase of a registration |
 //! | `driver` | the trait that drivers implement, the demand, and the proof |
+//! | `reason` | the reason of a window, and the promise of its opener |
 //! | `flusher` | the flush that a change of the page table owes, and the proof of it |
 //! | `tlb_gate` | the TLB of a device that walks the page table, and the lock that a flush takes |
 //! | `secondary_tlb` | devices that walk the page table: the trait, their list, registration |
@@ -114,11 +116,13 @@ mod outcome;
 mod permit;
 mod range_permit;
 mod range_ticket;
+mod reason;
 mod registration_phase;
 mod removed;
 mod seat;
 mod secondary_tlb;
 mod shadow_entry;
+mod sparing;
 mod store;
 mod subscription;
 mod subscriptions;
@@ -134,9 +138,7 @@ pub(crate) use blocks::{block_of, hash_of};
 pub use cached::Cached;
 pub use chain::Registration;
 pub(crate) use driver::name_of_type;
-pub use driver::{
-    Ack, AgeKind, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock,
-};
+pub use driver::{Ack, AgeKind, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock};
 pub(crate) use flusher::{Flushed, Flusher};
 pub use gate::{Gate, Invalidated};
 pub use gate_guard::GateGuard;
@@ -148,6 +150,8 @@ pub(crate) use permit::PermitOf;
 pub use permit::{Pending, Permit};
 pub use range_permit::{RangePending, RangePermit, RangeRetry};
 pub use range_ticket::{FaultRequest, RangeTicket, Slot};
+pub(crate) use reason::Reason;
+pub use reason::{Event, Spared};
 pub use removed::RemovedEntries;
 pub use seat::Seat;
 pub(crate) use secondary_tlb::{FlushPanics, SecondaryTlbs, Walked};

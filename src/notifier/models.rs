@@ -20,11 +20,13 @@ use std::{
     sync::{Arc, Weak},
 };
 
+mod owner;
 mod passing;
 mod ranges;
 pub(crate) mod run;
 mod secondary;
 
+use owner::owned_window_against_permit;
 use passing::{coming_and_going_against_call, window_that_finds_a_gate, window_that_passes_a_gate};
 use ranges::range_against_window;
 use secondary::{flush_against_walk, release_against_walk};
@@ -237,7 +239,7 @@ fn window_in_wrong_order(world: &World, mut cx: CallCx<'_>) {
     let callees = world.chain().callees(&mut cx, RANGE, 0);
     world.chain().board.begin(RANGE);
     for entry in callees.entries() {
-        let Ok(None::<Infallible>) = demand(RANGE, Event::Clear, entry.reg, |inv| {
+        let Ok(None::<Infallible>) = demand(RANGE, Event::Clear.into(), entry.reg, |inv| {
             let ack = entry.ext.invalidate_start(cx.descend(), inv);
             Ok::<_, Infallible>(FirstPass::Done(ack))
         });
@@ -377,6 +379,7 @@ mod tests {
         coming_and_going_against_call() coming_and_going a_going_without_waiting "called after it left"
         unregistration_against_aging(None) aging an_aging_without_waiting "called after it left"
         release_against_unregister(None) release a_second_release "left: 2"
+        owned_window_against_permit() owned_window a_promise_that_is_broken "stale entry"
         range_against_window() range a_stamp_for_two_pieces "stale entry"
         flush_against_walk() flush a_flush_before_the_change "a frame that went is cached"
         release_against_walk() release_of_a_walker walks_that_are_not_forbidden "cached after the release"

@@ -4,15 +4,19 @@ use super::{
     outcome::Access,
     translation::{RegId, Translation},
 };
-use crate::addr::{Vpn, VpnRange};
+use crate::{
+    addr::{Vpn, VpnRange},
+    frame::DeviceId,
+};
 
 /// An observer of one address space. Its methods are called with any locks held, so they may lock
 /// gates and nothing else.
 pub(crate) trait WindowObserver: Send + Sync {
     /// A window is about to ask a driver to acknowledge.
     fn calling(&self, window: u64, range: VpnRange, mmu: &'static str);
-    /// A window is open: every driver has acknowledged.
-    fn opened(&self, window: u64, range: VpnRange);
+    /// A window is open: every driver has acknowledged. Its opener leaves the entries of frames of
+    /// the device memory `spared` alone.
+    fn opened(&self, window: u64, range: VpnRange, spared: Option<DeviceId>);
     /// An open window is about to end.
     fn closing(&self, range: VpnRange);
     /// A window has ended, or was refused; every driver that acknowledged it has been notified.
@@ -39,7 +43,7 @@ pub(crate) trait WindowObserver: Send + Sync {
     fn windows_opened(&self) -> u64;
     /// A driver follows a copy of a translation, made when `since` windows had opened, for an
     /// access to a page.
-    fn follows(&self, mmu: &'static str, at: Vpn, access: Access, since: u64);
+    fn follows(&self, mmu: &'static str, to: (Vpn, Access), since: u64, copy: &Translation);
     /// A driver, its gate locked, puts this translation into its store.
     fn established(&self, translation: &Translation);
 }

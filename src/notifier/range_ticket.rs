@@ -20,6 +20,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::Context,
     error::RangeFault,
+    frame::{DeviceId, DeviceMemory},
 };
 
 /// The request for one page of a range. A higher one includes the lower ones.
@@ -112,6 +113,8 @@ pub struct RangeTicket<'g, G> {
     /// Higher requests for some.
     raised: Vec<(VpnRange, FaultRequest)>,
     huge: bool,
+    /// The device memory whose pages the driver can use where they are.
+    own: Option<DeviceId>,
     /// The pieces that were looked up, in ascending order. Pages between them were not.
     pub(super) pieces: Vec<Piece<'g>>,
     /// The error that cut the range short.
@@ -131,6 +134,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
             default: request,
             raised: Vec::new(),
             huge: false,
+            own: None,
             pieces: Vec::new(),
             stopped: None,
         }
@@ -150,6 +154,17 @@ impl<'g, G> RangeTicket<'g, G> {
     pub fn allow_huge(mut self) -> Self {
         self.huge = true;
         self
+    }
+    /// Accepts pages that lie in this memory, the driver's own, where they are: they do not come
+    /// home (`hmm_range::dev_private_owner`). A page that is to be written, and that the device may
+    /// only read, comes home.
+    pub fn allow_private(mut self, memory: &DeviceMemory) -> Self {
+        self.own = Some(memory.id());
+        self
+    }
+    /// Returns the memory whose pages need not come home.
+    pub(crate) fn own(&self) -> Option<DeviceId> {
+        self.own
     }
     /// Returns the pages; fewer than were asked for if an error cut them short.
     pub fn range(&self) -> VpnRange {

@@ -172,17 +172,23 @@ impl Seat {
     /// Reports the use of a translation that was copied when `since` windows had opened. One load,
     /// if there is no observer.
     #[inline(always)]
-    pub(super) fn follows(&self, at: Vpn, access: Access, since: u64) {
+    pub(super) fn follows(&self, at: Vpn, access: Access, since: u64, copy: &Translation) {
         if let Some(watch) = self.board.observer.get() {
-            self.report_use(&**watch, at, access, since);
+            self.report_use(&**watch, (at, access), since, copy);
         }
     }
     #[cold]
     #[inline(never)]
-    fn report_use(&self, watch: &dyn WindowObserver, at: Vpn, access: Access, since: u64) {
+    fn report_use(
+        &self,
+        watch: &dyn WindowObserver,
+        (at, access): (Vpn, Access),
+        since: u64,
+        copy: &Translation,
+    ) {
         #[cfg(feature = "testkit")]
         self.reached(Moment::Following(at, access));
-        watch.follows(self.phase.name(), at, access, since);
+        watch.follows(self.phase.name(), (at, access), since, copy);
     }
 }
 

@@ -12,10 +12,11 @@ use super::{
     board::Board,
     callees::Callees,
     chain::Chain,
-    driver::{Ack, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock, demand},
+    driver::{Ack, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock, demand},
     driver_entry::DriverEntry,
     notifiers::Notifiers,
     observer::WindowObserver,
+    reason::Reason,
 };
 use crate::{
     addr::VpnRange,
@@ -116,29 +117,29 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
         notifiers: &'w Notifiers,
         cx: Cx<'w, R, C>,
         range: VpnRange,
-        event: Event,
+        reason: impl Into<Reason>,
     ) -> Result<Self, C::Refusal> {
-        Self::open_at(notifiers, cx.into_descended(), range, event)
+        Self::open_at(notifiers, cx.into_descended(), range, reason.into())
     }
     /// Opens a window inside of this one: drivers must expect that windows nest.
     pub(crate) fn nested<'n>(
         &'n mut self,
         notifiers: &'n Notifiers,
         range: VpnRange,
-        event: Event,
+        reason: impl Into<Reason>,
     ) -> Result<OpenWindow<'n, C>, C::Refusal> {
-        OpenWindow::open_at(notifiers, self.cx.reborrow(), range, event)
+        OpenWindow::open_at(notifiers, self.cx.reborrow(), range, reason.into())
     }
     #[inline(always)]
     fn open_at(
         notifiers: &'w Notifiers,
         mut cx: Cx<'w, rank::Window, C>,
         range: VpnRange,
-        event: Event,
+        reason: Reason,
     ) -> Result<Self, C::Refusal> {
         let live = match notifiers.chain() {
             None => None,
-            Some(chain) => Opening::announce(chain, cx.reborrow(), range, event)?,
+            Some(chain) => Opening::announce(chain, cx.reborrow(), range, reason)?,
         };
         Ok(Self { live, range, cx })
     }
@@ -150,19 +151,19 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         chain: &'w Chain,
         cx: Cx<'a, rank::Window, C>,
         range: VpnRange,
-        event: Event,
+        reason: Reason,
     ) -> Result<Option<Callees<'w>>, C::Refusal> {
         let mut opening = Self {
             live: None,
             range,
             cx,
         };
-        opening.call_all(chain, event)?;
+        opening.call_all(chain, reason)?;
         Ok(opening.live.take())
     }
     /// Writes the window on the board, and calls each driver of its range, which drops it: in
     /// `invalidate_begin`, or by its default in `invalidate_start`, or `SpinningMmu::invalidate`.
-    fn call_all(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
+    fn call_all(&mut self, chain: &'w Chain, reason: Reason) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
         chain.board.begin(self.range);
         let id = chain.board.next_window_id();
@@ -179,7 +180,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
                     .observe(|w| w.calling(id, self.range, entry.ext.name()));
             }
             let cx = self.cx.descend();
-            let left = demand(self.range, event, entry.reg, |inv| {
+            let left = demand(self.range, reason, entry.reg, |inv| {
                 C::call(&*entry.ext, cx, inv)
             })?;
             callees.agrees();
@@ -191,12 +192,14 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
             let calling = |w: &dyn WindowObserver| w.calling(id, self.range, entry.ext.name());
             chain.board.observe(calling);
             let cx = self.cx.descend();
-            let Ok(None::<Infallible>) = demand(self.range, event, entry.reg, |inv| {
+            let Ok(None::<Infallible>) = demand(self.range, reason, entry.reg, |inv| {
                 Ok::<_, Infallible>(FirstPass::Done(C::finish(left, cx, inv)))
             });
         }
         callees.opened();
-        chain.board.observe(|w| w.opened(id, self.range));
+        chain
+            .board
+            .observe(|w| w.opened(id, self.range, reason.spared()));
         Ok(())
     }
 }

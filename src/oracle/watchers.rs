@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    frame::FrameWatch,
+    frame::{DeviceId, FrameWatch},
     mm::Mm,
     notifier::{Access, RegId, Translation, WindowObserver},
     sync::Ordering,
@@ -66,13 +66,21 @@ impl WindowWatcher {
             mm: Arc::downgrade(mm),
         }
     }
-    /// Reports all translations that lie in a window.
-    fn look(&self, window: VpnRange, when: &'static str) {
-        let Some(oracle) = self.post.occupant::<Oracle>() else {
+    /// Reports all translations that lie in a window, but for those that may stay.
+    fn look(
+        &self,
+        window: VpnRange,
+        when: &'static str,
+        stays: impl Fn(&Mm, &Translation) -> bool,
+    ) {
+        let (Some(oracle), mm) = (self.post.occupant::<Oracle>(), self.mm.upgrade()) else {
             return;
         };
         for ext in oracle.drivers_of(self.space()) {
             oracle.each_in(&*ext, window, &mut |t| {
+                if mm.as_ref().is_some_and(|mm| stays(mm, t)) {
+                    return;
+                }
                 oracle.report(Finding::InsideWindow {
                     mmu: ext.name(),
                     range: t.range(),
@@ -92,18 +100,29 @@ impl WindowWatcher {
     fn space(&self) -> SpaceKey {
         key(&self.mm)
     }
+    /// Returns true if the translation is of a page that lies on a device now as before.
+    fn is_still_there(&self, t: &Translation) -> bool {
+        self.mm.upgrade().is_some_and(|mm| has_on_device(&mm, t))
+    }
+}
+
+/// Returns true if the page table has the device's frame there to which the translation leads.
+fn has_on_device(mm: &Mm, t: &Translation) -> bool {
+    mm.machine().mem().is_device(t.pfn()) && disagreement(mm, t).is_none()
 }
 
 impl WindowObserver for WindowWatcher {
     fn calling(&self, window: u64, range: VpnRange, mmu: &'static str) {
         self.with(|o| o.liveness.calling((self.space(), window), range, mmu));
     }
-    fn opened(&self, window: u64, range: VpnRange) {
+    fn opened(&self, window: u64, range: VpnRange, spared: Option<DeviceId>) {
         self.with(|o| {
             o.liveness.opened((self.space(), window));
             o.opened.note(self.space(), range);
         });
-        self.look(range, "at the beginning");
+        self.look(range, "at the beginning", |mm, t| {
+            spared.is_some() && mm.machine().mem().device_of(t.pfn()) == spared
+        });
     }
     fn closed(&self, window: u64) {
         self.with(|o| o.report_all(o.liveness.closed((self.space(), window))));
@@ -140,7 +159,8 @@ impl WindowObserver for WindowWatcher {
         });
     }
     fn closing(&self, range: VpnRange) {
-        self.look(range, "at the end");
+        // The promise is kept: the page table still has the device's frame there.
+        self.look(range, "at the end", has_on_device);
         if let Some(oracle) = self.post.occupant::<Oracle>() {
             oracle.audit_in_turn();
         }
@@ -156,9 +176,12 @@ impl WindowObserver for WindowWatcher {
         let oracle = self.post.occupant::<Oracle>();
         oracle.map_or(0, |oracle| oracle.opened.count())
     }
-    fn follows(&self, mmu: &'static str, at: Vpn, access: Access, since: u64) {
+    fn follows(&self, mmu: &'static str, to: (Vpn, Access), since: u64, copy: &Translation) {
+        let (at, access) = to;
         self.with(|oracle| {
-            if let Some(window) = oracle.opened.last(self.space(), at, since) {
+            let window = oracle.opened.last(self.space(), at, since);
+            // A window may have spared it.
+            if let Some(window) = window.filter(|_| !self.is_still_there(copy)) {
                 oracle.report(Finding::StaleUse {
                     mmu,
                     at,

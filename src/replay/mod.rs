@@ -31,6 +31,7 @@
 //! | `background` | memory of a recorded process outside of the arena |
 //! | `buffers` | memory that the kernel's I/O holds for processes |
 //! | `special_op`, `special` | files by path, secret memory, segments, keys, policies: arguments, execution |
+//! | `own_memory` | a device with memory of its own |
 //! | `uffd_op`, `userfaults` | userfaultfds: arguments, results, execution |
 //! | `came` | results of the library as outcomes of scripts |
 //! | `limits`, `work`, `refused` | the limits of an input, and the cost of a step |
@@ -63,6 +64,7 @@ mod load;
 mod objects;
 mod observe;
 mod op;
+mod own_memory;
 mod pages;
 mod parse;
 mod process;
@@ -106,7 +108,7 @@ pub use run::{First, Replayed, replay, replay_forking, replay_parts, replay_with
 pub use script::{
     FileKind, FileSpec, Header, MapsRow, Notice, Notified, OURS, Outcome, Script, ScriptError, Step,
 };
-pub use special_op::{Mbind, MmapSecret, OpenPath, PkeyMprotect, Shmat, Shmget};
+pub use special_op::{Bytes, Mbind, MmapSecret, NewDevice, OpenPath, PkeyMprotect, Shmat, Shmget};
 pub use summary::{Summary, Tally};
 pub use timeline::{Followed, Hold, Moment, Timeline};
 pub use trace::trace;

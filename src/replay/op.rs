@@ -3,8 +3,7 @@
 use super::{
     hex::Hex,
     resource::Resource,
-    special_op,
-    special_op::MremapKeys,
+    special_op::{self, MremapKeys},
     uffd_op,
     wire_words::{advice, hex, is_zero, map_flags, msync_flags, nullable, prot},
 };
@@ -260,7 +259,7 @@ pub enum Op {
     /// `ksmd` merges equal pages of mergeable memory (mode 1: four scans), or unmerges all merged
     /// memory (mode 2).
     Ksm {
-        #[serde(default = "scans")]
+        #[serde(default = "special_op::scans")]
         mode: u8,
     },
     /// `prctl` with an option that is known: see `about_op`.
@@ -383,8 +382,19 @@ pub enum Op {
     PagemapScan(uffd_op::ScanOf),
     /// A write to `/proc/PID/clear_refs`.
     ClearRefs(uffd_op::Clear),
-}
-
-fn scans() -> u8 {
-    1
+    /// The beginning of a device with memory of its own. No kernel was recorded with one.
+    Device(special_op::NewDevice),
+    /// The end of the device, if no page is left there.
+    RemoveDevice {},
+    /// All pages come home from the device; returns the number of those that are left.
+    EvictDevice {},
+    /// Pages migrate to the device; returns the number of those that did.
+    ToDevice(special_op::Bytes),
+    /// Pages come home; returns the number of those that did.
+    FromDevice(special_op::Bytes),
+    /// The device has a page of memory alone.
+    Exclusive {
+        #[serde(with = "hex")]
+        addr: u64,
+    },
 }

@@ -89,7 +89,7 @@ pub fn record(
         }
     }
     follow.finish(cx, family.processes());
-    family.end(cx);
+    family.end(cx, machine);
 }
 
 /// The state of the processes that the steps so far say.

@@ -5,7 +5,9 @@ mod special;
 mod userfaults;
 
 use self::numbers::Numbers;
-use super::{FileKind, FileSpec, Header, Hex, OURS, Op, Outcome, Resource, Script, Step, daemons};
+use super::{
+    FileKind, FileSpec, Header, Hex, OURS, Op, Outcome, Resource, Script, Step, daemons, own_memory,
+};
 use crate::mm::{Advice, MapFlags, MremapArgs, MremapFlags, MsyncFlags, Prot};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +19,7 @@ const OF_THE_LINE: [&str; 14] = [
 ];
 
 /// How many operations [`draw`] knows.
-const KINDS: u64 = 83;
+const KINDS: u64 = 89;
 
 /// An operation of the kind with that number, with any arguments.
 fn draw(kind: u64, n: &mut Numbers) -> Op {
@@ -140,6 +142,7 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
         35..42 => draw_between(kind, n),
         42..63 => special::draw(kind, n),
         63..68 => daemons::draw(kind - 63, n.any()),
+        83.. => own_memory::draw(kind - 83, (addr, len)),
         _ => userfaults::draw(kind - 68, n),
     }
 }

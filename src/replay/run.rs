@@ -253,7 +253,7 @@ fn steps(
         }
     }
     devices.audit();
-    going.family.end(&mut cx);
+    going.family.end(&mut cx, &machine);
     devices.detach(&first);
     match (ended, script.steps.get(at.get())) {
         (Ok(found), _) => Ok((found, devices.presented())),

@@ -4,6 +4,7 @@
 use super::{
     came::{done, failed, returned, touched},
     op::Op,
+    own_memory::OwnMemory,
     script::Outcome,
     special_op::{Mbind, OpenPath, PkeyMprotect, Shmat, Shmget},
 };
@@ -28,6 +29,7 @@ pub(super) struct Special {
     unknown: BTreeMap<String, (Arc<DiskFile>, BTreeSet<u64>)>,
     secret: Option<Arc<File>>,
     segment: Option<ShmId>,
+    pub(super) device: OwnMemory,
 }
 
 /// Executes a call of one process that names nothing of the script.
@@ -62,7 +64,7 @@ pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
 impl Special {
     /// Returns true for operations that this executes.
     pub(super) fn is_of(op: &Op) -> bool {
-        matches!(
+        let other = matches!(
             op,
             Op::Open(_)
                 | Op::BadFd { .. }
@@ -73,7 +75,8 @@ impl Special {
                 | Op::Shmrm {}
                 | Op::Shmlock {}
                 | Op::Shmunlock {}
-        )
+        );
+        other || OwnMemory::is_of(op)
     }
     /// Executes such an operation; files that it opens become `files`.
     pub(super) fn execute(
@@ -85,6 +88,7 @@ impl Special {
     ) -> Outcome {
         let machine = mm.machine();
         match op {
+            op if OwnMemory::is_of(op) => self.device.execute(cx, mm, op),
             Op::Open(OpenPath { path, mode, name }) => {
                 let file = self.open(machine, path, *mode);
                 done(file.map(|file| {

@@ -1,9 +1,14 @@
 //! The arguments of `mremap`, and of operations of single kinds of scripts: files by their path,
-//! secret memory, a segment of System V, protection keys and policies.
+//! secret memory, a segment of System V, protection keys and policies, memory of a device.
 
 use super::wire_words::{arguments, hex, is_zero, map_flags, mremap_flags, prot};
 use crate::mm::{MapFlags, MremapArgs, MremapFlags, Prot};
 use serde::{Deserialize, Serialize};
+
+/// The mode of `ksm` without a mode.
+pub(super) fn scans() -> u8 {
+    1
+}
 
 /// The keys of the arguments of `mremap`.
 #[derive(Serialize, Deserialize)]
@@ -64,5 +69,17 @@ arguments! {
         len: u64,
         mode: u32,
         flags: u32,
+    }
+    /// A device that has memory of so many frames, which processors reach or not.
+    NewDevice {
+        frames: u32,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        coherent: bool,
+    }
+    /// A range of bytes.
+    Bytes {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
     }
 }

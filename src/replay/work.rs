@@ -31,6 +31,7 @@ impl Work {
                 Self::locked(MlockFlags::from_bits_retain(flags), addr, len)
             }
             Op::Mlockall { flags } => Self::all_locked(MlockallFlags::from_bits_retain(flags)),
+            Op::ToDevice(ref r) | Op::FromDevice(ref r) => Self::range(r.addr, r.len),
             Op::UffdWriteprotect(ref r) => Self::range(r.addr, r.len),
             Op::PagemapScan(ref s) => Self::range(s.start, s.end.saturating_sub(s.start)),
             Op::Madvise { addr, len, advice } => Self::advised(addr, len, Some(advice)),

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 pub mod calls;
 pub mod driver;
+pub mod mirror;
 pub mod moving;
 pub mod numbered;
 pub mod objects;

@@ -279,6 +279,48 @@ fn pages_are_pinned_referenced_and_written_by_force() {
     }
 }
 
+/// Pages go to the memory of a device and come home, and no byte, right or count changes.
+#[test]
+fn pages_go_to_a_device_and_come_home() {
+    for devices in [Vec::new(), all().into()] {
+        let suite = Suite::new(devices).profile(Profile::Device).cases(96);
+        let suite = suite.regressions(crate::drawn::kept("device")).steps(60);
+        silent(&suite.disturbed(Disturbances {
+            windows: true,
+            ..Disturbances::default()
+        }));
+    }
+}
+
+/// Each allocation of a script with a device fails in turn: in the migration there, in the fault
+/// that brings a page home, in the eviction.
+#[test]
+fn nothing_is_lost_on_a_device_where_memory_runs_out() {
+    for coherent in ["false", "true"] {
+        let script = of_steps(&format!(
+            r#"{{"as":0,"op":"mmap","addr":"0x10000000000","len":32768,"prot":"rw-","flags":["private","fixed"],"file":null,"off":0,"ret":"0x10000000000"}}
+{{"as":0,"op":"device","frames":6,"coherent":{coherent},"ret":0}}
+{{"as":0,"op":"store","addr":"0x10000000000","byte":1,"ret":0}}
+{{"as":0,"op":"store","addr":"0x10000001000","byte":2,"ret":0}}
+{{"as":0,"op":"store","addr":"0x10000002000","byte":3,"ret":0}}
+{{"as":0,"op":"to_device","addr":"0x10000000000","len":24576,"ret":6}}
+{{"as":0,"op":"fork","child":1,"ret":1}}
+{{"as":1,"op":"load","addr":"0x10000000000","ret":1}}
+{{"as":1,"op":"store","addr":"0x10000001000","byte":7,"ret":0}}
+{{"as":0,"op":"from_device","addr":"0x10000002000","len":4096,"ret":1}}
+{{"as":0,"op":"exclusive","addr":"0x10000003000","ret":0}}
+{{"as":0,"op":"pin","addr":"0x10000004000","len":4096,"ret":0}}
+{{"as":0,"op":"to_device","addr":"0x10000000000","len":8192,"ret":2}}
+{{"as":0,"op":"evict_device","ret":0}}
+{{"as":0,"op":"remove_device","ret":0}}"#
+        ));
+        let suite = Suite::new(all());
+        let failed = suite.fail_each(&script, Fault::Allocation);
+        let failed = failed.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(failed > 12, "{failed}");
+    }
+}
+
 /// Each allocation of a script with pins fails in turn, those of a fork's copies among them.
 #[test]
 fn nothing_is_lost_where_pages_are_held_and_memory_runs_out() {

@@ -1,141 +1,22 @@
 //! The kernel's self tests of HMM (`tools/testing/selftests/mm/hmm-tests.c`) that need no memory of
-//! a device, each with its expected outcome and under its name.
+//! a device, each with its expected outcome and under its name. `hmm_device` has the others.
 
-use crate::common::{PAGE, RW, World, at, numbered::page, objects};
+use crate::common::{
+    PAGE, RW, World, at,
+    mirror::{Mirror, fill, pattern, world_of},
+    objects,
+};
 use emmu::{
-    Errno, HugePoolConfig, MachineConfig, MemConfig,
-    driver::*,
+    Errno,
     mm::{Advice, MapFlags, MmapArgs, Prot},
 };
 use std::{sync::Arc, thread};
 
-/// `struct dmirror`: a device that mirrors an address space.
-struct Mirror(Gate<OrderedStore<Vpn>, (), Atomic>);
-
-impl SpinningMmu for Mirror {
-    fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-        self.0.exclude(cx, inv, |(), _, _| ())
-    }
-    fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
-        self.0.audit(visit)
-    }
-}
-
-/// The first byte of each page, and the number of faults of the device.
-type Done = Result<(Vec<u8>, u32), Errno>;
-
-impl Mirror {
-    fn on(cx: &mut CallCx<'_>, mm: &Mm) -> Arc<Self> {
-        let new = |seat| Arc::new(Self(Gate::new(seat, OrderedStore::default(), ())));
-        mm.register(cx, new).0
-    }
-    /// `dmirror_read`, `dmirror_write`: copies up to the first page that is not mirrored, and
-    /// faults in the rest.
-    fn copy(
-        &self,
-        cx: &mut CallCx<'_>,
-        mm: &Mm,
-        range: VpnRange,
-        request: FaultRequest,
-        mut page: impl FnMut(&mut GateGuard<'_, OrderedStore<Vpn>, (), Atomic>, Vpn) -> Option<u8>,
-    ) -> Done {
-        let (mut bytes, mut faults) = (Vec::new(), 0);
-        loop {
-            let rest = {
-                let mut gate = self.0.lock(cx);
-                let at = range.start().plus(bytes.len() as u64);
-                let copied: Vec<_> = (at.0..range.end().0)
-                    .map_while(|at| page(&mut gate, Vpn(at)))
-                    .collect();
-                bytes.extend(copied);
-                VpnRange::new(range.start().plus(bytes.len() as u64), range.end())
-            };
-            let Some(rest) = rest else {
-                return Ok((bytes, faults));
-            };
-            faults += 1;
-            let stopped = self.0.translate_range(cx, mm, rest, request, |permit| {
-                let stopped = permit.stopped();
-                // All or nothing, as `dmirror_do_fault`.
-                if stopped.is_none() {
-                    drop(permit.establish(|found| found.range().start()));
-                }
-                stopped
-            });
-            match stopped {
-                Ok(None) => {}
-                Ok(Some(fault)) => return Err(fault.errno()),
-                Err(why) => return Err(why.errno()),
-            }
-        }
-    }
-    fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, from: u64, n: u64) -> Done {
-        self.copy(cx, mm, pages(from, n), FaultRequest::Read, |gate, at| {
-            Some(gate.lookup(&at)?.read_u8(0))
-        })
-    }
-    /// Writes page number plus one, modulo 256, to each page.
-    fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, from: u64, n: u64) -> Done {
-        self.copy(cx, mm, pages(from, n), FaultRequest::Write, |gate, at| {
-            let byte = (at.0 - page(0).0 + 1) as u8;
-            gate.lookup_mut(&at)?.write(0, &[byte]);
-            Some(byte)
-        })
-    }
-    /// `HMM_DMIRROR_SNAPSHOT`: E error, `-` none, r and w small pages, R and W parts of huge ones.
-    fn snapshot(&self, cx: &mut CallCx<'_>, mm: &Mm, from: u64, n: u64) -> String {
-        let ticket = self.0.range_ticket(pages(from, n), FaultRequest::Snapshot);
-        let shown = self
-            .0
-            .translate_ticket(cx, mm, ticket.allow_huge(), |permit| {
-                let letter = |(pages, slot): (VpnRange, Slot)| {
-                    let letter = match slot {
-                        Slot::Inaccessible => "E",
-                        Slot::Missing => "-",
-                        Slot::Mapped(t) => match (t.range().pages() > 1, t.is_writable()) {
-                            (false, false) => "r",
-                            (false, true) => "w",
-                            (true, false) => "R",
-                            (true, true) => "W",
-                        },
-                    };
-                    letter.repeat(pages.pages() as usize)
-                };
-                permit.slots().map(letter).collect()
-            });
-        shown.expect("a snapshot has no error")
-    }
-}
-
-fn pages(from: u64, n: u64) -> VpnRange {
-    World::pages(from, from + n)
-}
-fn pattern(from: u64, n: u64) -> Vec<u8> {
-    (from..from + n).map(|n| (n + 1) as u8).collect()
-}
-
 /// A world with private memory on pages 0 to `n`, and a mirror of it.
 fn world(n: u64, prot: Prot) -> (World, Arc<Mirror>) {
-    let mut w = World::with(MachineConfig {
-        memory: MemConfig {
-            frames: 8192,
-            ..MemConfig::default()
-        },
-        huge_pages: HugePoolConfig {
-            pages: 2,
-            overcommit: 0,
-        },
-        ..MachineConfig::default()
-    });
-    if n > 0 {
-        w.map(0, n, prot);
-    }
+    let mut w = world_of(n, prot, 2);
     let mirror = Mirror::on(&mut w.thread.cx(), &w.mm);
     (w, mirror)
-}
-fn fill(w: &mut World, from: u64, n: u64) {
-    let mut cx = w.thread.cx();
-    (from..from + n).for_each(|n| w.mm.store(&mut cx, at(n), (n + 1) as u8).unwrap());
 }
 
 #[test]

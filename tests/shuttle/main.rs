@@ -8,6 +8,7 @@
 //! | `sweep` | a scheduler: every schedule with one change of mind |
 //! | `races` | one device that loads, one operation: small enough to be swept |
 //! | `entries` | a page on its way or in swap, and what goes over it meanwhile |
+//! | `device` | a page that a device has, and a processor that wants it |
 //! | `threads` | operations against each other, without a device |
 //! | `exports` | a driver that has a frame by number, and one that panics, against another thread |
 //! | `userfaults` | answers of userfaultfd, and scans of written pages, against everything else |
@@ -15,6 +16,7 @@
 //! | `whole` | all devices and all operations at once |
 #![cfg(shuttle)]
 
+mod device;
 mod entries;
 mod exports;
 mod pool;

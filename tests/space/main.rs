@@ -10,6 +10,9 @@ mod any_number;
 mod copies;
 #[cfg(feature = "testkit")]
 mod daemons;
+mod device_edges;
+mod device_entries;
+mod device_pages;
 #[cfg(feature = "replay")]
 mod entries;
 mod errno_advice;

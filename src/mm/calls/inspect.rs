@@ -117,7 +117,8 @@ impl Mm {
     /// Returns the answer that an entry gives without a look at the object (`mincore_pte_range`);
     /// `None` for a guard marker, which gives none.
     fn in_core(&self, vma: &Vma, pte: RawPte) -> Option<bool> {
-        if pte.is_present() || pte.migrating().is_some() {
+        // An entry that is no swap entry counts as in memory (`mincore_swap`).
+        if pte.is_present() || pte.migrating().is_some() || pte.of_device().is_some() {
             Some(true)
         } else if let Some(slot) = pte.swap_slot() {
             Some(self.machine().mem().swap_is_cached(slot))

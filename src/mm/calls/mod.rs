@@ -39,6 +39,9 @@
 //! | `userfault` | userfaultfd: registration, answers, messages |
 //! | `pagemap_scan` | `PAGEMAP_SCAN` |
 //! | `clear_refs` | `/proc/PID/clear_refs` |
+//! | `migrate_vma` | pages that go to a device, or come home |
+//! | `device_exclusive` | a page of memory that a device gets alone |
+//! | `devices` | devices with memory of their own, added and removed |
 //! | `swapoff` | `swapoff`, `swapon` |
 //! | `khugepaged` | huge pages of small ones, without advice for the moment |
 //! | `vma_cost` | reasons against merges; the number of VMAs that an operation takes |
@@ -50,6 +53,8 @@ pub(in crate::mm) mod brk;
 mod change_protection;
 pub(in crate::mm) mod clear_refs;
 pub(in crate::mm) mod copy_between;
+pub(in crate::mm) mod device_exclusive;
+mod devices;
 pub(in crate::mm) mod direct_io;
 pub(in crate::mm) mod exit;
 pub(in crate::mm) mod file_bytes;
@@ -61,6 +66,7 @@ pub(in crate::mm) mod install;
 pub(in crate::mm) mod khugepaged;
 pub(in crate::mm) mod madvise;
 pub(in crate::mm) mod mbind;
+pub(in crate::mm) mod migrate_vma;
 pub(in crate::mm) mod mlock;
 pub(in crate::mm) mod mmap;
 pub(in crate::mm) mod mprotect;

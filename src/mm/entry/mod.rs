@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `pte` | `RawPte`, the word of an entry, and [`Pte`](pte::Pte), its public reading |
 //! | `not_present` | entries of absent pages: migration marks, swap slots, places in an object |
+//! | `device` | entries of pages that lie on a device |
 //! | `uffd_flags` | flag words of userfaultfd and of `PAGEMAP_SCAN`, with Linux's values |
 //! | `userfault` | the mark of write protection by userfaultfd, and its markers |
 //! | `release` | [`RemovedPte`](release::RemovedPte): the contents of an entry that left its table |
@@ -16,6 +17,7 @@
 //! | `errors` | errors of populating |
 
 pub(in crate::mm) mod args;
+pub(in crate::mm) mod device;
 pub(in crate::mm) mod errors;
 pub(in crate::mm) mod flags;
 pub(in crate::mm) mod not_present;

@@ -7,6 +7,8 @@
 //! | swap slot | is in swap | a count on the slot |
 //! | guard marker | must not exist | |
 //! | place | is a page of an object, mapped out of order | number of the page in the object |
+//! | private entry | lies on a device ([`device`](super::device)) | a count on the device's frame |
+//! | exclusive entry | is in memory, and a device has it alone | a count on the frame |
 //!
 //! A mark and a slot keep the exclusiveness of the page to this entry; a mark also keeps writable,
 //! accessed and dirty. *The frame keeps none of this meanwhile.* So a fork can mark both copies as
@@ -32,13 +34,18 @@ impl RawPte {
             bits
         })
     }
-    /// The migration mark that replaces this present entry while its page moves. The mark keeps
-    /// writable, accessed and dirty (`make_writable_migration_entry` and its siblings).
+    /// The migration mark that replaces this present or private entry while its page moves. The
+    /// mark keeps writable, accessed and dirty (`make_writable_migration_entry` and its siblings).
     #[inline]
     pub(in crate::mm) fn leaving(self, exclusive: bool) -> Self {
-        let mut bits = u64::from(self.pfn().0) << PFN_SHIFT | MIGRATION;
+        let (pfn, write) = match self.on_device() {
+            // A page that a device has alone comes back read-only (`try_to_migrate_one`).
+            Some((pfn, write)) => (pfn, write && self.device_private().is_some()),
+            None => (self.pfn(), self.may_write()),
+        };
+        let mut bits = u64::from(pfn.0) << PFN_SHIFT | MIGRATION;
         bits |= self.0 & (ACCESSED | DIRTY | UFFD_WP);
-        if self.may_write() {
+        if write {
             bits |= MIGRATION_WRITE;
         }
         if exclusive {
@@ -111,7 +118,7 @@ impl RawPte {
         } else if self.swap_slot().is_some() || self.migrating().is_some() {
             Self(self.0 & !(MIGRATION_WRITE | SWAP_EXCLUSIVE))
         } else {
-            self
+            self.device_read_only().unexclusive()
         }
     }
     /// The entry that the child of a fork gets, applied after [`forked`](Self::forked): not
@@ -135,12 +142,12 @@ impl RawPte {
     /// Applies a change of rights to an entry that is not present (`change_pte_range`).
     ///
     /// A mark becomes writable only if a present entry in its place would be writable without a
-    /// fault. Exclusiveness stays.
+    /// fault. Exclusiveness stays. A page on a device becomes read-only in any case.
     #[inline]
-    pub(in crate::mm) fn reprotected(self, write: bool) -> Self {
+    pub(in crate::mm) fn reprotected(self, vma: Rights) -> Self {
         if self.migrating().is_none() {
-            self
-        } else if write {
+            self.device_read_only().exclusive_under(vma)
+        } else if vma.write {
             Self(self.0 | MIGRATION_WRITE)
         } else {
             Self(self.0 & !MIGRATION_WRITE)
@@ -223,10 +230,11 @@ mod tests {
             let mark = pte.leaving(exclusive);
             let arrived = mark.arrived(Pfn(5), NOTHING, true);
             assert!(!arrived.may_read() && !arrived.may_write());
-            let (less, more) = (mark.reprotected(false), mark.reprotected(true));
+            let read = Rights { write: false, ..RW };
+            let (less, more) = (mark.reprotected(read), mark.reprotected(RW));
             assert!(!less.was_writable() && more.was_writable());
             assert_eq!(less.is_swap_exclusive(), exclusive);
-            assert_eq!(RawPte::GUARD.reprotected(true), RawPte::GUARD);
+            assert_eq!(RawPte::GUARD.reprotected(RW), RawPte::GUARD);
         }
     }
 }

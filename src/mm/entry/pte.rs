@@ -15,19 +15,19 @@ const WRITE: u64 = 1 << 1;
 pub(in crate::mm) const ACCESSED: u64 = 1 << 5;
 pub(in crate::mm) const DIRTY: u64 = 1 << 6;
 /// The VMA allows reading. Clear under `PROT_NONE`, where the entry stays present, as on Linux.
-const READ: u64 = 1 << 9;
+pub(in crate::mm) const READ: u64 = 1 << 9;
 /// The entry maps the zero page and holds no count.
 const ZERO: u64 = 1 << 10;
 pub(in crate::mm) const PFN_SHIFT: u32 = 12;
 /// The kind of an entry that is neither present nor empty: bits 1 to 3.
-const KIND: u64 = 0b1110;
+pub(in crate::mm) const KIND: u64 = 0b1110;
 const GUARD: u64 = 1 << 1;
 pub(in crate::mm) const SWAP: u64 = 1 << 2;
 /// Place in an object, of a nonlinear mapping: that page of the object belongs here and is not
 /// mapped now.
 const FILE: u64 = GUARD | SWAP;
 pub(in crate::mm) const MIGRATION: u64 = 1 << 3;
-/// Of a migration mark: the mapping was writable.
+/// Of a migration mark: the mapping was writable. Of a private entry: the page may be written.
 pub(in crate::mm) const MIGRATION_WRITE: u64 = 1 << 4;
 /// Marker of a page that is absent and write-protected by userfaultfd (`PTE_MARKER_UFFD_WP`).
 pub(in crate::mm) const MARKER: u64 = GUARD | MIGRATION;
@@ -221,6 +221,15 @@ pub enum Pte {
     Protected,
     /// The page was poisoned by userfaultfd: access is SIGBUS.
     Poisoned,
+    /// The page lies on a device: access brings it home.
+    Device {
+        /// Number of the device's frame.
+        pfn: Pfn,
+        /// True if the device may write.
+        write: bool,
+    },
+    /// The page is in memory, in this frame, and a device has it alone: access takes it back.
+    Exclusive(Pfn),
 }
 
 impl From<RawPte> for Pte {
@@ -239,6 +248,10 @@ impl From<RawPte> for Pte {
             Self::Poisoned
         } else if let Some(slot) = raw.swap_slot() {
             Self::Swap(slot)
+        } else if let Some(pfn) = raw.device_exclusive() {
+            Self::Exclusive(pfn)
+        } else if let Some((pfn, write)) = raw.on_device() {
+            Self::Device { pfn, write }
         } else {
             Self::None
         }

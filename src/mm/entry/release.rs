@@ -1,10 +1,10 @@
 //! The contents of an entry after it left its table, and the ways to give them up.
 //!
-//! An entry of a present page holds one reference and one mapping count of its frame; an entry of a
-//! page in swap holds a count on its slot. The code that clears an entry takes these over, as a
-//! [`RemovedPte`] or as the bare word, and must give them up here; a value does so when it is
-//! dropped (`docs/adr/0003-drop-is-the-other-half.md`). A frame whose last reference goes returns
-//! to the free list, alone or in a batch ([`Retired`]).
+//! An entry of a present page, or of one on a device, holds one reference and one mapping count of
+//! its frame; an entry of a page in swap holds a count on its slot. The code that clears an entry
+//! takes these over, as a [`RemovedPte`] or as the bare word, and must give them up here; a value
+//! does so when it is dropped (`docs/adr/0003-drop-is-the-other-half.md`). A frame whose last
+//! reference goes returns to the free list, alone or in a batch ([`Retired`]).
 //!
 //! A frame goes against a [`Flushed`]: the secondary TLBs have been flushed since the entry left
 //! its table (`docs/adr/0033-frames-go-against-a-flush.md`).
@@ -45,7 +45,7 @@ impl RemovedPte<'_> {
         let Some(gone) = gone.map(std::mem::ManuallyDrop::new) else {
             return;
         };
-        if let Some(pfn) = gone.pte.counted() {
+        if let Some(pfn) = gone.pte.mapped() {
             let (young, dirty) = (gone.pte.is_young(), gone.pte.is_dirty());
             let mut retired = gone.mem.retired();
             retired.unmap_locked(pfn, AccessBits { young, dirty });
@@ -68,6 +68,8 @@ pub(in crate::mm) fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte, flush
         retired.unmap(pfn, AccessBits { young, dirty });
     } else if let Some(slot) = pte.swap_slot() {
         drop_slot(retired, slot);
+    } else if let Some(pfn) = pte.of_device() {
+        retired.unmap(pfn, AccessBits::default());
     }
 }
 #[inline(never)]

@@ -51,7 +51,7 @@ impl RawPte {
         } else if self.is_present() {
             Self(self.wrprotect().0 | UFFD_WP)
         } else {
-            let right = if self.migrating().is_some() {
+            let right = if self.migrating().is_some() || self.of_device().is_some() {
                 MIGRATION_WRITE
             } else {
                 0

@@ -14,10 +14,10 @@ use crate::{
 };
 
 /// The translation of a page in the page table.
-struct Found {
-    range: VpnRange,
-    pfn: Pfn,
-    may_write: bool,
+pub(in crate::mm) struct Found {
+    pub(in crate::mm) range: VpnRange,
+    pub(in crate::mm) pfn: Pfn,
+    pub(in crate::mm) may_write: bool,
 }
 
 impl Mm {
@@ -127,6 +127,22 @@ impl Mm {
         let found = self.look_up(cx, &ticket);
         Ok(found.map(|found| self.fill(ticket, &found)))
     }
+    /// Fills a ticket with what `found` makes of the page's entry, without a fault.
+    pub(in crate::mm) fn resolve_as<'g, G: Seated, R: Rank, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        ticket: Ticket<'g, G>,
+        found: impl FnOnce(RawPte) -> Option<Found>,
+    ) -> Result<Option<Pending<'g, G>>, FaultError> {
+        self.check_ticket(&ticket)?;
+        if ticket.is_early() {
+            return Ok(None);
+        }
+        let view = self.table.view(cx);
+        let leaf = view.leaf(ticket.vpn());
+        let found = leaf.and_then(|leaf| found(leaf.peek(ticket.vpn())));
+        Ok(found.map(|found| self.fill(ticket, &found)))
+    }
     fn check_ticket<G: Seated>(&self, ticket: &Ticket<'_, G>) -> Result<(), FaultError> {
         if !ticket.is_of(&self.notifiers) {
             return Err(FaultError::WrongAddressSpace);
@@ -183,8 +199,11 @@ impl Mm {
                 return None;
             }
             let pte = self.table.leaf(at, pin)?.peek(at);
-            pte.allows(Access::Read)
-                .then(|| (pte.pfn(), pte.may_write()))
+            match pte.allows(Access::Read) {
+                true => Some((pte.pfn(), pte.may_write())),
+                // Its device may have it.
+                false => pte.on_device(),
+            }
         })
     }
 }

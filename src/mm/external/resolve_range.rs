@@ -14,7 +14,7 @@ use crate::mm::{
     vma::Vma,
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Cx, Rank, Sleepable, rank},
     error::{FaultError, RangeFault},
     notifier::{Access, FaultRequest, RangePending, RangeTicket, Seated, Slot},
@@ -163,8 +163,9 @@ impl Mm {
                     vma = layout.vmas.get(at);
                 }
                 let pte = leaf.map_or(RawPte::NONE, |leaf| leaf.peek(at));
-                match read_page(at, ticket.request_of(at), vma, pte) {
-                    Ok(PageRead::Present) => slots.push(self.slot(ticket, at.into(), pte)),
+                let own = self.own_page(ticket, pte);
+                match read_page(at, ticket.request_of(at), vma, (pte, own)) {
+                    Ok(PageRead::Present) => slots.push(self.slot(ticket, at.into(), pte, own)),
                     Ok(PageRead::Absent(slot)) => slots.push(slot),
                     Ok(PageRead::Needs(access)) => needs.push((at, access)),
                     // The pages below come first: they are faulted in, and the error met again.
@@ -196,17 +197,33 @@ impl Mm {
         }
         let request = part.iter().map(|at| ticket.request_of(at)).max()?;
         let serves = |pte| {
-            let read = read_page(part.start(), request, Some(vma), pte);
+            let read = read_page(part.start(), request, Some(vma), (pte, None));
             matches!(read, Ok(PageRead::Present))
         };
         let pte = huge_entry(leaf, block.start(), serves)?;
-        Some(self.slot(ticket, block, pte))
+        Some(self.slot(ticket, block, pte, None))
     }
-    /// Returns the slot of pages that are mapped from the frame of `pte` on.
-    fn slot<G: Seated>(&self, ticket: &RangeTicket<'_, G>, range: VpnRange, pte: RawPte) -> Slot {
+    /// Returns the slot of pages that are mapped from the frame of `pte` on, or of the page `own`
+    /// of the driver's own memory.
+    fn slot<G: Seated>(
+        &self,
+        ticket: &RangeTicket<'_, G>,
+        range: VpnRange,
+        pte: RawPte,
+        own: Option<OwnPage>,
+    ) -> Slot {
+        let (pfn, writable) = own.unwrap_or_else(|| (pte.pfn(), pte.may_write()));
         // Read after the entry, as for one page.
-        let generation = self.machine().mem().generation(pte.pfn());
-        ticket.mapped(range, pte.pfn(), generation, pte.may_write())
+        let generation = self.machine().mem().generation(pfn);
+        ticket.mapped(range, pfn, generation, writable)
+    }
+    /// Returns the frame of a page that lies in the driver's own memory, and whether it may be
+    /// written there.
+    fn own_page<G: Seated>(&self, ticket: &RangeTicket<'_, G>, pte: RawPte) -> Option<OwnPage> {
+        let mem = self.machine().mem();
+        let own = ticket.own()?;
+        let here = |&(pfn, _): &OwnPage| mem.device_of(pfn) == Some(own);
+        pte.on_device().filter(here)
     }
     /// Returns true if the page is present for the access.
     fn is_present_for<R: Rank>(
@@ -220,6 +237,9 @@ impl Mm {
             .is_some_and(|leaf| leaf.peek(at).allows(access))
     }
 }
+
+/// The frame of a page in a driver's own memory, and whether it may be written.
+type OwnPage = (Pfn, bool);
 
 /// One page, as it was read.
 enum PageRead {
@@ -238,7 +258,7 @@ fn read_page(
     at: Vpn,
     request: FaultRequest,
     vma: Option<&Vma>,
-    pte: RawPte,
+    (pte, own): (RawPte, Option<OwnPage>),
 ) -> Result<PageRead, RangeFault> {
     let refused = |why, read_only| RangeFault { at, why, read_only };
     let readable = match vma.filter(|vma| vma.range().contains(at)) {
@@ -257,7 +277,8 @@ fn read_page(
         FaultRequest::Snapshot | FaultRequest::Read => Access::Read,
         FaultRequest::Write => Access::Write,
     };
-    if pte.allows(access) {
+    let there = own.is_some_and(|(_, write)| write || access == Access::Read);
+    if pte.allows(access) || there {
         return Ok(PageRead::Present);
     }
     if !wanted {

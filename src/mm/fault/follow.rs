@@ -65,6 +65,8 @@ enum Lacks {
     Own,
     /// The access.
     Access,
+    /// Memory of the machine: the page lies on a device, which may go.
+    Memory,
 }
 
 impl Vma {
@@ -139,6 +141,10 @@ impl FaultScope<'_> {
                 return Err((Lacks::Access, pte));
             }
             how.check(mem, vma, pte).map_err(|lacks| (lacks, pte))?;
+            let on_device = pte.counted().is_some_and(|pfn| mem.is_device(pfn));
+            if on_device && how.hold == Hold::LONG_TERM {
+                return Err((Lacks::Memory, pte));
+            }
             if let Some(pfn) = pte.counted() {
                 if how.access == Access::Write {
                     mem.set_flags(pfn, FrameFlags::DIRTY);
@@ -150,6 +156,10 @@ impl FaultScope<'_> {
         let pte = match followed {
             Some(Ok(taken)) => return Ok(Step::Taken(taken)),
             Some(Err((Lacks::Own, pte))) => pte,
+            Some(Err((Lacks::Memory, pte))) => {
+                self.bring_coherent_home(at, pte)?;
+                return Ok(Step::Again(makes));
+            }
             Some(Err((Lacks::Access, _))) | None => {
                 self.fault(vma, at, makes)?;
                 return Ok(Step::Again(makes));

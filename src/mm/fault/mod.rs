@@ -15,6 +15,7 @@
 //!     read-only       on a write: copy, or make writable in place
 //!     a file's page   a nonlinear mapping: the page that the entry names
 //!     in swap         read back through the swap cache
+//!     on a device     have it come home, or take it back
 //!     on its way      wait until migration has ended
 //!   where the VMA is registered with userfaultfd, an absent page and a write to a protected one
 //!     become a message: Userfault, and the access faults again after the answer
@@ -39,6 +40,7 @@
 //! | `access` | loads and stores of a processor, which fault until the entry allows them |
 //! | `anon` | private anonymous memory: the zero page, new frames |
 //! | `cow` | a write to a read-only page: the decision whether to copy; unsharing |
+//! | `device` | pages that go to a device and come home |
 //! | `entries` | how a fault reads an entry, makes its table, and puts a frame in |
 //! | `file` | pages of objects: read, private write, shared write |
 //! | `folio` | pages of an object that came in together, mapped together |
@@ -56,6 +58,7 @@
 pub(in crate::mm) mod access;
 mod anon;
 pub(in crate::mm) mod cow;
+pub(in crate::mm) mod device;
 pub(in crate::mm) mod entries;
 pub(in crate::mm) mod file;
 pub(in crate::mm) mod folio;
@@ -295,6 +298,7 @@ impl FaultScope<'_> {
             },
             pte if pte.is_guard() => Err(FaultError::Guarded(at.addr())),
             pte if pte.is_poison() => Err(FaultError::Poisoned(at.addr())),
+            pte if pte.of_device().is_some() => self.fault_on_device(vma, at, pte),
             pte if pte.is_present() && access == Access::Write && !pte.may_write() => {
                 self.fault_protected(vma, at, (pte, is_huge))
             }
@@ -336,6 +340,7 @@ impl FaultError {
             Self::Beyond(_) => Self::Beyond(addr),
             Self::Released(_) => Self::Released(addr),
             Self::Poisoned(_) => Self::Poisoned(addr),
+            Self::DeviceLost(_) => Self::DeviceLost(addr),
             Self::Unhandled(_) => Self::Unhandled(addr),
             e => e,
         }

@@ -64,6 +64,12 @@ pub(in crate::mm) enum WindowWork {
         /// The VMA is locked: the copy replaces the original among the locked pages.
         locked: bool,
     },
+    /// Take the page of the exclusive entry `seen` back, in a VMA with these rights.
+    TakeBack {
+        at: Vpn,
+        seen: RawPte,
+        rights: Rights,
+    },
     /// Split the mapping of the huge page at this page into small entries.
     Split(Vpn),
     /// Replace the huge zero page at `at` by the huge page that begins with `head`
@@ -90,7 +96,7 @@ impl WindowWork {
     /// The pages that are claimed until the work is done, and that the window covers.
     fn range(&self) -> VpnRange {
         match *self {
-            Self::Copy { at, .. } => VpnRange::single(at),
+            Self::Copy { at, .. } | Self::TakeBack { at, .. } => VpnRange::single(at),
             Self::Split(at) | Self::HugeZero { at, .. } => VpnRange::block_of(at),
             Self::HugetlbCopy { page, .. } | Self::Steal { page, .. } => page,
         }
@@ -116,9 +122,7 @@ impl<'m> Frames<'m> {
                 original: original.map(|pfn| mem.adopt(pfn)),
             },
             WindowWork::HugeZero { head, .. } => Self::Huge(mem.adopt_huge(head)),
-            WindowWork::Split(_) | WindowWork::HugetlbCopy { .. } | WindowWork::Steal { .. } => {
-                Self::None
-            }
+            _ => Self::None,
         }
     }
 }
@@ -197,6 +201,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         let range = work.range();
         let work = match work {
             WindowWork::Split(at) => return self.split_pmd(at),
+            WindowWork::TakeBack { at, seen, rights } => return self.take_back(at, seen, rights),
             WindowWork::Steal {
                 mapping,
                 pages,

@@ -49,9 +49,24 @@ pub struct MachineConfig {
     /// Pages that `overcommit` assumes the machine to have, memory and swap together. `None`: as
     /// many as frames.
     pub commit_total: Option<u64>,
+    /// Frame numbers that are set aside for memory of devices
+    /// ([`Machine::add_device`](super::Machine::add_device)); at most 2^27. Unused ones cost
+    /// nothing.
+    pub device_frames: u32,
 }
 
 impl MachineConfig {
+    /// Refuses more frames of devices than numbers can be set aside.
+    pub(super) fn check(&self) -> std::io::Result<()> {
+        if self.device_frames <= 1 << 27 {
+            return Ok(());
+        }
+        let why = format!(
+            "{} frames of devices are more than 2^27",
+            self.device_frames
+        );
+        Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why))
+    }
     /// The pools of huge pages, by size.
     pub(super) fn pools(&self) -> [(HugeSize, HugePoolConfig); 2] {
         [
@@ -108,6 +123,7 @@ impl Default for MachineConfig {
             huge_pages: HugePoolConfig::default(),
             huge_pages_1g: HugePoolConfig::default(),
             commit_total: None,
+            device_frames: 1 << 20,
         }
     }
 }

@@ -13,16 +13,21 @@
 //! | `forks` | [`ForkMode`], and the registry of address spaces that share page tables |
 //! | `spaces` | all address spaces |
 //! | `merged_pages` | the merged pages, and where they are mapped |
+//! | `devices` | [`DevicePages`]: devices with memory of their own |
+//! | `hand_over` | a page handed over from one frame to another |
 //! | `limit` | the limit of memory, and reclaim for an allocation that met it |
 
 mod config;
+mod devices;
 mod forks;
+pub(in crate::mm) mod hand_over;
 mod limit;
 mod merged_pages;
 mod segments;
 mod spaces;
 
 pub use config::{KhugepagedLimits, MachineConfig};
+pub use devices::{DeviceLost, DevicePages, DeviceRegistration, HomePage};
 pub use forks::ForkMode;
 pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
 pub(super) use segments::Memory;
@@ -40,6 +45,7 @@ use crate::{
     sync::IdSource,
 };
 use config::LEAST_TABLES;
+use devices::Devices;
 use merged_pages::MergedPages;
 use std::sync::Arc;
 
@@ -53,6 +59,7 @@ pub struct Machine {
     pub(in crate::mm) spaces: Spaces,
     pub(in crate::mm) merged: MergedPages,
     pub(in crate::mm) segments: segments::Segments,
+    pub(in crate::mm) devices: Devices,
     /// Numbers the address spaces with mergeable memory, in the order in which each first had some.
     pub(in crate::mm) merge_turns: IdSource,
 }
@@ -80,11 +87,13 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// As [`PhysMem::try_new`].
+    /// As [`PhysMem::try_new`]. `InvalidInput` also for more than 2^27 frames of devices.
     pub fn try_new(config: MachineConfig) -> std::io::Result<Arc<Self>> {
+        config.check()?;
         let frames = u64::from(config.memory.frames);
         let tables = config.page_tables.unwrap_or(frames.max(LEAST_TABLES));
-        let mem = Arc::new(PhysMem::try_new(config.memory)?.with_tables(tables));
+        let mem = PhysMem::try_new(config.memory)?;
+        let mem = Arc::new(mem.with_tables(tables).with_devices(config.device_frames));
         for (size, pool) in config.pools() {
             mem.set_huge_pages(size, pool.pages);
             mem.set_huge_overcommit(size, pool.overcommit);
@@ -104,6 +113,7 @@ impl Machine {
             spaces: Spaces::default(),
             merged: MergedPages::default(),
             segments: segments::Segments::default(),
+            devices: Devices::default(),
             merge_turns: IdSource::starting_at(0),
         }))
     }

@@ -32,7 +32,7 @@ fn whole() -> VpnRange {
 /// not exclusive afterwards.
 #[inline]
 pub(in crate::mm) fn count_copies(mem: &PhysMem, pte: RawPte, more: u32) {
-    if let Some(pfn) = pte.counted() {
+    if let Some(pfn) = pte.mapped() {
         mem.share_private(pfn, more);
     } else if let Some(slot) = pte.swap_slot() {
         (0..more).for_each(|_| mem.swap_dup(slot));

@@ -20,7 +20,7 @@ impl Mm {
     fn mapped(&self, cx: &mut CallCx<'_>) -> Vec<(Vpn, Pfn)> {
         let mut out = Vec::new();
         self.for_each_entry(cx, VpnRange::TASK, |at, pte| {
-            out.extend(pte.counted().map(|pfn| (at, pfn)))
+            out.extend(pte.mapped().map(|pfn| (at, pfn)))
         });
         out
     }

@@ -75,6 +75,9 @@ impl Mm {
         if vma.flags.contains(VmFlags::SHARED) || !vma.flags.contains(of) {
             return None;
         }
+        if mem.is_device(page.pfn()) {
+            return None; // `folio_is_zone_device`
+        }
         let place = g.layout.merged_place(at)?;
         let _claim = MmapSharedClaim::new(self, &g, range);
         drop(g);

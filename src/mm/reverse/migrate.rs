@@ -21,13 +21,6 @@ use crate::{
     rmap::{Blocking, MappedAt, RmapCx, Unmap, restore, unmap_frame},
 };
 
-/// The flags of a frame that belong to its page, and move with it.
-pub(super) const OF_THE_PAGE: FrameFlags = FrameFlags::ANON
-    .union(FrameFlags::SWAP_BACKED)
-    .union(FrameFlags::DIRTY)
-    .union(FrameFlags::REFERENCED)
-    .union(FrameFlags::ACTIVE);
-
 impl Mm {
     /// Moves the page at byte `addr` to another frame, in all address spaces that map it, and
     /// returns the new frame's number. The rights of its mappings make no difference: a page that
@@ -70,7 +63,7 @@ impl Mm {
         let Some(frame) = self.mapped_at(cx, at) else {
             return Ok(None);
         };
-        if mem.is_of_pool(frame.pfn()) {
+        if mem.is_of_pool(frame.pfn()) || mem.is_device(frame.pfn()) {
             return Ok(None);
         }
         match mem.flags(frame.pfn()).contains(FrameFlags::LARGE) {
@@ -90,7 +83,14 @@ impl Mm {
         let Ok(new) = mem.try_lock(new) else {
             return Ok(None); // Cannot be: no other thread knows the new frame.
         };
-        Ok(self.migrate_locked(cx.descend(), &old, &new))
+        let copy = || {
+            mem.copy(old.pfn(), new.pfn());
+            true
+        };
+        let moved = self
+            .machine()
+            .migrate_locked(cx.descend(), &old, &new, copy);
+        Ok(moved.then(|| new.pfn()))
     }
     /// Returns a reference on the frame that the entry maps, whatever rights the entry gives.
     pub(in crate::mm) fn mapped_at(&self, cx: &mut CallCx<'_>, at: Vpn) -> Option<Frame<'_>> {
@@ -99,71 +99,6 @@ impl Mm {
             leaf.get(at).counted().map(|pfn| mem.get(pfn))
         });
         mapped?
-    }
-    fn migrate_locked(
-        &self,
-        mut cx: FolioCx<'_>,
-        old: &FrameLock<'_>,
-        new: &FrameLock<'_>,
-    ) -> Option<Pfn> {
-        let machine = self.machine();
-        let mem = machine.mem();
-        if mem.mapcount(old.pfn()) == 0 {
-            return None; // Its last mapping went during the wait for the lock.
-        }
-        let mut entries = MigrationEntries {
-            machine,
-            cx: cx.reborrow(),
-            old,
-            to: old,
-            before: mem.flags(old.pfn()),
-        };
-        let gone = entries.take_out();
-        let moved = gone && self.hand_over(old, new);
-        if moved {
-            entries.to = new;
-        }
-        drop(entries);
-        moved.then(|| new.pfn())
-    }
-    /// Gives the page to the new frame, if only its owner and this caller hold the old one. Returns
-    /// true if it did.
-    fn hand_over(&self, old: &FrameLock<'_>, new: &FrameLock<'_>) -> bool {
-        let machine = self.machine();
-        let mem = machine.mem();
-        let (from, to) = (old.pfn(), new.pfn());
-        let Some(owner) = old.owner() else {
-            return false;
-        };
-        let flags = mem.flags(from);
-        let kept = flags.intersection(FrameFlags::ANON | FrameFlags::SWAP_CACHE);
-        // The owner's reference, if it has one, and this caller's. The holder of another reference
-        // may write until it drops that, so the count is checked before the bytes are copied, and
-        // again after.
-        let expected = 1 + u32::from(kept != FrameFlags::ANON);
-        if mem.refcount(from) != expected {
-            return false;
-        }
-        mem.copy(from, to);
-        let merged = if mem.is_merged(from) {
-            FrameFlags::UNEVICTABLE
-        } else {
-            FrameFlags::empty()
-        };
-        mem.set_flags(to, flags & (OF_THE_PAGE | merged));
-        if flags.contains(FrameFlags::ANON) {
-            let alone = match flags.contains(FrameFlags::SWAP_CACHE) {
-                true => mem.swap_cache_move(old, new),
-                false => mem.refcount(from) == 1,
-            };
-            if alone {
-                mem.set_owner(to, Some(owner));
-                machine.merged.moved(owner.id, to);
-            }
-            return alone;
-        }
-        let found = machine.registry().find(owner.id);
-        found.is_some_and(|o| o.replace(std::slice::from_ref(old), owner.index, to))
     }
     /// Makes a migration entry a mapping again, with the rights that its VMA has by now.
     pub(in crate::mm) fn restore_at(
@@ -183,7 +118,39 @@ impl Mm {
     }
 }
 
-/// Makes the migration entry at `at` a mapping of frame `new`, in a VMA with these flags.
+impl Machine {
+    /// Moves the page of a locked frame to another, in all address spaces that map it; `copy`
+    /// copies the bytes, or returns false if it cannot. Returns false if the page stays, also
+    /// because its last mapping went meanwhile.
+    pub(in crate::mm) fn migrate_locked(
+        &self,
+        mut cx: FolioCx<'_>,
+        old: &FrameLock<'_>,
+        new: &FrameLock<'_>,
+        copy: impl FnOnce() -> bool,
+    ) -> bool {
+        let mem = self.mem();
+        if mem.mapcount(old.pfn()) == 0 {
+            return false;
+        }
+        let mut entries = MigrationEntries {
+            machine: self,
+            cx: cx.reborrow(),
+            old,
+            to: old,
+            before: mem.flags(old.pfn()),
+        };
+        let moved = entries.take_out() && self.hand_over(old, new, copy);
+        if moved {
+            entries.to = new;
+        }
+        drop(entries);
+        moved
+    }
+}
+
+/// Makes the migration entry at `at` a mapping of frame `new`, or an entry of the device that has
+/// that frame, in a VMA with these flags.
 pub(super) fn arrive(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, new: Pfn, flags: VmFlags) {
     let mark = leaf.get(at);
     let vma = Rights {
@@ -194,6 +161,9 @@ pub(super) fn arrive(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, new: Pfn, fl
         mem.set_flags(new, FrameFlags::ANON_EXCLUSIVE);
     }
     mem.share(new);
+    if mem.is_private(new) {
+        return leaf.set(at, mark.arrived_on_device(new, vma));
+    }
     let dirty = mem.flags(new).contains(FrameFlags::DIRTY);
     leaf.set(at, mark.arrived(new, vma, dirty));
     if flags.contains(VmFlags::LOCKED) {

@@ -4,17 +4,14 @@
 //! window over the part of the VMA that maps the page; a mark remembers that the page was mapped as
 //! one. Then the bytes are copied, and the marks become mappings again, as they were.
 
-use super::{
-    migrate::{OF_THE_PAGE, arrive},
-    try_to_unmap::{AsOne, leave},
-};
+use super::migrate::arrive;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     large::ownership::is_part,
-    machine::Machine,
+    machine::{Machine, hand_over::OF_THE_PAGE},
     page_table::LockedLeaf,
     space::Mm,
-    window::Lease,
+    window::{AsOne, Lease, leave},
 };
 use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},

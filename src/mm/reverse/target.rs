@@ -147,7 +147,7 @@ impl Mm {
     fn has_frame(&self, cx: &mut RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> bool {
         let view = self.table.view(cx);
         view.leaf(spot.at)
-            .is_some_and(|leaf| leaf.peek(spot.at).counted() == Some(pfn))
+            .is_some_and(|leaf| leaf.peek(spot.at).mapped() == Some(pfn))
     }
     /// Opens a window over the spot's page, and runs `f` on its entry if that maps the frame.
     fn at_frame(

@@ -4,12 +4,12 @@
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, release::RemovedPte},
     space::Mm,
-    window::{InvalidationWindow, Lease, Marks, PteSlot},
+    window::{AsOne, InvalidationWindow, Lease, Marks, PteSlot, leave, no_more_exclusive},
 };
 use crate::{
     addr::{Pfn, VpnRange},
     ctx::Context,
-    frame::{FrameFlags, PhysMem},
+    frame::FrameFlags,
     notifier::{Event, WouldBlock},
     rmap::{Blocking, MappedAt, RmapCx, Unmap, UnmapRefused},
 };
@@ -48,7 +48,7 @@ fn take_in<C: Context>(
     let done = window.lock_ptes(spot.at, |txn| {
         let huge = txn.leaf().is_huge();
         match txn.entry(spot.at) {
-            Some(slot) if slot.raw().counted() != Some(pfn) => Ok(()),
+            Some(slot) if slot.raw().mapped() != Some(pfn) => Ok(()),
             // A huge page is unmapped as a whole or not at all. The caller has split the huge pages
             // that it saw.
             Some(_) if huge => Err(UnmapRefused::Needed),
@@ -107,55 +107,4 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
         }
     }
     Ok(())
-}
-
-/// The size in which a page was mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AsOne {
-    /// By small entries.
-    No,
-    /// As one huge page.
-    Yes,
-}
-
-/// Replaces the mapping of a locked frame by a migration mark.
-///
-/// # Errors
-///
-/// [`UnmapRefused::Needed`]: the frame is pinned.
-pub(super) fn leave(
-    slot: PteSlot<'_>,
-    pfn: Pfn,
-    flags: VmFlags,
-    size: AsOne,
-) -> Result<(), UnmapRefused> {
-    let mem = slot.mem();
-    let pte = slot.raw();
-    if pte.is_dirty() {
-        mem.set_flags(pfn, FrameFlags::DIRTY);
-    }
-    let mark = pte.leaving(no_more_exclusive(mem, pfn)?);
-    let mark = match size {
-        AsOne::Yes => mark.of_huge(),
-        AsOne::No => mark,
-    };
-    // The accessed state goes to the migration entry, not to the frame.
-    RemovedPte::give_up_locked(slot.take(pte.mkold(), mark));
-    if flags.contains(VmFlags::LOCKED) && !mem.is_merged(pfn) {
-        // The mappings that come back lock it again, if they are locked then.
-        mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
-    }
-    Ok(())
-}
-
-/// Moves the mark of exclusive use from the frame to the entry that is left: later changes of that
-/// entry know nothing of the frame (`folio_try_share_anon_rmap_pte`). Returns true if the page was
-/// exclusive. A pinned page stays: its process would get another frame.
-fn no_more_exclusive(mem: &PhysMem, pfn: Pfn) -> Result<bool, UnmapRefused> {
-    let exclusive = mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
-    if exclusive && mem.is_pinned(pfn) {
-        return Err(UnmapRefused::Needed);
-    }
-    mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
-    Ok(exclusive)
 }

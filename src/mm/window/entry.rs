@@ -257,7 +257,7 @@ impl<'s> PteSlot<'s> {
     pub(in crate::mm) fn protect_as(self, pte: RawPte, rights: Rights) {
         let new = match pte.is_present() {
             true => pte.with_rights(rights),
-            false => pte.reprotected(rights.write),
+            false => pte.reprotected(rights),
         };
         if new != self.raw() {
             self.owes.set(true);

@@ -2,8 +2,9 @@
 //! page-table entries.
 //!
 //! Guarantee: while an [`InvalidationWindow`] lives, every registered external MMU has dropped its
-//! translations of the range and gets no new ones. Entries are cleared, downgraded or replaced
-//! through a window alone; filling an empty entry or giving rights back needs none.
+//! translations of the range and gets no new ones, but for those that the opener spares
+//! (`notifier::Spared`). Entries are cleared, downgraded or replaced through a window alone;
+//! filling an empty entry or giving rights back needs none.
 //!
 //! A window goes through four steps:
 //!
@@ -21,14 +22,17 @@
 //! | --- | --- |
 //! | this one | [`Lease`], which opens a window; [`InvalidationWindow`]: the walk over its leaves |
 //! | `entry` | [`PteTxn`] and [`PteSlot`]: entries under the lock of their leaf |
+//! | `leave` | the mark of a page that moves, in the place of its mapping |
 //! | `zap` | dropping all pages of a range |
 //! | `split` | splitting huge pages at the edges of a range, in a nested window |
 
 mod entry;
+mod leave;
 mod split;
 mod zap;
 
 pub use entry::{PteSlot, PteTxn};
+pub(in crate::mm) use leave::{AsOne, leave, no_more_exclusive};
 pub(in crate::mm) use zap::{Marks, Zap, restore_reserve};
 
 use super::{
@@ -36,9 +40,9 @@ use super::{
     space::Mm,
 };
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
-    notifier::{Event, FlushPanics, Flusher, OpenWindow, WouldBlock},
+    notifier::{Event, FlushPanics, Flusher, OpenWindow, Reason, WouldBlock},
 };
 use std::{cell::Cell, convert::Infallible};
 
@@ -144,12 +148,12 @@ impl<'l, R: Rank> Lease<'l, R, Sleepable> {
     pub(in crate::mm) fn into_window(
         self,
         range: VpnRange,
-        event: Event,
+        reason: impl Into<Reason>,
     ) -> InvalidationWindow<'l, Sleepable>
     where
         R: Below<rank::Window>,
     {
-        let Ok(core) = OpenWindow::<Sleepable>::open(&self.mm.notifiers, self.cx, range, event);
+        let Ok(core) = OpenWindow::<Sleepable>::open(&self.mm.notifiers, self.cx, range, reason);
         InvalidationWindow::new(self.mm, core)
     }
     /// Opens a window over `range`, runs `f` in it and ends it. Unlike that of
@@ -381,18 +385,6 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
         let (_, mut cx) = self.core.split();
         let mut cx = cx.non_blocking();
         let _no_frame_goes = Flusher::new(&mm.tlbs, cx.descend()).flush(range);
-    }
-    /// Frees the leaves that lie wholly in `range` and have no entry left
-    /// (`reclaim_pt_is_enabled`).
-    pub(in crate::mm) fn free_empty_leaves(&mut self, range: VpnRange) {
-        let mm = self.mm;
-        let (_, mut cx) = self.core.split();
-        let view = mm.table.view(&mut cx);
-        let mut at = range.start().align_up(PMD_PAGES);
-        while at.plus(PMD_PAGES) <= range.end() {
-            mm.table.free_if_empty(at, view.pin());
-            at = at.plus(PMD_PAGES);
-        }
     }
     /// Ends the window, as dropping it does.
     #[inline(always)]

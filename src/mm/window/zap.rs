@@ -6,7 +6,7 @@ use crate::mm::{
     page_table::{LeafAt, LockedLeaf, Pin},
 };
 use crate::{
-    addr::VpnRange,
+    addr::{PMD_PAGES, VpnRange},
     ctx::{Context, Sleepable},
     frame::{FrameFlags, PhysMem},
     notifier::Flusher,
@@ -137,6 +137,18 @@ impl<C: Context> InvalidationWindow<'_, C> {
             }
         });
         self.free_huge_leaves(huge);
+    }
+    /// Frees the leaves that lie wholly in `range` and have no entry left
+    /// (`reclaim_pt_is_enabled`).
+    pub(in crate::mm) fn free_empty_leaves(&mut self, range: VpnRange) {
+        let mm = self.mm;
+        let (_, mut cx) = self.core.split();
+        let view = mm.table.view(&mut cx);
+        let mut at = range.start().align_up(PMD_PAGES);
+        while at.plus(PMD_PAGES) <= range.end() {
+            mm.table.free_if_empty(at, view.pin());
+            at = at.plus(PMD_PAGES);
+        }
     }
     /// Frees emptied leaves of huge pages: on Linux a huge page has no table.
     fn free_huge_leaves(&mut self, huge: SmallVec<[VpnRange; 2]>) {

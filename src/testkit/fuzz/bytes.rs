@@ -5,7 +5,7 @@
 //! who  kind  page  skew  pages  other  a  b
 //! ```
 
-use super::userfaults::on_userfault;
+use super::{device::on_device, userfaults::on_userfault};
 use crate::{
     addr::PAGE_SIZE as PAGE,
     mm::{Advice, MapFlags, MremapArgs, MremapFlags, Prot},
@@ -150,11 +150,17 @@ fn on_file(r: Record) -> Op {
         _ => Op::Fsync { file },
     }
 }
+/// Numbers from here on are operations of a device with memory of its own.
+const OF_DEVICES: u8 = 9 * 26;
+
 /// Operations of the kernel on frames, and operations that are drawn less often.
 fn of_frames(r: Record) -> Op {
     let [_, _, page, skew, pages, other, a, b] = r;
     let (addr, len) = (at(page, skew), len(pages));
     let remote = at(other, skew);
+    if a >= OF_DEVICES {
+        return on_device((addr, len.min(ZONE * PAGE)), (other, b));
+    }
     match a % 26 {
         18..=21 => on_userfault((addr, len.min(ZONE * PAGE)), remote, (other, a, b)),
         0 => Op::Reclaim {},

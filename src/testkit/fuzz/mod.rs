@@ -6,9 +6,11 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `bytes` | the encoding of scripts as bytes |
+//! | `device` | … of operations of a device with memory of its own |
 //! | `userfaults` | … of operations on userfaultfds |
 
 mod bytes;
+mod device;
 mod userfaults;
 
 pub use bytes::{decode, encode};

@@ -3,7 +3,7 @@
 use super::{
     Reference,
     outcome::{Came, Step, errno, must, whole},
-    page::{Freed, PAGE, Page},
+    page::{Bytes, Freed, PAGE, Page},
 };
 use crate::{mm::Advice, replay::Outcome};
 use std::ops::Range;
@@ -97,7 +97,8 @@ impl Reference {
             self.make_present(actor, addr, write);
         }
     }
-    /// Makes a page present for a permitted access. A write makes a private page a copy.
+    /// Makes a page present for a permitted access. A write makes a private page a copy, and one
+    /// that was perhaps freed lazily is a new page or the old one.
     pub(super) fn make_present(&mut self, process: u32, addr: u64, write: bool) {
         if self.is_hazy(&self.processes[&process][&(addr / PAGE)]) {
             return;
@@ -105,6 +106,10 @@ impl Reference {
         self.touch(process, addr);
         if write && !self.page(process, addr).shared {
             self.copy_now(process, addr);
+            let page = self.page(process, addr);
+            if page.freed == Freed::Perhaps {
+                (page.own, page.freed) = (Some(Bytes::new()), Freed::Hazy);
+            }
         }
     }
     /// `MADV_REMOVE` punches holes VMA by VMA, past unmapped pages. A VMA that cannot have holes

@@ -8,7 +8,7 @@ use crate::{
     addr::Pfn,
     ctx::CallCx,
     frame::FrameFlags,
-    mm::{Machine, Mm, PageState, Prot, VmFlags},
+    mm::{Machine, Mm, PageState, Prot, Pte, VmFlags},
     replay::{FileKind, Processes},
 };
 use std::collections::{BTreeMap, HashMap};
@@ -78,6 +78,11 @@ impl Reference {
                 let state = match state {
                     // The pagemap shows the huge zero page as a page of a file.
                     PageState::Object(pfn) if pfn.is_zero() => PageState::Zero,
+                    // … and a page that a device has as one in swap.
+                    PageState::Swap => match mm.walker(cx).pte(at) {
+                        Pte::Device { pfn, .. } | Pte::Exclusive(pfn) => PageState::Anon(pfn),
+                        _ => state,
+                    },
                     state => state,
                 };
                 if let PageState::Anon(pfn) | PageState::Object(pfn) = state {
@@ -127,12 +132,19 @@ impl Reference {
                     offsets.push(0);
                 }
                 let uncertain = self.tail_of(page).unwrap_or(u16::MAX);
-                for offset in offsets.into_iter().filter(|&o| o < uncertain) {
-                    let wanted = bytes.get(&offset).copied().unwrap_or_default();
+                let read = |&offset: &u16| {
                     let mut got = [0];
                     frame.read(offset.into(), &mut got);
-                    if got != [wanted] {
-                        let [got] = got;
+                    got[0]
+                };
+                // A device has put a new page where the old one was.
+                if page.freed == Freed::Perhaps && offsets.iter().all(|offset| read(offset) == 0) {
+                    return Ok(());
+                }
+                for offset in offsets.into_iter().filter(|&o| o < uncertain) {
+                    let wanted = bytes.get(&offset).copied().unwrap_or_default();
+                    let got = read(&offset);
+                    if got != wanted {
                         return Err(format!(
                             "has {got} at byte {offset}, and the model has {wanted}"
                         ));
@@ -149,7 +161,9 @@ impl Reference {
         now: &Processes,
         mapped: &Mapped,
     ) -> Result<(), String> {
-        let private = mapped.values().filter(|owned| !owned.by_object).count();
+        let in_memory =
+            |&(pfn, owned): &(&Pfn, &Owned)| !owned.by_object && !machine.mem().is_device(*pfn);
+        let private = mapped.iter().filter(in_memory).count();
         let resident = |o: &Object| {
             // A file that executes in place has one page more, for its holes.
             o.pages.len() + usize::from(o.kind == Kind::File(FileKind::Xip))

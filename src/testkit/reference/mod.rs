@@ -39,6 +39,7 @@
 //! | `ranges` | `fallocate`, transfers past the cache of a file |
 //! | `copies` | reads into memory, copies between processes |
 //! | `tracked` | tracked writes |
+//! | `device` | pages on a device |
 //! | `holds` | pinning and referencing pages, accesses by force |
 //! | `held` | the processes with pinned buffers and open pipes |
 //! | `check` | the comparison with the structures of the processes |
@@ -49,6 +50,7 @@
 mod advise;
 mod check;
 mod copies;
+mod device;
 mod files;
 mod held;
 mod holds;

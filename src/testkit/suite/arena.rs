@@ -92,6 +92,8 @@ pub(super) enum On {
     Force,
     /// A call on a part of a huge page of a pool.
     Part,
+    /// A device with memory of its own takes pages and gives them back.
+    Device,
 }
 
 /// Returns a distance in bytes from the beginning of a page, for ends and holes.

@@ -2,6 +2,7 @@
 
 use super::{
     arena::{ARENA, AROUND, BASE, FEW, FILE_PAGES, PAGES, PROCESSES, RW, at},
+    device,
     draw::Draw,
     files, holds, huge, mixed_profile, pages, pool,
     profile::Profile,
@@ -61,6 +62,9 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
         Profile::Huge => huge::opening(),
         Profile::Pool => pool::opening(),
         Profile::Tracked => tracked::opening(),
+        Profile::Device => {
+            device::opening(file, |page, n, file| map(page, n, MapFlags::PRIVATE, file))
+        }
         Profile::Swap => vec![map(0, FEW, MapFlags::PRIVATE, None)],
         Profile::Holds => vec![
             map(0, FEW / 2, MapFlags::PRIVATE, None),
@@ -81,7 +85,7 @@ pub(super) fn looks(profile: Profile, living: &[u32]) -> Vec<(u32, Op)> {
         Profile::Mixed => (0..2 * PAGES).collect(),
         Profile::Pages | Profile::Tracked => (0..ARENA + AROUND).collect(),
         Profile::Swap => (0..FEW).collect(),
-        Profile::Holds => (0..2 * FEW).collect(),
+        Profile::Holds | Profile::Device => (0..2 * FEW).collect(),
         Profile::Huge => huge::looked_at(),
         Profile::Pool => pool::looked_at(),
         Profile::Files => files::looked_at(),
@@ -110,7 +114,7 @@ impl Profile {
             )
         );
         match self {
-            Self::Mixed | Self::Huge | Self::Pool | Self::Holds => false,
+            Self::Mixed | Self::Huge | Self::Pool | Self::Holds | Self::Device => false,
             // A draw that gives no operation stands for a look.
             Self::Pages | Self::Tracked => op.is_none(),
             Self::Files | Self::Swap => !out,
@@ -133,6 +137,7 @@ impl Profile {
             Self::Pool => pool::op(d),
             Self::Tracked => tracked::op(d),
             Self::Holds => holds::op(d, file, living),
+            Self::Device => device::op(d, file),
         };
         match op {
             Some(op) if tracked::is_of_the_first(&op) => Some((0, op)),

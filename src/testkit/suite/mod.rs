@@ -51,7 +51,7 @@
 //! | `disturbances`, `pace` | the settings of disturbances, the mark of a step, the progress of threads |
 //! | `case` | the source of operations, and the result of a case |
 //! | `stream`, `dispatch` | from draws to operations, by profile |
-//! | `mixed_profile`, `pages`, `files`, `swap`, `huge`, `pool`, `tracked`, `holds` | the operations of each profile |
+//! | `mixed_profile`, `pages`, `files`, `swap`, `huge`, `pool`, `tracked`, `holds`, `device` | the operations of each profile |
 //! | `profile`, `draw`, `arena` | the enum, the numbers of a draw, the shared constants |
 
 mod arena;
@@ -60,6 +60,7 @@ mod case;
 mod checker;
 mod concurrent;
 mod config;
+mod device;
 mod dispatch;
 mod disturbances;
 mod draw;

@@ -25,4 +25,7 @@ pub enum Profile {
     /// A few pages of up to 6 processes that the kernel's I/O pins or references, and that other
     /// processes read and write by force: forked, protected, moved, reclaimed, migrated.
     Holds,
+    /// A few pages of up to 6 processes that go to the memory of a device and come home, or that
+    /// the device has alone: forked, protected, moved, reclaimed, migrated, merged, pinned.
+    Device,
 }

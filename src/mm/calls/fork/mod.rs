@@ -263,7 +263,7 @@ fn needs_look(mem: &PhysMem, part: VpnRange, leaf: LeafAt<'_>) -> bool {
         leaf.peek_each(part, |_, pte| {
             let exported = |pfn| mem.flags(pfn).contains(FrameFlags::EXPORTED);
             any |= pte
-                .counted()
+                .mapped()
                 .is_some_and(|pfn| exported(pfn) || mem.is_pinned(pfn));
         });
     }
@@ -321,6 +321,7 @@ impl PteTxn<'_> {
         }
         let mut out = Ok(());
         leaf.copy_to(to, range, |pte| {
+            let pte = pte.unexclusive();
             let pinned = pte.counted().filter(|&pfn| must_copy(mem, pfn));
             if let Some(pfn) = pinned {
                 let made = out.and_then(|()| copy_page(mem, copy, pfn));

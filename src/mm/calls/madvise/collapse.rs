@@ -242,7 +242,7 @@ fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>, (by, armed): (By<'_>, bool)) -> Re
             continue;
         };
         let flags = mem.flags(pfn);
-        if !flags.contains(FrameFlags::ANON) {
+        if !flags.contains(FrameFlags::ANON) || mem.is_device(pfn) {
             return Err(Fail::Never);
         }
         let cached = u32::from(flags.contains(FrameFlags::SWAP_CACHE));
@@ -275,6 +275,8 @@ impl FaultScope<'_> {
                 self.fault_swapped(vma, page, Access::Read, pte, slot)
                     .map_err(|_| Fail::Never)?;
             }
+            self.fault_on_device(vma, page, pte)
+                .map_err(|_| Fail::Never)?;
         }
         Ok(())
     }

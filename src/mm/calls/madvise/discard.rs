@@ -156,7 +156,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
             for at in part.iter() {
                 let pte = leaf.get(at);
                 let passed_by = |pfn: &Pfn| whole.contains(&pfn.head()) || passed_by.contains(pfn);
-                let own = |pfn: &Pfn| mem.mapcount(*pfn) == 1 && !passed_by(pfn);
+                let own =
+                    |pfn: &Pfn| mem.mapcount(*pfn) == 1 && !passed_by(pfn) && !mem.is_device(*pfn);
                 let Some(pfn) = pte.counted().filter(own) else {
                     continue; // Others may use it.
                 };
@@ -183,7 +184,7 @@ fn free_lazily(slot: PteSlot<'_>) {
         return;
     };
     let flags = mem.flags(pfn);
-    if !flags.contains(FrameFlags::ANON) {
+    if !flags.contains(FrameFlags::ANON) || mem.is_device(pfn) {
         return;
     }
     if flags.intersects(FrameFlags::SWAP_CACHE | FrameFlags::DIRTY) {

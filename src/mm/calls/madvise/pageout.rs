@@ -65,7 +65,7 @@ fn own_pages<'m>(
     let mut list = Vec::new();
     mm.for_each_locked_leaf(cx, block, |part, leaf| {
         let counted = part.iter().filter_map(|at| leaf.get(at).counted());
-        for pfn in counted.filter(|&pfn| own(pfn)) {
+        for pfn in counted.filter(|&pfn| own(pfn) && !mem.is_device(pfn)) {
             mem.clear_flags(pfn, FrameFlags::REFERENCED | FrameFlags::ACTIVE);
             // The page leaves its list. A page on no list is being worked on already.
             if mem.lru_remove(pfn) || !mem.has_lru() {
