@@ -64,23 +64,21 @@ impl<'a> Migration<'a> {
     /// than these (`migrate_device_unmap`). Returns the pages that stay.
     pub(in crate::mm) fn unmap(&mut self) -> Vec<Vpn> {
         let (mem, registry) = (self.mem(), self.mm.machine().registry());
-        let mut stay = Vec::new();
-        for moving in &self.pages {
+        for moving in &mut self.pages {
             let pfn = moving.old.pfn();
             let how = (Unmap::Migration, Blocking::May);
             let gone = mem.mapcount(pfn) == 0
                 || unmap_frame(registry, mem, &mut self.cx, &moving.old, how.0, how.1).is_ok();
             if !gone || mem.refcount(pfn) != references_to_move(mem.flags(pfn)) {
-                stay.push(moving.at);
+                moving.stays = Stays::InUse;
             }
         }
         let pages = std::mem::take(&mut self.pages).into_iter();
-        let (back, rest) = pages.partition::<Vec<_>, _>(|moving| stay.contains(&moving.at));
+        let (back, rest) = pages.partition::<Vec<_>, _>(|moving| moving.stays == Stays::InUse);
         self.pages = rest;
-        for moving in back {
-            put_back(self.mm, &mut self.cx, &moving);
-        }
-        stay
+        let put_back = |moving: &Moving<'_>| put_back(self.mm, &mut self.cx, moving);
+        back.iter().for_each(put_back);
+        back.iter().map(|moving| moving.at).collect()
     }
     /// Copies the bytes, and hands the pages over that have a frame to go to; `copy` copies one, or
     /// returns false (`migrate_device_pages`).
