@@ -82,13 +82,15 @@
 //!   | --- | --- |
 //!   | a call such as `munmap` or `mprotect` | a claim on its own pages; the mmap lock is yielded |
 //!   | a fault that copies | a claim on its page; the mmap lock is released |
-//!   | a call whose pages are faulted in under its lock: `mprotect` of locked private memory, `MADV_UNMERGEABLE`, `process_mrelease` | the mmap lock, shared |
+//!   | a fault that takes a page back from a device that had it alone | a claim on its page, and the lock of a frame |
+//!   | `mprotect` of locked private memory, `MADV_UNMERGEABLE`, `mremap` of mergeable memory, `clear_refs`, `process_mrelease` | the mmap lock, shared |
 //!   | a window of a caller under [`Mm::lock_shared`] | the mmap lock, shared |
-//!   | `fork`, the end of merging of all memory, a window of a caller under [`Mm::lock_exclusive`] | the mmap lock, exclusive |
+//!   | `fork`, `shmdt`, exit, the end of merging of all memory, a window of a caller under [`Mm::lock_exclusive`] | the mmap lock, exclusive |
 //!   | merging of equal pages | the lock of a frame, a claim on the page |
 //!   | migration to a device and home, exclusive access | the mmap lock, shared, and the lock of a frame |
 //!   | reclaim, migration, truncation | the lock of a reverse map, mostly of a frame too |
 //!   | the end of a window of a collapse | reverse maps, beside the above |
+//!   | the end of a registration | what its caller holds |
 //!
 //!   So a driver's own lock must not be held by a thread that waits for the address space: for
 //!   [`Mm::resolve`], `translate`, or any call that needs the mmap lock.

@@ -3,7 +3,7 @@
 use super::{access::FaultError, common::ByteRange, errno::Errno};
 use thiserror::Error;
 
-/// Not so many frame numbers are left for memory of devices; their number.
+/// Fewer frame numbers are left for memory of devices than were asked for; the number asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("no {0} frame numbers are left for a device")]
 pub struct NoDeviceFrames(pub u32);
@@ -15,7 +15,7 @@ pub enum MigrateError {
     /// The range does not lie in one mapping.
     #[error("{0} is not a part of one mapping")]
     Range(ByteRange),
-    /// The mapping is of huge pages of a pool, of a device, or of secret memory.
+    /// The mapping is of huge pages of a pool, of a device, of secret memory, or nonlinear.
     #[error("the mapping at {0:#x} does not migrate")]
     Unsuitable(u64),
     /// The memory belongs to a device of another machine.

@@ -57,7 +57,7 @@ pub struct Span {
     pub range: VpnRange,
     /// The time at which the MMU was called for the beginning.
     pub begin: Instant,
-    /// The time at which the MMU was called for the end.
+    /// The time at which the MMU was called for the end of the window.
     pub end: Instant,
 }
 

@@ -1,7 +1,8 @@
 //! The invalidation protocol between an address space and its external MMUs.
 //!
 //! Guarantee: while an invalidation window over a range is open, no registered MMU has a
-//! translation of a page in it, and none can establish one.
+//! translation of a page in it, but of device memory of its own that the window leaves alone
+//! ([`Spared`]), and none can establish one.
 //!
 //! A window acts in this order:
 //!

@@ -78,7 +78,8 @@ impl Mm {
             }
         }
     }
-    /// Looks the ticket's page up without a fault, and without any lock, so in any context
+    /// Looks the ticket's page up without a fault, and without a lock but that of the leaf table
+    /// for a huge translation: in an atomic context too
     /// (`get_user_pages_fast_only`, a walk from an interrupt). Returns `None` if the page is not
     /// present for the access, if a window over it is open that began before the driver was
     /// registered, or if the driver is being unregistered.

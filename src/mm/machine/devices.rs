@@ -12,7 +12,7 @@ pub trait DevicePages: Send + Sync {
     /// device gives its memory up (`migrate_to_ram`). The default copies them as they are.
     ///
     /// No processor and no device has the page by now: the entries are marks, and the driver
-    /// dropped its translations in the windows before. Both frames are locked, and for a fault the
+    /// dropped its translations in the windows before. Both frames are locked, and the
     /// mmap lock is held shared: the driver must not call the address space.
     ///
     /// # Errors

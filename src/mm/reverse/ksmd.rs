@@ -119,6 +119,15 @@ impl Items {
             }
         }
     }
+    /// Removes the items of address spaces that have ended: a scan comes to these first
+    /// (`__ksm_exit`).
+    fn keep_spaces(&mut self, lives: impl Fn(u64) -> bool) {
+        let ended = |key: &Key| !lives(key.0);
+        let gone: Vec<_> = self.of.keys().copied().filter(ended).collect();
+        for key in gone {
+            self.remove(key);
+        }
+    }
     /// Removes the items between two keys, that a scan has passed over.
     fn pass_over(&mut self, between: (Bound<Key>, Bound<Key>)) {
         let passed: Vec<_> = self.of.range(between).map(|(&key, _)| key).collect();
@@ -277,7 +286,9 @@ impl Merger {
     /// another frame.
     pub fn scan(&mut self, cx: &mut CallCx<'_>, spaces: &[&Mm]) -> usize {
         let mut places = Vec::new();
-        for (turn, mm) in self.turns(cx, spaces) {
+        let turns = self.turns(cx, spaces);
+        self.items.keep_spaces(|turn| turns.contains_key(&turn));
+        for (turn, mm) in turns {
             let pages = mm.mergeable_pages(cx).into_iter();
             places.extend(pages.map(|at| Place { mm, at, turn }));
         }
