@@ -12,50 +12,50 @@ use crate::{
 use std::ops::Range;
 
 impl HugetlbFile {
-    /// Takes the pages of `[from, to)` out of the file; those that a fault has mapped meanwhile are
-    /// unmapped first (`remove_inode_hugepages`). Returns their indices. If a driver keeps a window
+    /// Takes the pages of `[from, to)` out of the file, with their reservations, and unmaps those
+    /// that a fault has mapped meanwhile (`remove_inode_hugepages`). If a driver keeps a window
     /// from opening, the page is still mapped and stays.
     pub(super) fn remove<R: Rank + Below<rank::Rmap>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
         range: Range<u64>,
         despite: &mut Despite,
-    ) -> Vec<u64> {
-        let mut gone = Vec::new();
-        let next = |at| {
-            self.pages
-                .lock()
-                .range(at..range.end)
-                .next()
-                .map(|(&i, _)| i)
-        };
+    ) {
         let mut at = range.start;
-        while let Some(index) = next(at) {
+        while let Some((index, head)) = self.take_out(at..range.end) {
             at = index + 1;
-            let mut removed = self.remove_unmapped(index);
-            if !removed {
+            if self.host.mem.mapcount(head) > 0 {
                 let first = index * self.huge.pages();
                 let end = first + self.huge.pages();
                 despite.call(|| self.mapping.unmap(cx, first, end, EvenCows::Yes));
-                removed = self.remove_unmapped(index);
             }
-            if removed {
-                gone.push(index);
+            let stays = self.host.mem.mapcount(head) > 0 && self.put_back(index, head);
+            if !stays {
+                self.give_up(head);
             }
         }
-        gone
     }
-    /// Takes page `index` out of the file unless it is mapped. Returns true if it did.
-    fn remove_unmapped(&self, index: u64) -> bool {
+    /// Takes the first page of the range out of the file, and the reservation that it used up. No
+    /// fault finds one of them without the other, and none maps the page again.
+    fn take_out(&self, range: Range<u64>) -> Option<(u64, Pfn)> {
+        let _serial = self.serialize();
         let mut pages = self.pages.lock();
-        let unmapped = pages.get(&index).copied();
-        let unmapped = unmapped.filter(|&head| self.host.mem.mapcount(head) == 0);
-        let Some(head) = unmapped else {
-            return false;
-        };
+        let (&index, &head) = pages.range(range).next()?;
         pages.remove(&index);
-        drop(pages);
-        self.give_up(head);
+        self.reserved.remove(index..index + 1);
+        Some((index, head))
+    }
+    /// Makes a page the file's again, unless a fault has filled the hole.
+    fn put_back(&self, index: u64, head: Pfn) -> bool {
+        let _serial = self.serialize();
+        let mut pages = self.pages.lock();
+        if pages.contains_key(&index) {
+            return false;
+        }
+        pages.insert(index, head);
+        let promised = self.reserved.remove(index..index + 1);
+        self.host.mem.unreserve_huge(self.huge, promised);
+        self.reserved.add(index..index + 1);
         true
     }
     /// Drops the file's reference on a page that it no longer has.

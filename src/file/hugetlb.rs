@@ -36,7 +36,7 @@ pub struct HugetlbFile {
     /// The first frames of the pages, by index in huge pages.
     pub(super) pages: Mutex<BTreeMap<u64, Pfn>>,
     /// The pages with a reservation, used or not.
-    reserved: Arc<ResvMap>,
+    pub(super) reserved: Arc<ResvMap>,
     /// Serializes faults, so that none finds the pool empty because another has taken the same
     /// page (`hugetlb_fault_mutex_table`).
     faulting: Mutex<()>,
@@ -166,6 +166,20 @@ impl HugetlbFile {
         mem.reserve_huge(self.huge, count)
             .then(|| VmaReserve::new(mem, self.huge, pages))
     }
+    /// Ends the reservations from page `from` on that were not used up
+    /// (`hugetlb_unreserve_pages`).
+    fn unreserve(&self, from: u64) {
+        // A fault that has taken a page by now has given it back, or to the file.
+        let _serial = self.serialize();
+        let pages = self.pages.lock();
+        let unused = self.reserved.remove(from..u64::MAX);
+        let mut stay = 0;
+        for (&index, _) in pages.range(from..) {
+            self.reserved.add(index..index + 1);
+            stay += 1;
+        }
+        self.host.mem.unreserve_huge(self.huge, unused - stay);
+    }
     /// Makes the file as long as a writable mapping reaches.
     pub(crate) fn grow_to(&self, size: u64) {
         let _changing = self.changing.lock();
@@ -289,14 +303,8 @@ impl MemoryObject for HugetlbFile {
         resized.done();
         let mut despite = Despite::default();
         let from = size / self.bytes();
-        let gone = self.remove(&mut cx, from..u64::MAX, &mut despite);
-        {
-            // A fault that has taken a page by now has given it back, or to the file.
-            let _serial = self.serialize();
-            let reserved = self.reserved.remove(from..u64::MAX);
-            let unused = reserved.saturating_sub(gone.len() as u64);
-            self.host.mem.unreserve_huge(self.huge, unused);
-        }
+        self.remove(&mut cx, from..u64::MAX, &mut despite);
+        self.unreserve(from);
         despite.call(|| self.host.settle_exports(&mut cx));
         drop(changing);
         despite.resume();
@@ -351,9 +359,7 @@ impl MemoryObject for HugetlbFile {
         if end > last * self.bytes() && end > first * self.bytes() {
             self.zero(last * self.bytes()..end);
         }
-        for index in self.remove(&mut cx, first..last.max(first), &mut despite) {
-            self.reserved.remove(index..index + 1);
-        }
+        self.remove(&mut cx, first..last.max(first), &mut despite);
         despite.call(|| self.host.settle_exports(&mut cx));
         drop(changing);
         despite.resume();

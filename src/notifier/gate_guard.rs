@@ -1,5 +1,7 @@
 //! The guard of a locked gate: all that a driver may do with its store and its state.
 
+#[cfg(feature = "testkit")]
+use super::test_hook::Moment;
 use super::{
     cached::Cached,
     deferred_put::DeferredPuts,
@@ -46,8 +48,23 @@ pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
     pub(super) guarded: MutexGuard<'p, GuardedStore<S, T>>,
     /// Dropped after the lock, so that references are given up with the gate unlocked.
     deferred: DeferredPuts<'p>,
+    #[cfg(feature = "testkit")]
+    _unlocked: Unlocked<'p>,
     seat: &'p Seat,
     pub(super) cx: Cx<'p, rank::Gate, C>,
+}
+
+/// Calls the hook of tests when it is dropped, after the lock.
+#[cfg(feature = "testkit")]
+struct Unlocked<'p>(&'p Seat);
+
+#[cfg(feature = "testkit")]
+impl Drop for Unlocked<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.0.reached(Moment::Unlocked);
+        }
+    }
 }
 
 impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
@@ -58,12 +75,14 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         cx: Cx<'p, rank::Gate, C>,
     ) -> Self {
         #[cfg(feature = "testkit")]
-        super::test_hook::call(super::test_hook::Moment::Locking);
+        seat.reached(Moment::Locking);
         let mut guarded = gate.lock();
         guarded.locked();
         Self {
             guarded,
             deferred: DeferredPuts::new(seat),
+            #[cfg(feature = "testkit")]
+            _unlocked: Unlocked(seat),
             seat,
             cx,
         }

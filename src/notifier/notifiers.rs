@@ -189,6 +189,12 @@ impl Notifiers {
         let verdict = drawn.map_or(TicketVerdict::Current, |drawn| drawn.verdict(range));
         (verdict == TicketVerdict::Current).then_some(out)
     }
+    /// Returns the space of the hooks of its drivers.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn hooked_space(&self) -> super::test_hook::HookedSpace {
+        let board = self.chain().map(|chain| Arc::as_ptr(&chain.board));
+        super::test_hook::HookedSpace(board.map_or(0, |board| board.addr()))
+    }
     /// Returns the ranges of the windows that are open now.
     pub(crate) fn open_windows(&self) -> Vec<VpnRange> {
         self.chain()

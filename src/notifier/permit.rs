@@ -5,6 +5,8 @@
 //! that comes of this can establish an entry. Each step consumes the value of the step before
 //! (ADRs 8 and 10).
 
+#[cfg(feature = "testkit")]
+use super::test_hook::Moment;
 use super::{
     cached::Cached,
     gate_guard::GateGuard,
@@ -106,7 +108,10 @@ impl<G: Seated> Pending<'_, G> {
     /// Notes how many windows an observer has seen open.
     #[inline(always)]
     pub(crate) fn stamped(mut self) -> Self {
-        self.since = self.ticket.gate.seat().windows_opened();
+        let seat = self.ticket.gate.seat();
+        self.since = seat.windows_opened();
+        #[cfg(feature = "testkit")]
+        seat.reached(Moment::LookedUp(self.ticket.vpn, self.ticket.access));
         self
     }
 }
@@ -166,6 +171,7 @@ impl<'g, G: Seated> Pending<'g, G> {
         let guard = lock();
         seat.check(self.found.range, snapshot)?;
         seat.handed_out(&self.found);
+        seat.got(vpn);
         Ok(Permit {
             guard,
             seat,
@@ -187,6 +193,8 @@ impl<'g, G: Seated> Pending<'g, G> {
         seat.check(self.found.range, self.ticket.snapshot)?;
         seat.got(self.ticket.vpn);
         seat.handed_out(&self.found);
+        #[cfg(feature = "testkit")]
+        seat.reached(Moment::Validated(self.ticket.vpn));
         Ok(seat.cache_since(self.found, self.since))
     }
     /// Returns the translation without any check, for hardware that makes its own: a miss that a
@@ -243,7 +251,6 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// Copies the translation for a TLB, which must be filled while this permit, or the guard that
     /// it becomes, lives.
     pub fn cached(&self) -> Cached {
-        self.seat.got(self.vpn);
         self.seat.cache(self.found)
     }
     /// Returns the driver's state.
@@ -264,7 +271,6 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
         self.record(key, true)
     }
     fn record(mut self, key: S::Key, held: bool) -> GateGuard<'p, S, T, C> {
-        self.seat.got(self.vpn);
         self.guard.enter(self.found, key, held);
         self.guard
     }

@@ -14,6 +14,8 @@ use super::{
     ticket::Seated,
     translation::Translation,
 };
+#[cfg(feature = "testkit")]
+use super::{outcome::Access, test_hook::Moment};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::Context,
@@ -190,15 +192,24 @@ impl<'g, G> RangeTicket<'g, G> {
         // A piece that was looked up covers its block's part of the range.
         rest.intersect(VpnRange::block_of(at))
     }
-    /// Ends the range at the page of an error. Returns the error if no page is left.
-    pub(crate) fn cut(&mut self, fault: RangeFault) -> Result<(), RangeFault> {
+    fn cut(&mut self, fault: RangeFault) -> Result<(), RangeFault> {
         self.range = VpnRange::new(self.range.start(), fault.at).ok_or(fault)?;
         self.pieces.retain(|piece| self.range.covers(piece.pages));
         self.stopped = Some(fault);
         Ok(())
     }
+}
+
+impl<'g, G: Seated> RangeTicket<'g, G> {
+    /// Ends the range at the page of an error. Returns the error if no page is left.
+    pub(crate) fn stop_at(&mut self, fault: RangeFault) -> Result<(), RangeFault> {
+        self.cut(fault)
+            .inspect_err(|_| self.gate.seat().got(self.range.start()))
+    }
     /// Adds a piece that was looked up after `snapshot` was taken.
     pub(crate) fn put(&mut self, snapshot: Snapshot<'g>, pages: VpnRange, slots: Vec<Slot>) {
+        #[cfg(feature = "testkit")]
+        self.report(pages);
         let at = |piece: &Piece<'_>| piece.pages.start() < pages.start();
         let nth = self.pieces.partition_point(at);
         let piece = Piece {
@@ -208,9 +219,16 @@ impl<'g, G> RangeTicket<'g, G> {
         };
         self.pieces.insert(nth, piece);
     }
-}
-
-impl<'g, G: Seated> RangeTicket<'g, G> {
+    /// Calls the hook of tests: one look-up of all pages, some of them for writing.
+    #[cfg(feature = "testkit")]
+    fn report(&self, pages: VpnRange) {
+        let seat = self.gate.seat();
+        seat.reached(Moment::LookedUp(pages.start(), Access::Read));
+        let written = |at: &Vpn| self.request_of(*at) == FaultRequest::Write;
+        for at in pages.iter().filter(written) {
+            seat.reached(Moment::RequestedForWriting(at));
+        }
+    }
     /// Returns true if the ticket was drawn from a driver of this address space.
     pub(crate) fn is_of(&self, notifiers: &Notifiers) -> bool {
         self.gate.seat().is_of(notifiers)

@@ -4,6 +4,8 @@
 //! those of a driver of a range against the sequence of its subscription. Both kinds of driver use
 //! the same tickets and permits.
 
+#[cfg(feature = "testkit")]
+use super::test_hook::{self, HookedSpace, Moment};
 use super::{
     board::{Board, BoardTicket},
     driver::Invalidation,
@@ -185,8 +187,17 @@ impl Seat {
         copy: &Translation,
     ) {
         #[cfg(feature = "testkit")]
-        super::test_hook::call(super::test_hook::Moment::Following(at, access));
+        self.reached(Moment::Following(at, access));
         watch.follows(self.phase.name(), (at, access), since, copy);
+    }
+}
+
+#[cfg(feature = "testkit")]
+impl Seat {
+    /// Calls the hook of tests.
+    #[inline]
+    pub(super) fn reached(&self, moment: Moment) {
+        test_hook::call(HookedSpace(Arc::as_ptr(&self.board).addr()), moment);
     }
 }
 

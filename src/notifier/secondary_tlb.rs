@@ -19,12 +19,13 @@ use super::{
     unregistrations::{Space, Unregistrations},
 };
 use crate::{
-    addr::VpnRange,
+    addr::{Pfn, Vpn, VpnRange},
     ctx::{AtomicCallbackCx, Below, Context, Cx, Outside, Sleepable, rank},
     frame::PhysMem,
     sync::{AtomicU8, AtomicUsize, Despite, Mutex, Ordering, RwLock},
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Weak},
     thread::{self, ThreadId},
 };
@@ -44,7 +45,9 @@ use std::{
 /// ```
 pub trait SecondaryTlb: Send + Sync {
     /// Entries of `range` have changed: the device forgets them before this returns
-    /// (`arch_invalidate_secondary_tlbs`).
+    /// (`arch_invalidate_secondary_tlbs`). The pages of its [`TlbGate`](super::TlbGate) are
+    /// gone when this has returned, also if the device has not flushed them; its copies elsewhere
+    /// are its own.
     ///
     /// A lock of the page table is held. Nothing is flushed for an entry that was not present, or
     /// that gained a right. More may be flushed than has changed.
@@ -62,10 +65,20 @@ pub trait SecondaryTlb: Send + Sync {
     }
 }
 
+/// One page as a walk found it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walked {
+    pub(crate) pfn: Pfn,
+    pub(crate) generation: u32,
+    pub(crate) writable: bool,
+}
+
 /// The life of one registration, shared by its seat and its place on the list.
 #[derive(Debug)]
 pub(super) struct TlbPhase {
     phase: AtomicU8,
+    /// The pages that the device has cached, behind the lock that a flush takes.
+    pub(super) pages: Mutex<BTreeMap<Vpn, Walked>>,
     /// Held by the thread that ends the registration, to the end of `release`: of an unregistration
     /// and an exit, each returns when the device was released.
     ending: Mutex<()>,
@@ -84,6 +97,7 @@ impl TlbPhase {
     fn new() -> Self {
         Self {
             phase: AtomicU8::new(BUILDING),
+            pages: Mutex::default(),
             ending: Mutex::default(),
         }
     }
@@ -97,9 +111,22 @@ impl TlbPhase {
     pub(super) fn is_alive(&self) -> bool {
         self.phase.load(Ordering::SeqCst) == WALKING
     }
+    /// Removes the pages of `range`: after the device's own flush, which may have been of others.
+    pub(super) fn forget(&self, range: VpnRange) {
+        remove(&mut self.pages.lock(), range);
+    }
     /// Returns true if what the gate has may be stale.
     pub(super) fn is_shut(&self) -> bool {
         self.phase.load(Ordering::SeqCst) == SHUT
+    }
+}
+
+/// Removes the pages of `range`.
+pub(super) fn remove(pages: &mut BTreeMap<Vpn, Walked>, range: VpnRange) {
+    let in_range = pages.range(range.start()..range.end());
+    let gone: Vec<Vpn> = in_range.map(|(&at, _)| at).collect();
+    for at in gone {
+        pages.remove(&at);
     }
 }
 
@@ -181,6 +208,7 @@ impl TlbList {
         let mut despite = Despite::default();
         for listed in &*self.listed.read() {
             let flushed = despite.call(|| listed.tlb.flush(cx.descend(), range));
+            listed.phase.forget(range);
             if flushed.is_none() {
                 listed.phase.advance(SHUT);
             }
@@ -207,6 +235,7 @@ impl TlbList {
         drop(listed);
         phase.advance(ENDING);
         despite.call(|| tlb.flush(cx.descend(), VpnRange::ALL));
+        phase.forget(VpnRange::ALL);
         phase.advance(SHUT);
         self.listed.write().retain(|listed| !is(listed));
         self.count.fetch_sub(1, Ordering::SeqCst);

@@ -156,6 +156,10 @@ impl<'g, G: Seated> Ticket<'g, G> {
     pub(crate) fn allows_huge(&self, block: VpnRange) -> bool {
         self.huge && self.gate.seat().covers(block)
     }
+    /// Notes that the access was refused: the driver's tries to get the page are over.
+    pub(crate) fn refused(&self) {
+        self.gate.seat().got(self.vpn);
+    }
     /// Returns true if the ticket cannot succeed: a window over the page is open that did not call
     /// the driver, or the driver is being unregistered.
     pub(crate) fn is_early(&self) -> bool {

@@ -6,28 +6,15 @@
 
 use super::{
     outcome::Access,
-    secondary_tlb::{SecondaryTlbs, TlbSeat},
+    secondary_tlb::{SecondaryTlbs, TlbSeat, Walked, remove},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{AtomicCallbackCx, Below, Context, Cx, rank},
     frame::{FrameView, FrameViewMut},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
 };
 use std::collections::BTreeMap;
-
-/// One page as a walk found it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Walked {
-    pub(crate) pfn: Pfn,
-    pub(crate) generation: u32,
-    pub(crate) writable: bool,
-}
-
-struct Tlb<T> {
-    pages: BTreeMap<Vpn, Walked>,
-    state: T,
-}
 
 /// A device's TLB, and its state `T`, behind the lock that a flush takes.
 ///
@@ -71,17 +58,19 @@ struct Tlb<T> {
 /// ```
 pub struct TlbGate<T> {
     seat: TlbSeat,
-    tlb: Mutex<Tlb<T>>,
+    /// Locked after the pages of the registration.
+    state: Mutex<T>,
 }
 
 impl<T> TlbGate<T> {
     /// Makes the TLB of a registration, empty.
     pub fn new(seat: TlbSeat, state: T) -> Self {
-        let pages = BTreeMap::new();
-        Self {
-            seat,
-            tlb: Mutex::new(Tlb { pages, state }),
-        }
+        let state = Mutex::new(state);
+        Self { seat, state }
+    }
+    /// Locks the TLB.
+    fn pages(&self) -> MutexGuard<'_, BTreeMap<Vpn, Walked>> {
+        self.seat.phase.pages.lock()
     }
     /// Removes the pages of `range`, and runs `f` on the device's state under the lock: it flushes
     /// the TLBs of devices behind this one.
@@ -97,14 +86,14 @@ impl<T> TlbGate<T> {
         f: impl FnOnce(&mut T, VpnRange),
     ) {
         let _unused = cx;
-        let mut tlb = self.tlb.lock();
-        tlb.remove(range);
-        f(&mut tlb.state, range);
+        let mut pages = self.pages();
+        remove(&mut pages, range);
+        f(&mut self.state.lock(), range);
     }
     /// Removes the pages of `range` at the device's own wish.
     pub fn evict<R: Below<rank::Gate>, C: Context>(&self, cx: &mut Cx<'_, R, C>, range: VpnRange) {
         let _unused = cx;
-        self.tlb.lock().remove(range);
+        remove(&mut self.pages(), range);
     }
     /// Runs `f` on the device's state under the lock.
     pub fn with_state<R: Below<rank::Gate>, C: Context, V>(
@@ -113,11 +102,12 @@ impl<T> TlbGate<T> {
         f: impl FnOnce(&mut T) -> V,
     ) -> V {
         let _unused = cx;
-        f(&mut self.tlb.lock().state)
+        let _locked = self.pages();
+        f(&mut self.state.lock())
     }
     /// Returns a page of the locked TLB, unless that may be stale.
-    fn cached_page<'t>(&self, tlb: &'t Tlb<T>, at: Vpn) -> Option<&'t Walked> {
-        tlb.pages.get(&at).filter(|_| !self.seat.phase.is_shut())
+    fn cached_page<'t>(&self, pages: &'t BTreeMap<Vpn, Walked>, at: Vpn) -> Option<&'t Walked> {
+        pages.get(&at).filter(|_| !self.seat.phase.is_shut())
     }
     /// Runs `f` on the frame of a page that is cached, under the lock; `None` if it is not, once
     /// the registration has ended, and once a flush of the device panicked.
@@ -128,8 +118,8 @@ impl<T> TlbGate<T> {
         f: impl FnOnce(FrameView<'_>) -> V,
     ) -> Option<V> {
         let _unused = cx;
-        let tlb = self.tlb.lock();
-        let page = self.cached_page(&tlb, at)?;
+        let pages = self.pages();
+        let page = self.cached_page(&pages, at)?;
         Some(f(self.seat.mem.view(page.pfn, page.generation)))
     }
     /// Runs `f` on the frame of a page that is cached, for writing; `None` if it is not, or may
@@ -141,16 +131,15 @@ impl<T> TlbGate<T> {
         f: impl FnOnce(FrameViewMut<'_>) -> V,
     ) -> Option<V> {
         let _unused = cx;
-        let tlb = self.tlb.lock();
-        let page = self.cached_page(&tlb, at).filter(|page| page.writable)?;
+        let pages = self.pages();
+        let page = self.cached_page(&pages, at).filter(|page| page.writable)?;
         Some(f(self.seat.mem.view_mut(page.pfn, page.generation)))
     }
     /// Returns the pages that are cached, ascending, each with its frame and whether it may be
     /// written: for an audit.
     pub fn cached(&self) -> Vec<(Vpn, Pfn, bool)> {
-        let tlb = self.tlb.lock();
         let page = |(&at, page): (&Vpn, &Walked)| (at, page.pfn, page.writable);
-        tlb.pages.iter().map(page).collect()
+        self.pages().iter().map(page).collect()
     }
     /// Caches the page that `walk` finds at `at` under the lock, if it allows the access. Returns
     /// true if it is cached.
@@ -160,7 +149,7 @@ impl<T> TlbGate<T> {
         access: Access,
         walk: impl FnOnce() -> Option<Walked>,
     ) -> bool {
-        let mut tlb = self.tlb.lock();
+        let mut pages = self.pages();
         if !self.seat.phase.is_alive() {
             return false;
         }
@@ -168,21 +157,11 @@ impl<T> TlbGate<T> {
         let Some(page) = walk().filter(allowed) else {
             return false;
         };
-        tlb.pages.insert(at, page);
+        pages.insert(at, page);
         true
     }
     /// Returns true if the gate is of a device of this address space.
     pub(crate) fn is_of(&self, tlbs: &SecondaryTlbs) -> bool {
         tlbs.gave(&self.seat)
-    }
-}
-
-impl<T> Tlb<T> {
-    fn remove(&mut self, range: VpnRange) {
-        let in_range = self.pages.range(range.start()..range.end());
-        let gone: Vec<Vpn> = in_range.map(|(&at, _)| at).collect();
-        for at in gone {
-            self.pages.remove(&at);
-        }
     }
 }

@@ -4,6 +4,7 @@ use super::{
     index::Index,
     liveness::Liveness,
     opened::OpenedWindows,
+    post::Post,
     state::{MIN_AUDIT_INTERVAL, Oracle, Watched, key},
     watchers::{FrameWatcher, WindowWatcher},
 };
@@ -15,9 +16,11 @@ use crate::{
 use std::sync::Arc;
 
 impl Oracle {
-    /// Creates an oracle for a machine. A machine has one oracle: the first that is created
-    /// observes its frames.
+    /// Creates an oracle for a machine. A machine has one oracle at a time: of several, the first
+    /// that is created sees windows and frames, and the next one that is created when the first is
+    /// gone.
     pub fn new(machine: &Arc<Machine>) -> Arc<Self> {
+        let (post, is_new) = Post::of(machine);
         let oracle = Arc::new(Self {
             machine: Arc::downgrade(machine),
             watched: RwLock::default(),
@@ -28,15 +31,17 @@ impl Oracle {
             happened: AtomicU64::new(0),
             due: AtomicU64::new(MIN_AUDIT_INTERVAL),
             handed: AtomicU64::new(0),
+            post: Arc::clone(&post),
         });
-        machine
-            .mem()
-            .set_watch(Arc::new(FrameWatcher(Arc::downgrade(&oracle))));
+        post.take(&oracle);
+        if is_new {
+            machine.mem().set_watch(Arc::new(FrameWatcher(post)));
+        }
         oracle
     }
     /// Watches an external MMU of an address space from now on.
     pub fn watch(self: &Arc<Self>, mm: &Arc<Mm>, ext: Arc<dyn ExternalMmu>) {
-        mm.set_watch(Arc::new(WindowWatcher::new(self, mm)));
+        mm.set_watch(Arc::new(WindowWatcher::new(&self.post, mm)));
         let watched = Watched {
             mm: Arc::downgrade(mm),
             ext: Arc::downgrade(&ext),

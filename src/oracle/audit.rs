@@ -47,14 +47,17 @@ impl Oracle {
             let (Some(mm), Some(ext), Some(reg)) = (w.mm.upgrade(), w.ext.upgrade(), w.reg) else {
                 continue;
             };
-            // A driver learns of the end of a window after the board: only a count that lasts is a
-            // mistake.
-            let count = if mm.windows_open() == 0 {
-                self.counted(&*ext)
-            } else {
-                0
-            };
-            self.report_all(self.liveness.counts(reg, ext.name(), count));
+            // A driver learns of the end of a window after the board, and a window may begin while
+            // this looks: what it counts then is no mistake. Windows from before the oracle came
+            // are not known here, so only a count that lasts is one.
+            let before = self.liveness.begun_if_quiet(key(&w.mm));
+            let count = self.counted(&*ext);
+            let is_quiet = before.is_some()
+                && mm.windows_open() == 0
+                && before == self.liveness.begun_if_quiet(key(&w.mm));
+            if count == 0 || is_quiet {
+                self.report_all(self.liveness.counts(reg, ext.name(), count));
+            }
         }
     }
     /// Runs an audit if as much has happened since the last one as it costs. Finds a translation

@@ -28,12 +28,16 @@ struct Open {
 }
 
 /// The failed tries of one driver to get one page.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Tries {
     mmu: &'static str,
     since: Instant,
+    last: Instant,
     count: u64,
 }
+
+/// A driver that does not try again for so long has given up, if the deadline is not longer.
+const GIVEN_UP: Duration = Duration::from_secs(1);
 
 /// Windows that are open, faults that wait for their page, and drivers whose counts are wrong.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub(super) struct Liveness {
     /// The deadline in nanoseconds.
     deadline: AtomicU64,
     windows: Mutex<BTreeMap<(SpaceKey, u64), Open>>,
+    /// The windows that were entered there so far.
+    begun: AtomicU64,
     tries: Mutex<HashMap<(RegId, Vpn), Tries>>,
     /// Drivers that count windows while none is open, and since when.
     counting: Mutex<HashMap<RegId, Instant>>,
@@ -51,6 +57,7 @@ impl Default for Liveness {
         let liveness = Self {
             deadline: AtomicU64::new(0),
             windows: Mutex::default(),
+            begun: AtomicU64::new(0),
             tries: Mutex::default(),
             counting: Mutex::default(),
         };
@@ -72,12 +79,15 @@ impl Liveness {
     pub(super) fn calling(&self, window: (SpaceKey, u64), range: VpnRange, mmu: &'static str) {
         let now = Instant::now();
         let mut windows = self.windows.lock();
-        let open = windows.entry(window).or_insert(Open {
-            range,
-            since: now,
-            called: None,
-            slowest: None,
-            reported: false,
+        let open = windows.entry(window).or_insert_with(|| {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            Open {
+                range,
+                since: now,
+                called: None,
+                slowest: None,
+                reported: false,
+            }
         });
         open.answered(now);
         open.called = Some((mmu, now));
@@ -93,22 +103,33 @@ impl Liveness {
         let mut open = self.windows.lock().remove(&window)?;
         open.late(self.deadline())
     }
+    /// Returns the number of windows that have begun, unless one of the address space has begun and
+    /// not ended for all of its drivers. If two calls return the same, no driver heard of a window
+    /// in between.
+    pub(super) fn begun_if_quiet(&self, space: SpaceKey) -> Option<u64> {
+        let windows = self.windows.lock();
+        let mut of_space = windows.range((space, 0)..=(space, u64::MAX));
+        let begun = self.begun.load(Ordering::SeqCst);
+        of_space.next().is_none().then_some(begun)
+    }
     /// A driver tries to get a page. Returns a finding if it has tried for too long.
     pub(super) fn tried(&self, reg: RegId, mmu: &'static str, at: Vpn) -> Option<Finding> {
-        let mut tries = self.tries.lock();
-        let mine = tries.entry((reg, at)).or_insert_with(|| Tries {
+        let (now, deadline) = (Instant::now(), self.deadline());
+        let first = Tries {
             mmu,
-            since: Instant::now(),
+            since: now,
+            last: now,
             count: 0,
-        });
-        mine.count += 1;
-        // Reading the clock costs more than all the rest.
-        if mine.count.is_multiple_of(64) {
-            return mine.late(at, self.deadline());
+        };
+        let mut tries = self.tries.lock();
+        let mine = tries.entry((reg, at)).or_insert(first);
+        if now - mine.last >= deadline.max(GIVEN_UP) {
+            *mine = first;
         }
-        None
+        (mine.last, mine.count) = (now, mine.count + 1);
+        mine.late(at, deadline)
     }
-    /// The driver has got the page.
+    /// The driver has got the page, or was refused.
     pub(super) fn got(&self, reg: RegId, at: Vpn) {
         self.tries.lock().remove(&(reg, at));
     }
@@ -166,15 +187,15 @@ impl Open {
 }
 
 impl Tries {
-    /// Returns a finding, once for each deadline, if the look-up is late. One try that takes long
-    /// is not a look-up without success: that takes two.
+    /// Returns a finding, once for each deadline, if the tries go on for too long. The time is that
+    /// from the first try to the last: the driver may have given up after that.
     fn late(&mut self, at: Vpn, deadline: Duration) -> Option<Finding> {
-        let after = self.since.elapsed();
+        let after = self.last - self.since;
         if after < deadline || self.count < 2 {
             return None;
         }
         let count = std::mem::take(&mut self.count);
-        self.since = Instant::now();
+        self.since = self.last;
         let mmu = self.mmu;
         Some(Finding::NoProgress {
             mmu,

@@ -5,6 +5,7 @@ use super::{
     index::{Index, SpaceKey},
     liveness::Liveness,
     opened::OpenedWindows,
+    post::Post,
 };
 use crate::{
     addr::VpnRange,
@@ -69,6 +70,7 @@ pub struct Oracle {
     pub(super) due: AtomicU64,
     /// The number of translations that drivers were handed out, or have entered.
     pub(super) handed: AtomicU64,
+    pub(super) post: Arc<Post>,
 }
 
 /// An external MMU that is watched.

@@ -4,6 +4,7 @@ use super::{
     Finding,
     audit::disagreement,
     index::SpaceKey,
+    post::Post,
     state::{Oracle, key},
 };
 use crate::{
@@ -16,11 +17,11 @@ use crate::{
 use std::sync::{Arc, Weak};
 
 /// Observes the frames of a machine.
-pub(super) struct FrameWatcher(pub(super) Weak<Oracle>);
+pub(super) struct FrameWatcher(pub(super) Arc<Post>);
 
 impl FrameWatch for FrameWatcher {
     fn retiring(&self, pfn: Pfn, owes_dirty: bool) {
-        let Some(oracle) = self.0.upgrade() else {
+        let Some(oracle) = self.0.occupant::<Oracle>() else {
             return;
         };
         let pages = oracle.index.take(pfn);
@@ -45,7 +46,7 @@ impl FrameWatch for FrameWatcher {
         }
     }
     fn write_lost(&self, pfn: Pfn) {
-        if let Some(oracle) = self.0.upgrade() {
+        if let Some(oracle) = self.0.occupant::<Oracle>() {
             let range = oracle.index.first(pfn);
             oracle.report(Finding::LostWrite { pfn, range });
         }
@@ -54,14 +55,14 @@ impl FrameWatch for FrameWatcher {
 
 /// Observes the windows of one address space.
 pub(super) struct WindowWatcher {
-    oracle: Weak<Oracle>,
+    post: Arc<Post>,
     mm: Weak<Mm>,
 }
 
 impl WindowWatcher {
-    pub(super) fn new(oracle: &Arc<Oracle>, mm: &Arc<Mm>) -> Self {
+    pub(super) fn new(post: &Arc<Post>, mm: &Arc<Mm>) -> Self {
         Self {
-            oracle: Arc::downgrade(oracle),
+            post: Arc::clone(post),
             mm: Arc::downgrade(mm),
         }
     }
@@ -72,7 +73,7 @@ impl WindowWatcher {
         when: &'static str,
         stays: impl Fn(&Mm, &Translation) -> bool,
     ) {
-        let (Some(oracle), mm) = (self.oracle.upgrade(), self.mm.upgrade()) else {
+        let (Some(oracle), mm) = (self.post.occupant::<Oracle>(), self.mm.upgrade()) else {
             return;
         };
         for ext in oracle.drivers_of(self.space()) {
@@ -92,7 +93,7 @@ impl WindowWatcher {
     }
     /// Calls `f` with the oracle, if it still exists.
     fn with(&self, f: impl FnOnce(&Oracle)) {
-        if let Some(oracle) = self.oracle.upgrade() {
+        if let Some(oracle) = self.post.occupant::<Oracle>() {
             f(&oracle);
         }
     }
@@ -140,7 +141,7 @@ impl WindowObserver for WindowWatcher {
         });
     }
     fn handed(&self) -> u64 {
-        let oracle = self.oracle.upgrade();
+        let oracle = self.post.occupant::<Oracle>();
         oracle.map_or(0, |oracle| oracle.handed.load(Ordering::Relaxed))
     }
     fn given_up(&self, reg: RegId, gone: &[Translation], handed: u64) {
@@ -160,19 +161,19 @@ impl WindowObserver for WindowWatcher {
     fn closing(&self, range: VpnRange) {
         // The promise is kept: the page table still has the device's frame there.
         self.look(range, "at the end", has_on_device);
-        if let Some(oracle) = self.oracle.upgrade() {
+        if let Some(oracle) = self.post.occupant::<Oracle>() {
             oracle.audit_in_turn();
         }
     }
     fn handed_out(&self, t: &Translation) {
-        if let Some(oracle) = self.oracle.upgrade() {
+        if let Some(oracle) = self.post.occupant::<Oracle>() {
             oracle.happened();
             oracle.handed.fetch_add(1, Ordering::Relaxed);
             oracle.index.note(self.space(), t);
         }
     }
     fn windows_opened(&self) -> u64 {
-        let oracle = self.oracle.upgrade();
+        let oracle = self.post.occupant::<Oracle>();
         oracle.map_or(0, |oracle| oracle.opened.count())
     }
     fn follows(&self, mmu: &'static str, to: (Vpn, Access), since: u64, copy: &Translation) {
@@ -191,7 +192,7 @@ impl WindowObserver for WindowWatcher {
         });
     }
     fn established(&self, t: &Translation) {
-        let (Some(oracle), Some(mm)) = (self.oracle.upgrade(), self.mm.upgrade()) else {
+        let (Some(oracle), Some(mm)) = (self.post.occupant::<Oracle>(), self.mm.upgrade()) else {
             return;
         };
         oracle.handed.fetch_add(1, Ordering::Relaxed);

@@ -148,11 +148,12 @@
 //!
 //! * **Windows overtake look-ups.** After a look-up of your device, and before the result reaches
 //!   it, another thread drops, moves, protects, copies or migrates that page: each operation at
-//!   each look-up in turn. A device that uses the old result fails in the first run
-//!   ([`Property::Retry`]).
+//!   each look-up in turn, on whichever thread the device looks the page up. A device that uses
+//!   the old result fails in the first run ([`Property::Retry`]).
 //! * **Windows overtake uses.** Your device has found a [`Cached`](crate::notifier::Cached)
-//!   translation and is about to follow it, or to lock its gate, and another thread takes the page
-//!   away. A device that holds the lock which its invalidation needs makes that thread wait: the
+//!   translation and is about to follow it, or to lock its gate; or it has got a new one, and
+//!   unlocks the gate before it enters that in its TLB. Another thread takes the page away. A
+//!   device that holds the lock which its invalidation needs makes that thread wait: the
 //!   kit sees the thread sleep, and lets the access go on. A device that does not is found by the
 //!   oracle ([`Property::Reuse`]). Only Linux shows that a thread sleeps; elsewhere this property
 //!   is skipped.

@@ -11,6 +11,7 @@ use super::{
 
 pub(super) use crate::oracle::message;
 use crate::{
+    addr::Vpn,
     ctx::CallCx,
     notifier::{
         Access,
@@ -19,10 +20,8 @@ use crate::{
     sync::{AtomicU64, Mutex, Ordering},
 };
 use std::{
-    cell::RefCell,
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
-    rc::Rc,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel},
@@ -74,6 +73,7 @@ impl Trial {
         let trial = Arc::clone(self);
         self.log.joins();
         let _detached = std::thread::spawn(move || {
+            test_hook::stand_by();
             let run = AssertUnwindSafe(|| {
                 let mut thread = trial.machine.enter().expect("a thread of its own");
                 f(&trial, &mut thread.cx())
@@ -110,71 +110,74 @@ impl Trial {
         meanwhile: impl Fn(&Arc<Self>, &mut CallCx<'_>) + Send + Sync + 'static,
         access: impl FnOnce() -> T,
     ) -> Result<(T, bool), Abort> {
-        let state = Arc::new(Mutex::new((0, None)));
+        let state = Arc::new(Mutex::new(Overtaken::default()));
         let (trial, shared) = (Arc::clone(self), Arc::clone(&state));
         let meanwhile = Arc::new(meanwhile);
-        let hooked = test_hook::hook(Box::new(move |moment| {
+        let look_up = move |moment| {
             let Moment::LookedUp(vpn, _) = moment else {
                 return;
             };
-            let count = {
-                let mut s = shared.lock();
-                s.0 += 1;
-                s.0
-            };
-            if look_ups.contains(&count) {
-                let found = format!("has looked up {}", place(vpn.addr()));
-                trial.log.step(Side::Device, found);
-                let act = Arc::clone(&meanwhile);
-                let what = "a window while the device looks up a page";
-                let done = trial.elsewhere(what, move |t, cx| act(t, cx));
-                let mut s = shared.lock();
-                if s.1.as_ref().is_none_or(|before: &Run| before.is_ok()) {
-                    s.1 = Some(done);
+            {
+                let mut state = shared.lock();
+                state.count += 1;
+                // A thread of the device may look up another page meanwhile.
+                if !look_ups.contains(&state.count) || std::mem::replace(&mut state.busy, true) {
+                    return;
                 }
             }
-        }));
+            let found = format!("has looked up {}", place(vpn.addr()));
+            trial.log.step(Side::Device, found);
+            let act = Arc::clone(&meanwhile);
+            let what = "a window while the device looks up a page";
+            let done = trial.elsewhere(what, move |t, cx| act(t, cx));
+            let mut state = shared.lock();
+            state.busy = false;
+            if state.done.as_ref().is_none_or(Run::is_ok) {
+                state.done = Some(done);
+            }
+        };
+        let hooked = test_hook::hook(self.mm.hooked_space(), Arc::new(look_up));
         let out = access();
         drop(hooked);
-        let done = state.lock().1.take();
+        let done = state.lock().done.take();
         match done {
             None => Ok((out, false)),
             Some(done) => done.map(|()| (out, true)),
         }
     }
-    /// Runs `access` on this thread. At the `nth` moment (from 1) at which the access is about to
-    /// lock a gate, or to follow a copy of a translation, `meanwhile` begins on another thread. The
-    /// access goes on when `meanwhile` has ended, or sleeps: then it waits for a lock that the
-    /// access holds. Returns true if there was such a moment.
-    pub(super) fn before_use<T>(
+    /// Runs `access` on this thread. At the `nth` (from 1) of these moments of the access, on
+    /// whichever thread of the device, `meanwhile` begins on another thread. The access goes on
+    /// when `meanwhile` has ended, or sleeps: then it waits for a lock that the access holds.
+    /// Returns true if there was such a moment.
+    pub(super) fn beside<T>(
         self: &Arc<Self>,
+        moments: Moments,
         nth: u32,
-        meanwhile: impl Fn(&Arc<Self>, &mut CallCx<'_>) + Send + Copy + 'static,
+        meanwhile: impl Fn(&Arc<Self>, &mut CallCx<'_>) + Send + Sync + Copy + 'static,
         access: impl FnOnce() -> T,
     ) -> Result<(T, bool), Abort> {
-        let begun: Rc<RefCell<Option<TimedThread<()>>>> = Rc::default();
-        let (trial, shared) = (Arc::clone(self), Rc::clone(&begun));
-        let mut count = 0;
-        let hooked = test_hook::hook(Box::new(move |moment| {
-            let text = match moment {
-                Moment::LookedUp(..) => return,
-                Moment::Locking => "is about to lock its gate".to_owned(),
-                Moment::Following(vpn, Access::Read) => {
-                    format!("is about to read {}", place(vpn.addr()))
-                }
-                Moment::Following(vpn, Access::Write) => {
-                    format!("is about to write {}", place(vpn.addr()))
-                }
+        let begun: Arc<Mutex<(u32, Option<TimedThread<()>>)>> = Arc::default();
+        let (trial, shared) = (Arc::clone(self), Arc::clone(&begun));
+        let pass = move |moment| {
+            let Some(text) = moments(moment) else {
+                return;
             };
-            count += 1;
+            let count = {
+                let mut begun = shared.lock();
+                begun.0 += 1;
+                begun.0
+            };
             if count == nth {
                 trial.log.step(Side::Device, text);
-                *shared.borrow_mut() = Some(trial.let_pass(meanwhile));
+                let thread = trial.let_pass(meanwhile);
+                shared.lock().1 = Some(thread);
             }
-        }));
+        };
+        let hooked = test_hook::hook(self.mm.hooked_space(), Arc::new(pass));
         let out = access();
         drop(hooked);
-        match begun.take() {
+        let begun = begun.lock().1.take();
+        match begun {
             None => Ok((out, false)),
             Some(thread) => thread.join().map(|()| (out, true)),
         }
@@ -196,6 +199,40 @@ impl Trial {
         let _spins_otherwise = patience::until(SPINS, &mut stops);
         thread
     }
+}
+
+/// The moments of an access at which another thread acts, each with its step in the log.
+pub(super) type Moments = fn(Moment) -> Option<String>;
+
+/// The device has a copy of a translation at hand, and is about to use it.
+pub(super) fn before_uses(moment: Moment) -> Option<String> {
+    match moment {
+        Moment::Locking => Some("is about to lock its gate".to_owned()),
+        Moment::Following(at, Access::Read) => Some(format!("is about to read {}", page(at))),
+        Moment::Following(at, Access::Write) => Some(format!("is about to write {}", page(at))),
+        _ => None,
+    }
+}
+
+/// The device has got a translation, and may still have to enter it where a window finds it.
+pub(super) fn after_look_ups(moment: Moment) -> Option<String> {
+    match moment {
+        Moment::Unlocked => Some("has unlocked its gate".to_owned()),
+        Moment::Validated(at) => Some(format!("has validated a translation of {}", page(at))),
+        _ => None,
+    }
+}
+
+fn page(at: Vpn) -> String {
+    place(at.addr())
+}
+
+/// The look-ups of an access, and the outcome of what overtook them.
+#[derive(Default)]
+struct Overtaken {
+    count: u32,
+    busy: bool,
+    done: Option<Run>,
 }
 
 /// A thread with a time limit.

@@ -7,6 +7,7 @@ mod drawn;
 #[path = "../common/stores.rs"]
 mod stores;
 
+mod cut_pools;
 mod direct;
 #[cfg(feature = "testkit")]
 mod ends;

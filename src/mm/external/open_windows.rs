@@ -25,6 +25,11 @@ impl Mm {
     pub(crate) fn if_no_window<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
         self.notifiers.if_no_window(range, f)
     }
+    /// Returns the space of the hooks of its drivers.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn hooked_space(&self) -> crate::notifier::test_hook::HookedSpace {
+        self.notifiers.hooked_space()
+    }
     /// Lets an oracle watch the windows of this address space, which has an external MMU.
     pub(crate) fn set_watch(&self, watch: Arc<dyn WindowObserver>) {
         self.notifiers.watch(watch);

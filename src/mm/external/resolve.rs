@@ -6,8 +6,6 @@
 //! be read: admission checks the ticket under the driver's lock.
 
 use crate::mm::{entry::pte::RawPte, fault::Patience, page_table::LeafAt, space::Mm};
-#[cfg(feature = "testkit")]
-use crate::notifier::test_hook::{self, Moment};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Context, Cx, Rank, Sleepable, rank},
@@ -73,7 +71,11 @@ impl Mm {
             if let Some(found) = self.look_up(cx, &ticket) {
                 return Ok(self.fill(ticket, &found));
             }
-            patience.allow_retry(self.fault_in_for_driver(cx, at, at.addr(), access))?;
+            let faulted = self.fault_in_for_driver(cx, at, at.addr(), access);
+            if let Err(why) = patience.allow_retry(faulted) {
+                ticket.refused();
+                return Err(why);
+            }
         }
     }
     /// Looks the ticket's page up without a fault, and without any lock, so in any context
@@ -154,13 +156,9 @@ impl Mm {
         // Read after the entry: if the frame was retired in between, the ticket is stale, since a
         // window has closed over the page.
         let generation = self.machine().mem().generation(found.pfn);
-        #[cfg(feature = "testkit")]
-        let (at, access) = (ticket.vpn(), ticket.access());
-        let pending = ticket.fill(found.range, found.pfn, generation, found.may_write);
-        let pending = pending.stamped();
-        #[cfg(feature = "testkit")]
-        test_hook::call(Moment::LookedUp(at, access));
-        pending
+        ticket
+            .fill(found.range, found.pfn, generation, found.may_write)
+            .stamped()
     }
     /// Returns the translation of the ticket's page if it allows the access.
     fn look_up<G: Seated, R: Rank, C: Context>(

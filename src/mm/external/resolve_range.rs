@@ -13,8 +13,6 @@ use crate::mm::{
     space::Mm,
     vma::Vma,
 };
-#[cfg(feature = "testkit")]
-use crate::notifier::test_hook::{self, Moment};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Cx, Rank, Sleepable, rank},
@@ -93,20 +91,16 @@ impl Mm {
         while let Some(part) = ticket.next_piece() {
             let snapshot = ticket.snapshot(part);
             match self.read_piece(cx, &ticket, part) {
-                Ok(Reading::Done(slots)) => {
-                    #[cfg(feature = "testkit")]
-                    test_hook::call(Moment::LookedUp(part.start(), Access::Read));
-                    ticket.put(snapshot, part, slots);
-                }
+                Ok(Reading::Done(slots)) => ticket.put(snapshot, part, slots),
                 Ok(Reading::Needs(needs)) => {
                     drop(snapshot);
                     if let Err(fault) = self.fault_in_pages(cx, &needs) {
-                        ticket.cut(fault)?;
+                        ticket.stop_at(fault)?;
                     }
                 }
                 Err(fault) => {
                     drop(snapshot);
-                    ticket.cut(fault)?;
+                    ticket.stop_at(fault)?;
                 }
             }
         }

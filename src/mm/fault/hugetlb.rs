@@ -205,9 +205,11 @@ impl FaultScope<'_> {
             return Ok(None);
         }
         let head = seen.counted().expect("the entry of a page");
-        let cached = file.with_page(index, |cached| cached == Some(head));
+        let mem = self.lease.mm.machine().mem();
+        // A page that leaves the file is not a private one.
+        let is_private = mem.flags(head).contains(FrameFlags::ANON);
         let claim = match &vma.reserve {
-            Some(reserve) if !cached => reserve.claim_copy(index),
+            Some(reserve) if is_private => reserve.claim_copy(index),
             _ => claim(vma, index),
         };
         let owns = matches!(claim, Claim::Copy(..));

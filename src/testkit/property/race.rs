@@ -9,6 +9,7 @@ use crate::{
     notifier::Access,
     testkit::{
         Kit,
+        timed_thread::{after_look_ups, before_uses},
         trial::{PAGES, Run, Trial, at},
         verdict::Seen,
     },
@@ -158,18 +159,21 @@ fn overtaken_write(
     Ok(there_was)
 }
 
-/// The device finds a translation that it has kept, or has just made. Before it locks a gate, or
-/// follows the translation, another thread changes the page, if the device does not hold it off.
-/// The oracle judges: the access is made before the change or after, so its bytes tell nothing.
+/// The device finds a translation that it has kept, or gets a new one. Before it locks a gate or
+/// follows the translation, or after it has got a new one and before it enters that in a TLB,
+/// another thread changes the page, if the device does not hold it off. The oracle judges: the
+/// access is made before the change or after, so its bytes tell nothing.
 pub(super) fn reuse(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     for &(name, meanwhile) in OPERATIONS {
         for access in [Access::Read, Access::Write] {
-            for nth in 1..=MOMENTS {
-                if !overtaken_use(t, cx, (nth, access), name, meanwhile)? {
-                    break;
-                }
-                if t.log.has_seen() {
-                    return Ok(());
+            for kept in [true, false] {
+                for nth in 1..=MOMENTS {
+                    if !overtaken_use(t, cx, (kept, access, nth), name, meanwhile)? {
+                        break;
+                    }
+                    if t.log.has_seen() {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -180,7 +184,7 @@ pub(super) fn reuse(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
 fn overtaken_use(
     t: &Arc<Trial>,
     cx: &mut CallCx<'_>,
-    (nth, access): (u32, Access),
+    (kept, access, nth): (bool, Access, u32),
     name: &str,
     meanwhile: Meanwhile,
 ) -> Result<bool, crate::testkit::trial::Abort> {
@@ -189,8 +193,13 @@ fn overtaken_use(
         Access::Read => drop(t.read(cx, at(PAGE))),
         Access::Write => drop(t.write(cx, at(PAGE), 111)),
     };
-    use_page();
-    let ((), there_was) = t.before_use(nth, meanwhile, use_page)?;
+    let moments = if kept {
+        use_page();
+        before_uses
+    } else {
+        after_look_ups
+    };
+    let ((), there_was) = t.beside(moments, nth, meanwhile, use_page)?;
     t.process(format!("(the page was {name})"));
     t.audit();
     (0..8).for_each(|page| t.agree(cx, page));

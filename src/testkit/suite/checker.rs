@@ -9,7 +9,7 @@ use super::{
     pace::Pace,
 };
 use crate::{
-    addr::{PMD_PAGES, Vpn},
+    addr::PMD_PAGES,
     ctx::CallCx,
     error::FaultError,
     extmmu::References,
@@ -30,7 +30,10 @@ use crate::{
         verdict::Seen,
     },
 };
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, mpsc::channel},
+    time::Duration,
+};
 
 /// The state of a checked script; see the module.
 pub(super) struct Checker<'k> {
@@ -112,20 +115,17 @@ impl<'k> Checker<'k> {
     /// A look-up for writing copies a private page, as a store of the process does. The model hears
     /// of every such look-up, whatever the access and the page.
     fn access(&mut self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Option<Result<u8, Refused>>> {
-        let written: Rc<RefCell<Vec<Vpn>>> = Rc::default();
-        let seen = Rc::clone(&written);
-        let hooked = test_hook::hook(Box::new(move |moment| {
-            if let Moment::LookedUp(at, Access::Write) = moment {
-                seen.borrow_mut().push(at);
+        let (tell, told) = channel();
+        let look_up = move |moment| {
+            if let Moment::LookedUp(at, Access::Write) | Moment::RequestedForWriting(at) = moment {
+                let _the_checker_listens = tell.send(at);
             }
-        }));
+        };
+        let hooked = test_hook::hook(self.mm().hooked_space(), Arc::new(look_up));
         let came = self.accesses(cx, op);
         drop(hooked);
         if let Some(reference) = &mut self.reference {
-            written
-                .take()
-                .into_iter()
-                .for_each(|at| reference.copies(0, at));
+            told.try_iter().for_each(|at| reference.copies(0, at));
         }
         came
     }
