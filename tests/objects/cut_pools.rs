@@ -24,14 +24,15 @@ struct Reader {
 
 impl SpinningMmu for Reader {
     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-        if let Some(mm) = self.other.lock().unwrap().upgrade() {
+        let other = self.other.lock().unwrap().upgrade();
+        if let Some(mm) = other {
             let read = move || {
                 let load = |page| mm.machine().with_current(|cx| mm.load(cx, at(page)));
                 [0, HUGE].map(|page| load(page).unwrap())
             };
             let _cut_or_not = thread::spawn(read).join().unwrap();
         }
-        self.gate.exclude(cx, inv, |(), _, _| ())
+        self.gate.exclude_entries(cx, inv)
     }
 }
 
