@@ -171,7 +171,6 @@ impl<'g, G: Seated> Pending<'g, G> {
         let guard = lock();
         seat.check(self.found.range, snapshot)?;
         seat.handed_out(&self.found);
-        seat.got(vpn);
         Ok(Permit {
             guard,
             seat,
@@ -215,11 +214,16 @@ impl<'g, G: Seated> Pending<'g, G> {
 impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// Returns the frame of the page, for reading.
     pub fn frame(&self) -> FrameView<'_> {
+        self.seat.got(self.vpn);
+        self.view()
+    }
+    fn view(&self) -> FrameView<'_> {
         let view = self.seat.view(&self.found, self.vpn);
         view.expect("the page that was asked for is in what was found")
     }
     /// Returns the frame of the page, for writing; `None` if the translation does not allow that.
     pub fn frame_mut(&mut self) -> Option<FrameViewMut<'_>> {
+        self.seat.got(self.vpn);
         self.seat.view_mut(&self.found, self.vpn)
     }
     /// Returns the number of the page's frame.
@@ -238,8 +242,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// Reduces a translation of a huge page to the page of the ticket.
     pub fn only_page(mut self) -> Self {
         let (at, pfn) = (self.vpn, self.pfn());
-        let view = self.frame();
-        let generation = view.generation();
+        let generation = self.view().generation();
         self.found = Translation {
             range: VpnRange::single(at),
             pfn,
@@ -251,6 +254,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// Copies the translation for a TLB, which must be filled while this permit, or the guard that
     /// it becomes, lives.
     pub fn cached(&self) -> Cached {
+        self.seat.got(self.vpn);
         self.seat.cache(self.found)
     }
     /// Returns the driver's state.
@@ -271,6 +275,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
         self.record(key, true)
     }
     fn record(mut self, key: S::Key, held: bool) -> GateGuard<'p, S, T, C> {
+        self.seat.got(self.vpn);
         self.guard.enter(self.found, key, held);
         self.guard
     }
