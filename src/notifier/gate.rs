@@ -14,6 +14,7 @@ use super::{
     gate_filter::GateFilter,
     gate_guard::GateGuard,
     guarded_store::{GuardedStore, LeavingEntries},
+    removed::RemovedEntries,
     seat::Seat,
     shadow_entry::ShadowEntry,
     store::ShadowStore,
@@ -249,11 +250,26 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     where
         C: EnterFrom<D>,
     {
+        self.exclude_by(cx, inv, GuardedStore::zap_into, f)
+    }
+    /// Has `zap` remove entries of the range, and runs `f` as [`exclude_with`](Self::exclude_with)
+    /// does.
+    #[inline]
+    pub(super) fn exclude_by<'i, D: Context>(
+        &self,
+        cx: &mut Cx<'_, rank::Callback, D>,
+        inv: Invalidation<'i>,
+        zap: impl FnOnce(&mut GuardedStore<S, T>, VpnRange, &mut RemovedEntries),
+        f: impl FnOnce(&mut T, &Invalidated<'_>, Cx<'_, rank::Gate, C>),
+    ) -> Ack<'i>
+    where
+        C: EnterFrom<D>,
+    {
         self.seat.check_owner(&inv);
         let mut leaving = LeavingEntries::new(&self.seat);
         let mut guard = self.lock(cx);
         let GateGuard { guarded, cx, .. } = &mut guard;
-        guarded.zap_into(inv.range(), &mut leaving.gone);
+        zap(guarded, inv.range(), &mut leaving.gone);
         let zapped = Invalidated::new(inv.range(), leaving.gone.entries());
         f(&mut guarded.state, &zapped, cx.reborrow());
         leaving.flushed(&guard.guarded.store);

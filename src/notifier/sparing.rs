@@ -9,9 +9,9 @@
 use super::{
     driver::{Ack, Invalidation},
     gate::{Gate, Invalidated},
-    gate_guard::GateGuard,
-    guarded_store::LeavingEntries,
+    guarded_store::GuardedStore,
     reason::Spared,
+    removed::RemovedEntries,
     store::ShadowStore,
 };
 use crate::ctx::{Context, Cx, EnterFrom, rank};
@@ -53,16 +53,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        self.seat.check_owner(&inv);
-        let mut leaving = LeavingEntries::new(&self.seat);
-        let mut guard = self.lock(&mut cx);
-        let GateGuard { guarded, cx, .. } = &mut guard;
-        guarded.zap_sparing(inv.range(), &spared, &mut leaving.gone);
-        let zapped = Invalidated::new(inv.range(), leaving.gone.entries());
-        f(&mut guarded.state, &zapped, cx.reborrow());
-        leaving.flushed(&guard.guarded.store);
-        drop(guard);
-        leaving.put_after_unlock();
-        inv.ack()
+        let zap = |guarded: &mut GuardedStore<S, T>, range, gone: &mut RemovedEntries| {
+            guarded.zap_sparing(range, &spared, gone);
+        };
+        self.exclude_by(&mut cx, inv, zap, f)
     }
 }

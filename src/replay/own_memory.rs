@@ -25,20 +25,23 @@ impl DevicePages for Driver {}
 #[derive(Debug, Default)]
 pub(super) struct OwnMemory(Option<(Arc<Driver>, DeviceRegistration)>);
 
-impl OwnMemory {
-    /// Returns true for operations that this executes.
-    pub(super) fn is_of(op: &Op) -> bool {
+impl Op {
+    /// Returns true for the operations of a device with memory of its own.
+    pub(crate) fn is_of_device(&self) -> bool {
         matches!(
-            op,
-            Op::Device(_)
-                | Op::RemoveDevice {}
-                | Op::EvictDevice {}
-                | Op::ToDevice(_)
-                | Op::FromDevice(_)
-                | Op::Exclusive { .. }
+            self,
+            Self::Device(_)
+                | Self::RemoveDevice {}
+                | Self::EvictDevice {}
+                | Self::ToDevice(_)
+                | Self::FromDevice(_)
+                | Self::Exclusive { .. }
         )
     }
-    /// Executes such an operation.
+}
+
+impl OwnMemory {
+    /// Executes an operation [of a device](Op::is_of_device).
     pub(super) fn execute(&mut self, cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
         let machine = mm.machine();
         if let Op::Device(new) = op {

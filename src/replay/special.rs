@@ -76,7 +76,7 @@ impl Special {
                 | Op::Shmlock {}
                 | Op::Shmunlock {}
         );
-        other || OwnMemory::is_of(op)
+        other || op.is_of_device()
     }
     /// Executes such an operation; files that it opens become `files`.
     pub(super) fn execute(
@@ -88,7 +88,7 @@ impl Special {
     ) -> Outcome {
         let machine = mm.machine();
         match op {
-            op if OwnMemory::is_of(op) => self.device.execute(cx, mm, op),
+            op if op.is_of_device() => self.device.execute(cx, mm, op),
             Op::Open(OpenPath { path, mode, name }) => {
                 let file = self.open(machine, path, *mode);
                 done(file.map(|file| {

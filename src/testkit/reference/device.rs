@@ -8,18 +8,6 @@ use super::{
 use crate::replay::{Bytes, Op, Outcome};
 
 impl Reference {
-    /// Returns true for the operations of a device with memory of its own.
-    pub(super) fn is_of_device(op: &Op) -> bool {
-        matches!(
-            op,
-            Op::Device(_)
-                | Op::RemoveDevice {}
-                | Op::EvictDevice {}
-                | Op::ToDevice(_)
-                | Op::FromDevice(_)
-                | Op::Exclusive { .. }
-        )
-    }
     /// The model knows neither whether there is a device nor how many frames it has, so it knows
     /// which calls must fail, and what those that succeed leave.
     pub(super) fn on_device(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {

@@ -59,7 +59,7 @@ impl Reference {
             Op::Mseal { addr, len } => self.seal(actor, (addr, len), came),
             Op::ReadInto { .. } => self.read_into(actor, op, came),
             Op::PvmRead { .. } | Op::PvmWrite { .. } => self.copy_between(actor, op, came),
-            ref device if Self::is_of_device(device) => self.on_device(actor, device, came),
+            ref device if device.is_of_device() => self.on_device(actor, device, came),
             ref tracking if tracking.has_results() => self.tracking(tracking, came),
             _ => self.odd(came),
         }
