@@ -7,11 +7,11 @@ use crate::{
     addr::Pfn,
     sync::{AtomicBool, IdSource, Mutex, Ordering, RwLock},
 };
-use std::{ops::Range, sync::Arc};
+use std::{num::NonZero, ops::Range, sync::Arc};
 
 /// The identity of a device's memory, never used twice (`pgmap->owner`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DeviceId(u64);
+pub struct DeviceId(NonZero<u64>);
 
 /// The access that processors have to the memory of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,7 +101,7 @@ impl DeviceFrames {
             at = nth + 1;
         }
         let area = Arc::new(DeviceArea {
-            id: DeviceId(IDS.next()),
+            id: DeviceId(NonZero::new(IDS.next()).expect("they start at 1")),
             kind,
             frames: first..first + frames,
             free: Mutex::new(Free {

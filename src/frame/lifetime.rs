@@ -196,9 +196,9 @@ impl PhysMem {
 }
 
 impl PhysMem {
-    /// Sets the observer of the machine's frames; the first one stays.
-    pub(crate) fn set_watch(&self, watch: Arc<dyn FrameWatch>) {
-        let _first = self.watch.get_or_init(|| watch);
+    /// Returns the observer of the machine's frames, for good the first one that was made.
+    pub(crate) fn watch(&self, make: impl FnOnce() -> Arc<dyn FrameWatch>) -> &dyn FrameWatch {
+        &**self.watch.get_or_init(make)
     }
     /// Reports to the observer a retirement, if there is an observer.
     #[inline]

@@ -4,7 +4,6 @@ use super::{
     index::Index,
     liveness::Liveness,
     opened::OpenedWindows,
-    post::Post,
     state::{MIN_AUDIT_INTERVAL, Oracle, Watched, key},
     watchers::{FrameWatcher, WindowWatcher},
 };
@@ -20,7 +19,7 @@ impl Oracle {
     /// that is created sees windows and frames, and the next one that is created when the first is
     /// gone.
     pub fn new(machine: &Arc<Machine>) -> Arc<Self> {
-        let (post, is_new) = Post::of(machine);
+        let post = FrameWatcher::post_of(machine);
         let oracle = Arc::new(Self {
             machine: Arc::downgrade(machine),
             watched: RwLock::default(),
@@ -34,9 +33,6 @@ impl Oracle {
             post: Arc::clone(&post),
         });
         post.take(&oracle);
-        if is_new {
-            machine.mem().set_watch(Arc::new(FrameWatcher(post)));
-        }
         oracle
     }
     /// Watches an external MMU of an address space from now on.

@@ -45,7 +45,6 @@
 //! | `finding` | [`Invariant`] and [`Finding`] |
 //! | `index` | which pages may be translated to a frame |
 //! | `opened` | the last window over each page |
-//! | `post` | the place where the watchers of a machine find its oracle |
 //! | `liveness` | windows and look-ups that last too long |
 //! | `state` | [`Oracle`]: its state, and its questions to drivers |
 //! | `audit` | comparing everything, and the end of an address space |
@@ -58,7 +57,6 @@ mod finding;
 mod index;
 mod liveness;
 mod opened;
-mod post;
 mod state;
 mod watchers;
 

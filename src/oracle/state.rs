@@ -5,7 +5,6 @@ use super::{
     index::{Index, SpaceKey},
     liveness::Liveness,
     opened::OpenedWindows,
-    post::Post,
 };
 use crate::{
     addr::VpnRange,
@@ -71,6 +70,25 @@ pub struct Oracle {
     /// The number of translations that drivers were handed out, or have entered.
     pub(super) handed: AtomicU64,
     pub(super) post: Arc<Post>,
+}
+
+/// The place where the watchers of a machine find its oracle: they stay for good, and oracles come
+/// and go.
+#[derive(Debug, Default)]
+pub(super) struct Post(Mutex<Weak<Oracle>>);
+
+impl Post {
+    /// Returns the oracle, if one is here.
+    pub(super) fn oracle(&self) -> Option<Arc<Oracle>> {
+        self.0.lock().upgrade()
+    }
+    /// Puts an oracle here, unless another one is.
+    pub(super) fn take(&self, oracle: &Arc<Oracle>) {
+        let mut here = self.0.lock();
+        if here.strong_count() == 0 {
+            *here = Arc::downgrade(oracle);
+        }
+    }
 }
 
 /// An external MMU that is watched.

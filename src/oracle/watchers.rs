@@ -4,24 +4,36 @@ use super::{
     Finding,
     audit::disagreement,
     index::SpaceKey,
-    post::Post,
-    state::{Oracle, key},
+    state::{Oracle, Post, key},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     frame::{DeviceId, FrameWatch},
-    mm::Mm,
+    mm::{Machine, Mm},
     notifier::{Access, RegId, Translation, WindowObserver},
     sync::Ordering,
 };
-use std::sync::{Arc, Weak};
+use std::{
+    any::Any,
+    sync::{Arc, Weak},
+};
 
 /// Observes the frames of a machine.
-pub(super) struct FrameWatcher(pub(super) Arc<Post>);
+#[derive(Default)]
+pub(super) struct FrameWatcher(Arc<Post>);
+
+impl FrameWatcher {
+    /// Returns the post of a machine's oracle, to which the observer of its frames reports.
+    pub(super) fn post_of(machine: &Machine) -> Arc<Post> {
+        let watch: &dyn Any = machine.mem().watch(|| Arc::new(Self::default()));
+        let watch: &Self = watch.downcast_ref().expect("only oracles observe frames");
+        Arc::clone(&watch.0)
+    }
+}
 
 impl FrameWatch for FrameWatcher {
     fn retiring(&self, pfn: Pfn, owes_dirty: bool) {
-        let Some(oracle) = self.0.occupant::<Oracle>() else {
+        let Some(oracle) = self.0.oracle() else {
             return;
         };
         let pages = oracle.index.take(pfn);
@@ -46,7 +58,7 @@ impl FrameWatch for FrameWatcher {
         }
     }
     fn write_lost(&self, pfn: Pfn) {
-        if let Some(oracle) = self.0.occupant::<Oracle>() {
+        if let Some(oracle) = self.0.oracle() {
             let range = oracle.index.first(pfn);
             oracle.report(Finding::LostWrite { pfn, range });
         }
@@ -73,7 +85,7 @@ impl WindowWatcher {
         when: &'static str,
         stays: impl Fn(&Mm, &Translation) -> bool,
     ) {
-        let (Some(oracle), mm) = (self.post.occupant::<Oracle>(), self.mm.upgrade()) else {
+        let (Some(oracle), mm) = (self.post.oracle(), self.mm.upgrade()) else {
             return;
         };
         for ext in oracle.drivers_of(self.space()) {
@@ -93,7 +105,7 @@ impl WindowWatcher {
     }
     /// Calls `f` with the oracle, if it still exists.
     fn with(&self, f: impl FnOnce(&Oracle)) {
-        if let Some(oracle) = self.post.occupant::<Oracle>() {
+        if let Some(oracle) = self.post.oracle() {
             f(&oracle);
         }
     }
@@ -141,7 +153,7 @@ impl WindowObserver for WindowWatcher {
         });
     }
     fn handed(&self) -> u64 {
-        let oracle = self.post.occupant::<Oracle>();
+        let oracle = self.post.oracle();
         oracle.map_or(0, |oracle| oracle.handed.load(Ordering::Relaxed))
     }
     fn given_up(&self, reg: RegId, gone: &[Translation], handed: u64) {
@@ -161,19 +173,19 @@ impl WindowObserver for WindowWatcher {
     fn closing(&self, range: VpnRange) {
         // The promise is kept: the page table still has the device's frame there.
         self.look(range, "at the end", has_on_device);
-        if let Some(oracle) = self.post.occupant::<Oracle>() {
+        if let Some(oracle) = self.post.oracle() {
             oracle.audit_in_turn();
         }
     }
     fn handed_out(&self, t: &Translation) {
-        if let Some(oracle) = self.post.occupant::<Oracle>() {
+        if let Some(oracle) = self.post.oracle() {
             oracle.happened();
             oracle.handed.fetch_add(1, Ordering::Relaxed);
             oracle.index.note(self.space(), t);
         }
     }
     fn windows_opened(&self) -> u64 {
-        let oracle = self.post.occupant::<Oracle>();
+        let oracle = self.post.oracle();
         oracle.map_or(0, |oracle| oracle.opened.count())
     }
     fn follows(&self, mmu: &'static str, to: (Vpn, Access), since: u64, copy: &Translation) {
@@ -192,7 +204,7 @@ impl WindowObserver for WindowWatcher {
         });
     }
     fn established(&self, t: &Translation) {
-        let (Some(oracle), Some(mm)) = (self.post.occupant::<Oracle>(), self.mm.upgrade()) else {
+        let (Some(oracle), Some(mm)) = (self.post.oracle(), self.mm.upgrade()) else {
             return;
         };
         oracle.handed.fetch_add(1, Ordering::Relaxed);
