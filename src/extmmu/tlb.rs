@@ -209,11 +209,13 @@ impl<T> Tlb<T> {
             return;
         }
         for page in first..end.min(PAGES) {
-            let huge = (self.huge > 0).then(|| Tag::huge(asid, page));
-            for tag in [Some(Tag::small(asid, page)), huge].into_iter().flatten() {
-                if let Some(at) = self.find(tag) {
-                    self.take(at);
-                }
+            if let Some(at) = self.find(Tag::small(asid, page)) {
+                self.take(at);
+            }
+            if self.huge > 0
+                && let Some(at) = self.find(Tag::huge(asid, page))
+            {
+                self.take(at);
             }
         }
     }
