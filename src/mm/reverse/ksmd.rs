@@ -123,17 +123,14 @@ impl Items {
     /// (`__ksm_exit`).
     fn keep_spaces(&mut self, lives: impl Fn(u64) -> bool) {
         let ended = |key: &Key| !lives(key.0);
-        let gone: Vec<_> = self.of.keys().copied().filter(ended).collect();
-        for key in gone {
-            self.remove(key);
-        }
+        self.remove_all(self.of.keys().copied().filter(ended).collect());
     }
     /// Removes the items between two keys, that a scan has passed over.
     fn pass_over(&mut self, between: (Bound<Key>, Bound<Key>)) {
-        let passed: Vec<_> = self.of.range(between).map(|(&key, _)| key).collect();
-        for key in passed {
-            self.remove(key);
-        }
+        self.remove_all(self.of.range(between).map(|(&key, _)| key).collect());
+    }
+    fn remove_all(&mut self, keys: Vec<Key>) {
+        keys.into_iter().for_each(|key| self.remove(key));
     }
 }
 

@@ -3,12 +3,12 @@
 //! that processors reach, and it has room for half of the pages.
 
 use super::{
-    arena::{FEW, On, RW, any, at, remap, weighed},
-    draw::{Draw, byte_in},
+    arena::{FEW, On, weighed},
+    draw::Draw,
+    few,
 };
 use crate::{
-    addr::PAGE_SIZE,
-    mm::{Advice, MapFlags, Prot},
+    mm::Advice,
     replay::{Bytes, NewDevice, Op},
 };
 
@@ -58,43 +58,15 @@ fn device(file: u32) -> Op {
 
 /// Returns the operation of a draw.
 pub(super) fn op(d: Draw, file: u32) -> Option<Op> {
-    let page = d.page % FEW;
-    let (addr, len) = (at(page), d.n.min(FEW - page) * PAGE_SIZE);
+    let (addr, len) = few::pages(d);
     Some(match weighed(d.kind, ON_DEVICE) {
-        On::Store => Op::Store {
-            addr: addr + byte_in(d),
-            byte: d.byte,
-        },
-        On::Load => Op::Load { addr },
         On::Device => on_device(d, file, (addr, len)),
-        On::Fork => Op::Fork { child: 0 },
-        On::Exit => Op::Exit {},
-        On::Protect => {
-            let prot = any(&[Prot::READ, RW, RW, Prot::empty()], d.byte.into());
-            Op::Mprotect { addr, len, prot }
-        }
-        On::Map => Op::Mmap {
-            addr,
-            len,
-            prot: any(&[RW, RW, Prot::READ], d.other),
-            flags: any(&[MapFlags::PRIVATE, MapFlags::SHARED], d.byte.into()) | MapFlags::FIXED,
-            file: None,
-            off: 0,
-        },
-        On::Unmap => Op::Munmap { addr, len },
-        On::Move => remap(page, 1 + d.n % 3, FEW + d.other % FEW, false),
-        On::Advise => {
-            let advice = any(ADVICE, d.byte.into());
-            Op::Madvise { addr, len, advice }
-        }
-        On::Reclaim => Op::Reclaim {},
-        On::Migrate => Op::Migrate { addr },
-        On::Merge => Op::Merge {},
+        On::Map => few::map(d, None, 0),
         On::Pin => match d.other.is_multiple_of(2) {
             true => Op::Pin { addr, len },
             false => Op::Unpin {},
         },
-        _ => return None,
+        kind => return few::op(kind, d, ADVICE),
     })
 }
 

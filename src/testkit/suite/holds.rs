@@ -2,14 +2,11 @@
 //! file, shared by forks.
 
 use super::{
-    arena::{FEW, FILE_PAGES, On, RW, any, at, remap, weighed},
+    arena::{FILE_PAGES, On, any, weighed},
     draw::{Draw, byte_in},
+    few,
 };
-use crate::{
-    addr::PAGE_SIZE,
-    mm::{Advice, MapFlags, Prot},
-    replay::Op,
-};
+use crate::{addr::PAGE_SIZE, mm::Advice, replay::Op};
 
 const ON_HOLDS: &[(u32, On)] = &[
     (24, On::Store),
@@ -42,44 +39,19 @@ const ADVICE: &[Advice] = &[
 
 /// Returns the operation of a draw.
 pub(super) fn op(d: Draw, file: u32, living: &[u32]) -> Option<Op> {
-    let page = d.page % FEW;
-    let (addr, len) = (at(page), d.n.min(FEW - page) * PAGE_SIZE);
     let file = || format!("f{file}");
     Some(match weighed(d.kind, ON_HOLDS) {
-        On::Store => Op::Store {
-            addr: addr + byte_in(d),
-            byte: d.byte,
-        },
-        On::Load => Op::Load { addr },
-        kind @ (On::Pin | On::Splice | On::Force) => hold(kind, d, (addr, len), living),
-        On::Fork => Op::Fork { child: 0 },
-        On::Exit => Op::Exit {},
-        On::Protect => {
-            let prot = any(&[Prot::READ, RW, RW, Prot::empty()], d.byte.into());
-            Op::Mprotect { addr, len, prot }
-        }
-        On::Map => Op::Mmap {
-            addr,
-            len,
-            prot: any(&[RW, RW, Prot::READ], d.other),
-            flags: any(&[MapFlags::PRIVATE, MapFlags::SHARED], d.byte.into()) | MapFlags::FIXED,
-            file: d.other.is_multiple_of(2).then(file),
-            off: d.other % FILE_PAGES * PAGE_SIZE,
-        },
-        On::Unmap => Op::Munmap { addr, len },
-        On::Move => remap(page, 1 + d.n % 3, FEW + d.other % FEW, false),
-        On::Advise => {
-            let advice = any(ADVICE, d.byte.into());
-            Op::Madvise { addr, len, advice }
-        }
-        On::Reclaim => Op::Reclaim {},
-        On::Migrate => Op::Migrate { addr },
-        On::Merge => Op::Merge {},
+        kind @ (On::Pin | On::Splice | On::Force) => hold(kind, d, few::pages(d), living),
+        On::Map => few::map(
+            d,
+            d.other.is_multiple_of(2).then(file),
+            d.other % FILE_PAGES * PAGE_SIZE,
+        ),
         On::Truncate => Op::Ftruncate {
             file: file(),
             len: d.other % (FILE_PAGES + 1) * PAGE_SIZE,
         },
-        _ => return None,
+        kind => return few::op(kind, d, ADVICE),
     })
 }
 

@@ -52,6 +52,7 @@
 //! | `case` | the source of operations, and the result of a case |
 //! | `stream`, `dispatch` | from draws to operations, by profile |
 //! | `mixed_profile`, `pages`, `files`, `swap`, `huge`, `pool`, `tracked`, `holds`, `device` | the operations of each profile |
+//! | `few` | operations that several of them draw |
 //! | `profile`, `draw`, `arena` | the enum, the numbers of a draw, the shared constants |
 
 mod arena;
@@ -66,6 +67,7 @@ mod disturbances;
 mod draw;
 mod execute;
 mod failure;
+mod few;
 mod files;
 mod holds;
 mod huge;
