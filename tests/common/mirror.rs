@@ -3,7 +3,7 @@
 
 use super::{PAGE, RW, World, at};
 use emmu::{
-    Errno, HugePoolConfig, MachineConfig, MemConfig,
+    Errno, MemConfig,
     ctx::FolioCx,
     driver::*,
     frame::{DeviceKind, DeviceMemory},
@@ -284,18 +284,14 @@ pub fn pattern(from: u64, n: u64) -> Vec<u8> {
 
 /// A world with private memory on pages 0 to `n`, and a pool of huge pages.
 pub fn world_of(n: u64, prot: Prot, pool: u64) -> World {
-    let mut w = World::with(MachineConfig {
-        memory: MemConfig {
+    let mut w = World::with_pool(
+        MemConfig {
             frames: 8192,
             swap: 64,
             ..MemConfig::default()
         },
-        huge_pages: HugePoolConfig {
-            pages: pool,
-            overcommit: 0,
-        },
-        ..MachineConfig::default()
-    });
+        pool,
+    );
     if n > 0 {
         w.map(0, n, prot);
     }

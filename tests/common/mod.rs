@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, dead_code)] // Each test uses its part.
 
 use emmu::{
-    FaultError, Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
+    FaultError, HugePoolConfig, Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     addr::VpnRange,
     ctx::Thread,
     extmmu::{Recorded, Recorder},
@@ -11,7 +11,14 @@ use emmu::{
     mm::{MapFlags, MmapArgs, Prot},
     notifier::Registration,
 };
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, channel},
+    },
+    thread,
+    time::Duration,
+};
 
 pub mod calls;
 pub mod driver;
@@ -56,6 +63,17 @@ impl World {
     }
     pub fn with(config: MachineConfig) -> Self {
         Self::on(Machine::new(config))
+    }
+    /// A world with this memory, and a pool of so many huge pages of 2 MiB.
+    pub fn with_pool(memory: MemConfig, pages: u64) -> Self {
+        Self::with(MachineConfig {
+            memory,
+            huge_pages: HugePoolConfig {
+                pages,
+                overcommit: 0,
+            },
+            ..MachineConfig::default()
+        })
     }
     pub fn on(machine: Arc<Machine>) -> Self {
         let mut thread = machine.enter().expect("one world a thread");
@@ -160,4 +178,16 @@ impl World {
         assert_eq!(self.mm.tables(), 0, "tables left");
         assert_eq!(self.machine.commit().pages(), 0, "promised memory left");
     }
+}
+
+/// Runs `work` on a thread of its own, and fails rather than hang for ever.
+pub fn ends_within(limit: Duration, work: impl FnOnce() + Send + 'static) {
+    let (says, hears) = channel();
+    let runner = thread::spawn(move || {
+        work();
+        says.send(()).unwrap();
+    });
+    let ended = hears.recv_timeout(limit);
+    assert_ne!(ended, Err(RecvTimeoutError::Timeout), "it hangs");
+    runner.join().unwrap();
 }

@@ -3,6 +3,7 @@
 use crate::common::{
     PAGE, World,
     calls::{FIXED, remap},
+    ends_within,
     objects::shmem,
 };
 use emmu::{
@@ -16,7 +17,6 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
-        mpsc::{RecvTimeoutError, channel},
     },
     thread,
     time::Duration,
@@ -59,16 +59,8 @@ fn map_elsewhere(machine: &Arc<Machine>, file: &Arc<File>) {
     mm.exit(&mut thread.cx());
 }
 
-/// Fails rather than hang for ever.
 fn ends(work: impl FnOnce() + Send + 'static) {
-    let (says, hears) = channel();
-    let runner = thread::spawn(move || {
-        work();
-        says.send(()).unwrap();
-    });
-    let ended = hears.recv_timeout(Duration::from_secs(300));
-    assert_ne!(ended, Err(RecvTimeoutError::Timeout), "it waits for itself");
-    runner.join().unwrap();
+    ends_within(Duration::from_secs(300), work);
 }
 
 /// A truncation that began is not sealed in the middle: no object shrinks that is sealed against

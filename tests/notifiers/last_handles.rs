@@ -1,7 +1,7 @@
 //! A driver drops the last handle on another address space inside a callback, while the reverse map
 //! that leads to both is locked.
 
-use crate::common::{BASE, PAGE, RW, at, machine};
+use crate::common::{BASE, PAGE, RW, at, ends_within, machine};
 use emmu::{
     Mm,
     addr::VpnRange,
@@ -12,8 +12,7 @@ use emmu::{
     notifier::{Ack, Gate, Invalidation, OrderedStore, Seat},
 };
 use std::{
-    sync::{Arc, Mutex, mpsc::channel},
-    thread,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -87,19 +86,8 @@ fn run(drops: In, work: fn(&mut CallCx<'_>, &Mm, &File)) {
     assert_eq!(machine.mem().in_use(), 0);
 }
 
-/// Fails rather than hang for ever.
 fn ends(drops: In, work: fn(&mut CallCx<'_>, &Mm, &File)) {
-    let (says, hears) = channel();
-    let runner = thread::spawn(move || {
-        run(drops, work);
-        says.send(()).unwrap();
-    });
-    let ended = hears.recv_timeout(Duration::from_secs(600));
-    assert!(!matches!(
-        ended,
-        Err(std::sync::mpsc::RecvTimeoutError::Timeout)
-    ));
-    runner.join().unwrap();
+    ends_within(Duration::from_secs(600), move || run(drops, work));
 }
 
 #[test]

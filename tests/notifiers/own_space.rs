@@ -1,7 +1,7 @@
 //! The end of a registration: beside the end of its address space, and of a driver that has the
 //! last handle on that space.
 
-use crate::common::{PAGE, RW, at, calls::private, machine};
+use crate::common::{PAGE, RW, at, calls::private, ends_within, machine};
 use emmu::{
     Mm,
     ctx::{Atomic, AtomicCallbackCx, CallbackCx},
@@ -15,7 +15,6 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
-        mpsc::{RecvTimeoutError, channel},
     },
     thread,
     time::Duration,
@@ -93,16 +92,8 @@ fn driver_leaves(drops: In, walks: bool) {
     assert_eq!(machine.mem().in_use(), 0, "{drops:?}, walks: {walks}");
 }
 
-/// Fails rather than hang for ever.
 fn ends(work: impl FnOnce() + Send + 'static) {
-    let (says, hears) = channel();
-    let runner = thread::spawn(move || {
-        work();
-        says.send(()).unwrap();
-    });
-    let ended = hears.recv_timeout(Duration::from_secs(60));
-    assert!(!matches!(ended, Err(RecvTimeoutError::Timeout)), "it hangs");
-    runner.join().unwrap();
+    ends_within(Duration::from_secs(60), work);
 }
 
 #[test]

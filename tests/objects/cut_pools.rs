@@ -2,7 +2,7 @@
 
 use crate::common::{PAGE, World, at};
 use emmu::{
-    FaultError, HugePoolConfig, HugeSize, MachineConfig, MemConfig,
+    FaultError, HugeSize, MemConfig,
     driver::*,
     error::ObjectError,
     file::{File, FileMode, HugetlbFile},
@@ -41,17 +41,13 @@ impl SpinningMmu for Reader {
 fn cut(
     cut: impl FnOnce(CallCx<'_>, &File) -> Result<(), ObjectError>,
 ) -> Vec<Result<u8, FaultError>> {
-    let mut w = World::with(MachineConfig {
-        memory: MemConfig {
+    let mut w = World::with_pool(
+        MemConfig {
             frames: 8192,
             ..MemConfig::default()
         },
-        huge_pages: HugePoolConfig {
-            pages: POOL,
-            overcommit: 0,
-        },
-        ..MachineConfig::default()
-    });
+        POOL,
+    );
     let object = HugetlbFile::memfd(w.machine.host(), "h", 2 * HUGE * PAGE, HugeSize::Mib2);
     let file = File::open(object.unwrap(), FileMode::ReadWrite);
     let spaces = [Arc::clone(&w.mm), Mm::new(&w.machine)];

@@ -2,7 +2,7 @@
 
 use crate::common::{PAGE, World, at};
 use emmu::{
-    FaultError, HugePoolConfig, HugeSize, MachineConfig, MemConfig,
+    FaultError, HugeSize, MemConfig,
     ctx::FaultCx,
     error::ObjectError,
     file::{File, FileMode, HugetlbFile, MemoryObject, PageRequest},
@@ -35,17 +35,13 @@ impl MemoryObject for Parts {
 
 #[test]
 fn a_part_of_a_huge_page_of_a_pool_is_not_mapped_alone() {
-    let mut w = World::with(MachineConfig {
-        memory: MemConfig {
+    let mut w = World::with_pool(
+        MemConfig {
             frames: 4096,
             ..MemConfig::default()
         },
-        huge_pages: HugePoolConfig {
-            pages: 1,
-            overcommit: 0,
-        },
-        ..MachineConfig::default()
-    });
+        1,
+    );
     let huge = HugetlbFile::memfd(w.machine.host(), "h", 512 * PAGE, HugeSize::Mib2).unwrap();
     let whole = File::open(huge.clone(), FileMode::ReadWrite);
     w.map_file(0, 512, &whole, 0, MapFlags::SHARED);

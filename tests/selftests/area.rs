@@ -2,7 +2,7 @@
 
 use crate::common::{PAGE, World, at};
 use emmu::{
-    FaultError, HugePoolConfig, HugeSize, MachineConfig, MemConfig, Mm,
+    FaultError, HugeSize, MemConfig, Mm,
     file::{File, FileMode, HugetlbFile, Shmem},
     mm::{
         Advice, FillMode, MapFlags, MmapArgs, PageFault, ProtectMode, RegisterMode, UffdFeatures,
@@ -59,18 +59,14 @@ impl Kind {
 
 /// A machine with swap and a pool of huge pages.
 pub(crate) fn world() -> World {
-    World::with(MachineConfig {
-        memory: MemConfig {
+    World::with_pool(
+        MemConfig {
             frames: 32 * 512,
             swap: 2048,
             ..MemConfig::default()
         },
-        huge_pages: HugePoolConfig {
-            pages: POOL,
-            overcommit: 0,
-        },
-        ..MachineConfig::default()
-    })
+        POOL,
+    )
 }
 
 /// Ends a world, and checks that its pool is whole.

@@ -1,7 +1,10 @@
 //! A page that a device has, or has alone: a processor that wants it calls it home while another
 //! thread forks, unmaps, protects, moves, evicts. The table is in `docs/entries.md`.
 
-use crate::run::{How, explore};
+use crate::{
+    run::{How, explore},
+    world::{BASE, PAGE, one_page},
+};
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
@@ -19,9 +22,7 @@ use std::sync::{Arc, Mutex};
 type Task = Box<dyn FnOnce(&World, &mut CallCx<'_>) + Send>;
 type Table = Gate<OrderedStore<Vpn>, (), Atomic>;
 
-const BASE: u64 = 1 << 30;
-const AWAY: u64 = BASE + 64 * emmu::PAGE_SIZE;
-const PAGE: u64 = emmu::PAGE_SIZE;
+const AWAY: u64 = BASE + 64 * PAGE;
 
 /// A device with memory of its own, and its translations of one address space.
 struct Device {
@@ -63,7 +64,7 @@ fn page() -> VpnRange {
 impl World {
     /// The page is in memory.
     fn at_home(kind: DeviceKind) -> Self {
-        let machine = Machine::new(MachineConfig {
+        let (machine, mm) = one_page(MachineConfig {
             memory: MemConfig {
                 frames: 16,
                 ..MemConfig::default()
@@ -71,12 +72,8 @@ impl World {
             device_frames: 8,
             ..MachineConfig::default()
         });
-        let mm = Mm::new(&machine);
         let mut thread = machine.enter().unwrap();
         let mut cx = thread.cx();
-        mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE).fixed(BASE))
-            .unwrap();
-        mm.store(&mut cx, BASE, 1).unwrap();
         let (driver, memory) = machine
             .add_device(kind, 4, |memory| Arc::new(Driver(memory)))
             .unwrap();

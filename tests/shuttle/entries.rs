@@ -2,7 +2,10 @@
 //! changes of rights, moves, discards, and faults that come late. The table is in
 //! `docs/entries.md`.
 
-use crate::run::{How, explore};
+use crate::{
+    run::{How, explore},
+    world::{BASE, PAGE, one_page},
+};
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::Vpn,
@@ -15,27 +18,16 @@ use std::sync::Arc;
 
 type Task = Box<dyn FnOnce(&mut CallCx<'_>) + Send>;
 
-const BASE: u64 = 1 << 30;
-const PAGE: u64 = emmu::PAGE_SIZE;
-
 /// One page, that holds 1, on a machine with that many slots of swap.
 fn world(slots: u32) -> (Arc<Machine>, Arc<Mm>) {
-    let machine = Machine::new(MachineConfig {
+    one_page(MachineConfig {
         memory: MemConfig {
             frames: 16,
             swap: slots,
             ..MemConfig::default()
         },
         ..MachineConfig::default()
-    });
-    let mm = Mm::new(&machine);
-    let mut thread = machine.enter().unwrap();
-    let mut cx = thread.cx();
-    mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE).fixed(BASE))
-        .unwrap();
-    mm.store(&mut cx, BASE, 1).unwrap();
-    drop(thread);
-    (machine, mm)
+    })
 }
 /// Runs all of them at the same time, then the last one alone.
 fn race(machine: &Arc<Machine>, tasks: Vec<Task>, then: impl FnOnce(&mut CallCx<'_>)) {

@@ -1,7 +1,10 @@
 //! A driver that has a frame by its number, and one that panics, against another thread on the same
 //! page.
 
-use crate::run::{How, explore};
+use crate::{
+    run::{How, explore},
+    world::{BASE, PAGE, one_page},
+};
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Pfn, Vpn, VpnRange},
@@ -18,25 +21,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-const BASE: u64 = 1 << 30;
-const PAGE: u64 = emmu::PAGE_SIZE;
-
 fn world() -> (Arc<Machine>, Arc<Mm>) {
-    let machine = Machine::new(MachineConfig {
+    one_page(MachineConfig {
         memory: MemConfig {
             frames: 16,
             ..MemConfig::default()
         },
         ..MachineConfig::default()
-    });
-    let mm = Mm::new(&machine);
-    let mut thread = machine.enter().unwrap();
-    let mut cx = thread.cx();
-    mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE).fixed(BASE))
-        .unwrap();
-    mm.store(&mut cx, BASE, 1).unwrap();
-    drop(thread);
-    (machine, mm)
+    })
 }
 
 /// Runs both at the same time.

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `run` | running a world in many schedules, replaying one, twins |
 //! | `sweep` | a scheduler: every schedule with one change of mind |
+//! | `world` | the least world: one page |
 //! | `races` | one device that loads, one operation: small enough to be swept |
 //! | `entries` | a page on its way or in swap, and what goes over it meanwhile |
 //! | `device` | a page that a device has, and a processor that wants it |
@@ -26,3 +27,4 @@ mod sweep;
 mod threads;
 mod userfaults;
 mod whole;
+mod world;

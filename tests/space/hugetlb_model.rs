@@ -9,7 +9,7 @@ use crate::{
     drawn::config,
 };
 use emmu::{
-    HugePoolConfig, HugeSize, MachineConfig, MemConfig, Mm,
+    HugeSize, MemConfig, Mm,
     file::{File, FileMode, HugetlbFile},
     mm::{Advice, MapFlags},
 };
@@ -112,17 +112,13 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let w = World::with(MachineConfig {
-            memory: MemConfig {
+        let w = World::with_pool(
+            MemConfig {
                 frames: 8192,
                 ..MemConfig::default()
             },
-            huge_pages: HugePoolConfig {
-                pages: POOL,
-                overcommit: 0,
-            },
-            ..MachineConfig::default()
-        });
+            POOL,
+        );
         let host = w.machine.host();
         let object = HugetlbFile::memfd(host, "h", FILE * HUGE * PAGE, SIZE).expect("small");
         Self {

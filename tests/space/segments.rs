@@ -2,7 +2,7 @@
 
 use crate::common::{PAGE, RW, World, at, objects::swapping};
 use emmu::{
-    Errno, FaultError, HugePoolConfig, HugeSize, MachineConfig, MemConfig, PAGE_SIZE,
+    Errno, FaultError, HugeSize, MemConfig, PAGE_SIZE,
     error::{MbindError, MprotectError, ShmError},
     mm::{Advice, MbindFlags, PolicyMode, Prot, ShmFlags, ShmGetFlags, ShmId, ThpDisable},
 };
@@ -243,17 +243,13 @@ fn reclaim_leaves_locked_segments() {
 /// Huge pages of a segment are promised when it is made, and no attachment promises more.
 #[test]
 fn a_segment_of_huge_pages_has_its_promise() {
-    let mut w = World::with(MachineConfig {
-        memory: MemConfig {
+    let mut w = World::with_pool(
+        MemConfig {
             frames: 4096,
             ..MemConfig::default()
         },
-        huge_pages: HugePoolConfig {
-            pages: 4,
-            overcommit: 0,
-        },
-        ..MachineConfig::default()
-    });
+        4,
+    );
     let huge = CREAT | ShmGetFlags::HUGETLB;
     let get = |size, flags| w.machine.shmget(0, size, flags);
     let bytes = 512 * PAGE;

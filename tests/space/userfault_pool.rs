@@ -3,7 +3,7 @@
 
 use crate::common::{PAGE, World, at, calls::private};
 use emmu::{
-    FaultError, HugePoolConfig, HugeSize, MachineConfig, MemConfig,
+    FaultError, HugeSize, MemConfig,
     error::{ObjectError, UserfaultError},
     file::{FallocateMode, File, FileMode, HugetlbFile, MemoryObject},
     mm::{
@@ -19,17 +19,13 @@ const NONE: FillMode = FillMode::empty();
 
 /// A world with `n` private huge pages from `at(0)` on, registered.
 fn world(n: u64, features: UffdFeatures, mode: RegisterMode) -> (World, Userfault) {
-    let mut w = World::with(MachineConfig {
-        memory: MemConfig {
+    let mut w = World::with_pool(
+        MemConfig {
             frames: 8192,
             ..MemConfig::default()
         },
-        huge_pages: HugePoolConfig {
-            pages: 6,
-            overcommit: 0,
-        },
-        ..MachineConfig::default()
-    });
+        6,
+    );
     w.mmap(&huge(0, n)).unwrap();
     let uffd = w.userfaultfd(features);
     w.register(&uffd, 0, n * HUGE, mode);
