@@ -10,7 +10,7 @@
 //! second of the two finds the first: the window finds the note, or the ticket finds the window. A
 //! wide window is in no bucket, and locks the gate.
 
-use super::blocks::buckets_of;
+use super::{blocks::buckets_of, reason::Terms};
 use crate::{
     addr::VpnRange,
     sync::{AtomicU64, Ordering},
@@ -38,7 +38,8 @@ impl GateFilter {
     }
     /// Returns true if the store may have, or get, an entry in a window that is on the board.
     #[inline]
-    pub(super) fn may_hold(&self, window: VpnRange) -> bool {
-        buckets_of(window).is_none_or(|bits| self.0.load(Ordering::Acquire) & bits != 0)
+    pub(super) fn may_hold(&self, window: &Terms) -> bool {
+        let buckets = window.buckets();
+        buckets.is_none_or(|bits| self.0.load(Ordering::Acquire) & bits != 0)
     }
 }

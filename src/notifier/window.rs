@@ -16,7 +16,7 @@ use super::{
     driver_entry::DriverEntry,
     notifiers::Notifiers,
     observer::WindowObserver,
-    reason::Reason,
+    reason::{Reason, Terms},
 };
 use crate::{
     addr::VpnRange,
@@ -169,6 +169,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         let id = chain.board.next_window_id();
         let callees = chain.callees(&mut self.cx, self.range, id);
         let callees = self.live.insert(callees);
+        let terms = Terms::new(self.range, reason);
         // First passes of all drivers, and then the second passes: so all drivers wait at the same
         // time.
         let mut deferred: SmallVec<[(&DriverEntry, C::Deferred<'_>); 1]> = SmallVec::new();
@@ -180,9 +181,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
                     .observe(|w| w.calling(id, self.range, entry.ext.name()));
             }
             let cx = self.cx.descend();
-            let left = demand(self.range, reason, entry.reg, |inv| {
-                C::call(&*entry.ext, cx, inv)
-            })?;
+            let left = demand(&terms, entry.reg, |inv| C::call(&*entry.ext, cx, inv))?;
             callees.agrees();
             if let Some(left) = left {
                 deferred.push((entry, left));
@@ -192,7 +191,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
             let calling = |w: &dyn WindowObserver| w.calling(id, self.range, entry.ext.name());
             chain.board.observe(calling);
             let cx = self.cx.descend();
-            let Ok(None::<Infallible>) = demand(self.range, reason, entry.reg, |inv| {
+            let Ok(None::<Infallible>) = demand(&terms, entry.reg, |inv| {
                 Ok::<_, Infallible>(FirstPass::Done(C::finish(left, cx, inv)))
             });
         }
