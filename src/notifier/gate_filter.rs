@@ -6,9 +6,9 @@
 //! has ended.
 //!
 //! How: a permit, with the gate locked, notes the bucket of its pages before its ticket is checked.
-//! The check happens under the lock of that bucket, and so did the writing of the window. So the
-//! second of the two finds the first: the window finds the note, or the ticket finds the window. A
-//! wide window is in no bucket, and locks the gate.
+//! The check happens with that bucket locked, and a window comes into the bucket before it or after
+//! it. So the second of the two finds the first: the window finds the note, or the ticket finds the
+//! window. A wide window is in no bucket, and locks the gate.
 
 use super::{blocks::buckets_of, reason::Terms};
 use crate::{
