@@ -127,7 +127,7 @@
 
 pub mod addr;
 pub mod ctx;
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 #[path = "../tests/common/drawn.rs"]
 mod drawn;
 pub mod driver;

@@ -220,5 +220,5 @@ impl std::fmt::Debug for Board {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
