@@ -127,7 +127,7 @@
 
 pub mod addr;
 pub mod ctx;
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(all(test, not(loom)))]
 #[path = "../tests/common/drawn.rs"]
 mod drawn;
 pub mod driver;

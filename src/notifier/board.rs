@@ -220,5 +220,5 @@ impl std::fmt::Debug for Board {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(all(test, not(loom)))]
 mod tests;

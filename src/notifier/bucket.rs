@@ -259,7 +259,7 @@ impl Listed {
         }
     }
     /// Returns the number of tickets.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn tickets(&self) -> usize {
         self.tickets.len()
     }

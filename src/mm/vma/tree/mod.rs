@@ -49,7 +49,7 @@ mod vma_tree;
 
 #[cfg(any(test, debug_assertions))]
 mod check;
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub(crate) use remove::Drained;
