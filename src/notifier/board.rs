@@ -8,8 +8,9 @@
 //! How: a page belongs to a bucket by its 2-MiB block (see `blocks` and `bucket`). A ticket lies in
 //! the bucket of its page; a window is written into the bucket of each of its blocks. A window that
 //! closes marks the tickets there whose pages it covers. So the board keeps nothing of closed
-//! windows, and windows and tickets of different blocks seldom meet. A *wide* window, one over many blocks, is written into one list of its own, and goes through all
-//! buckets when it closes (`docs/adr/0010-tickets-lie-on-the-board.md`).
+//! windows, and windows and tickets of different blocks seldom meet. A *wide* window, one over many
+//! blocks, is written into one list of its own, and goes through all buckets when it closes
+//! (`docs/adr/0010-tickets-lie-on-the-board.md`).
 //!
 //! Invariants, which the loom models check:
 //!

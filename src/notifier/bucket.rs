@@ -19,7 +19,8 @@
 //! Only the holder of the lock moves the word to `LISTED` and from there. So with the lock held and
 //! the word `LISTED`, the list is all that there is. A thread that locks the bucket, or looks at
 //! it, and a window that comes or goes alone are ordered by their operations on the word: the
-//! second of the two sees everything that the first did before.
+//! second of the two sees everything that the first did before. See
+//! `docs/adr/0035-a-window-alone-is-one-word.md`.
 
 use super::{
     blocks::{block_of, blocks_of, overlaps_block},
