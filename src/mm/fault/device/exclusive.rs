@@ -5,7 +5,10 @@
 //! window: so the device has it for a moment at least.
 
 use crate::mm::{
-    entry::pte::{RawPte, Rights},
+    entry::{
+        flags::VmFlags,
+        pte::{RawPte, Rights},
+    },
     fault::scope::{FaultScope, WindowWork},
     vma::Vma,
     window::{Lease, PteSlot},
@@ -21,7 +24,7 @@ use crate::{
 pub(in crate::mm) enum Grant<'m> {
     /// The device has the page.
     Given(FrameLock<'m>),
-    /// The page is no private memory.
+    /// The page is no private memory, or one of a pool.
     NotPrivate,
     /// The page must be faulted in for writing first, or has changed.
     Again,
@@ -36,6 +39,10 @@ impl FaultScope<'_> {
         owner: Option<DeviceId>,
     ) -> Grant<'m> {
         let mm = self.lease.mm;
+        let is_of_pool = |vma: &Vma| vma.flags.contains(VmFlags::HUGETLB);
+        if self.layout.vmas.get(at).is_some_and(is_of_pool) {
+            return Grant::NotPrivate;
+        }
         if mm.is_huge(&mut self.lease.cx, at) {
             self.lease.split_pmd(at);
         }
