@@ -7,16 +7,20 @@ use crate::common::{
 };
 use emmu::{
     Errno, FaultError, Mm,
-    addr::Vpn,
-    ctx::CallCx,
-    frame::DeviceKind,
+    addr::{Pfn, Vpn},
+    ctx::{CallCx, FolioCx},
+    frame::{DeviceKind, FrameLock},
     mm::{
-        Advice, ForkMode, MapFlags, MigrateSelect, MigrateTo, MremapFlags, PinKind, Prot,
+        Advice, ExclusivePage, ForkMode, MapFlags, MigrateSelect, MigrateTo, MremapFlags, PinKind, Prot,
         ProtectMode, Pte, RegisterMode, Stays, UffdFeatures, Userfault,
     },
     notifier::Access,
+    rmap::RmapNotifier,
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 /// A page that its device has alone, under every operation.
 #[test]
@@ -152,6 +156,34 @@ fn rights_that_go_before_the_device_maps_the_page_are_gone() {
         assert_eq!(t.w.get(0), Ok(1));
         t.end();
     }
+}
+
+/// Drivers that have the frame by number lose it before the device has the page.
+struct Exporter(AtomicU32);
+
+impl RmapNotifier for Exporter {
+    fn invalidate_frame(&self, _: FolioCx<'_>, _: Pfn) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn an_exported_page_is_taken_from_its_exporter_first() {
+    let mut t = There::at_home(1);
+    let exporter = Arc::new(Exporter(AtomicU32::new(0)));
+    let registration = t.w.machine.register_exports(exporter.clone());
+    let cx = &mut t.w.thread.cx();
+    let export = |_: FolioCx<'_>, frame: &FrameLock<'_>| frame.export();
+    t.w.mm
+        .with_locked_frame(cx, at(0), Access::Write, export)
+        .unwrap();
+    let told = |_: &ExclusivePage<'_>, _: FolioCx<'_>| exporter.0.load(Ordering::Relaxed);
+    assert_eq!(t.w.mm.make_device_exclusive(cx, at(0), None, told), Ok(1));
+    assert_eq!(t.w.get(0), Ok(1));
+    assert_eq!(exporter.0.load(Ordering::Relaxed), 1, "once");
+    let cx = &mut t.w.thread.cx();
+    t.w.machine.unregister_exports(cx, registration);
+    t.end();
 }
 
 /// The owner of the memory where the page lies gets it as any other device.

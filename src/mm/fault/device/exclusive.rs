@@ -59,8 +59,12 @@ impl FaultScope<'_> {
         }
         let locked = mem.lock(&mut self.lease.cx, frame);
         let pfn = locked.pfn();
-        let cx = self.lease.cx.descend::<rank::Folio, Sleepable>();
-        let mut window = Lease { mm, cx }.into_window(at.into(), Reason::exclusive(owner));
+        let mut cx = self.lease.cx.descend::<rank::Folio, Sleepable>();
+        let lease = Lease {
+            mm,
+            cx: cx.reborrow(),
+        };
+        let mut window = lease.into_window(at.into(), Reason::exclusive(owner));
         let given = window.lock_ptes(at, |txn| {
             if txn.leaf().is_huge() {
                 return false;
@@ -72,10 +76,12 @@ impl FaultScope<'_> {
             slot.map(|slot| make_exclusive(slot, pfn)).is_some()
         });
         window.close();
-        match given {
-            Some(true) => Grant::Given(locked),
-            _ => Grant::Again,
+        if given != Some(true) {
+            return Grant::Again;
         }
+        // Now, since the frame stays locked: drivers that have it exported must not write either.
+        mm.machine().registry().exports.notify(mem, &mut cx, pfn);
+        Grant::Given(locked)
     }
     /// Takes the page of the exclusive entry `seen` back for the processors, when the mmap lock is
     /// released if a driver must be called (`remove_device_exclusive_entry`).
