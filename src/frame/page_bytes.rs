@@ -52,7 +52,7 @@ impl Bytes {
         }
     }
     /// Moves the bytes to the host, to a page of zeros that `new` makes, unless they are there.
-    fn to_host(&mut self, new: impl FnOnce() -> HostPage) {
+    fn move_to_host(&mut self, new: impl FnOnce() -> HostPage) {
         let page = match self {
             Self::Host { .. } => return,
             Self::None => new(),
@@ -149,7 +149,7 @@ impl PageBytes {
     /// takes them for written from now on.
     pub(super) fn address(&self, new: impl FnOnce() -> HostPage) -> NonNull<u8> {
         let mut held = self.0.lock();
-        held.to_host(new);
+        held.move_to_host(new);
         held.in_use().address()
     }
     /// Returns true if the bytes are the frame's own and in the host: they cannot be moved.

@@ -3,9 +3,9 @@
 //! Guarantee: at each moment a page of the area is shown, protected, or hidden; a thread that
 //! touches a hidden page waits, and never finds anything else there. How: an address is always
 //! registered with the userfaultfd before anything can be touched there. A mapping of a page is
-//! made and registered at an address that nobody knows, and moved to its place by one call
+//! made and registered at an address that is told to no one, and moved to its place by one call
 //! (`mremap`), which keeps it registered. To hide a page its entry is removed, and its mapping
-//! stays.
+//! stays. docs/adr/0041-pages-of-the-host-move-with-their-guard.md has the reasons.
 #![allow(unsafe_code)]
 
 use super::{
@@ -40,7 +40,7 @@ struct Mapped {
 }
 
 // SAFETY: the address is a number here. Memory behind it is not accessed, but mapped and unmapped
-// by the kernel, which any thread may ask for.
+// by the kernel, for any thread.
 unsafe impl Send for Mapped {}
 // SAFETY: as above; two calls at once are two calls one after the other to the kernel.
 unsafe impl Sync for Mapped {}
@@ -79,8 +79,8 @@ impl Mapped {
         let to = other.first.as_ptr().wrapping_add(offset).cast();
         let (from, len) = (self.first.as_ptr().cast(), self.len);
         let how = MremapFlags::MAYMOVE | MremapFlags::from_bits_retain(2);
-        // SAFETY: what was mapped at the old address is this value's. What is mapped at the new one
-        // is a part of `other`, and stays its: of another page, which its users expect to change.
+        // SAFETY: the mapping at the old address is this value's. The one at the new address is a
+        // part of `other`, and stays its: another page appears there, as its users expect.
         unsafe { rustix::mm::mremap_fixed(from, len, len, how, to) }?;
         std::mem::forget(self);
         Ok(())
@@ -89,7 +89,7 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's, and its user has said that it is not used any more.
+        // SAFETY: the mapping is this value's, and is not used any more.
         let unmapped = unsafe { rustix::mm::munmap(self.first.as_ptr().cast(), self.len) };
         debug_assert!(unmapped.is_ok(), "{self:?}: {unmapped:?}");
     }
@@ -120,7 +120,7 @@ impl Area {
         assert!(page < self.at.len / PAGE, "page {page} of {self:?}");
         self.at.address() + page * PAGE
     }
-    /// Shows a page of the file, writable or protected, in place of what was there.
+    /// Shows a page of the file, writable or protected, in place of another one.
     pub(super) fn show(&self, page: usize, offset: u64, writable: bool) -> io::Result<()> {
         let new = Mapped::page(&self.file, offset)?;
         self.faults.register_page(new.address())?;
@@ -131,7 +131,7 @@ impl Area {
     pub(super) fn show_again(&self, page: usize, writable: bool) -> io::Result<()> {
         Ok(self.faults.fill(self.address_of(page), writable)?)
     }
-    /// Hides pages: no access to what they show is under way when this returns.
+    /// Hides pages: no access through them is under way when this returns.
     pub(super) fn hide(&self, first: usize, pages: usize) {
         let len = pages * PAGE;
         assert!(
@@ -143,7 +143,7 @@ impl Area {
         let hidden = unsafe { rustix::mm::madvise(at, len, Advice::LinuxDontNeed) };
         hidden.expect("pages that are mapped can be dropped");
     }
-    /// Hides all pages, and gives back what mappings they took.
+    /// Hides all pages, and gives back the mappings that they took.
     pub(super) fn clear(&self) -> io::Result<()> {
         let blank = Mapped::blank(self.at.len)?;
         self.faults.register_blank(blank.address(), blank.len)?;
@@ -156,7 +156,7 @@ impl Area {
         let refused = self.faults.poison(self.address_of(page));
         debug_assert_eq!(refused, Ok(()), "page {page}");
     }
-    /// Has those that wait for a page touch it again.
+    /// Has threads that wait for a page touch it again.
     pub(super) fn wake(&self, page: usize) {
         self.faults.wake(self.address_of(page));
     }

@@ -1,4 +1,4 @@
-//! The driver: what is shown where, under its gate.
+//! The driver: the pages that an area shows are the entries of its gate.
 
 use super::{area::Area, places::Places};
 use crate::{
@@ -28,7 +28,7 @@ pub(super) struct Driver {
     pages: VpnRange,
 }
 
-/// What the area shows. The gate guards it: a page is shown while it has an entry, and not longer.
+/// The state of the area. The gate guards it: a page is shown while it has an entry, and not longer.
 struct Shown {
     area: Arc<Area>,
     /// The first page of the process.

@@ -23,7 +23,7 @@
 //! | `userfault` | the host's userfaultfd |
 //! | `area` | addresses of the host in which pages of a file are shown and hidden |
 //! | `places` | how many mappings of the host that takes |
-//! | `driver` | the driver: what is shown where |
+//! | `driver` | the driver, whose entries are the pages shown |
 //! | `serve` | the threads that serve touches |
 //! | `error` | errors of a mapping |
 //! | `guest` | regions of guest memory for rust-vmm's crates (feature `vm-memory`) |
@@ -74,7 +74,7 @@ use std::{ptr::NonNull, sync::Arc};
 /// volatile or atomic operations.
 ///
 /// Pages that the host's kernel holds for a device (`vfio`, `O_DIRECT`) are not known to this crate:
-/// who has them held, holds them by [`Mm::pin`] as well. A child of the host's process must not use
+/// a program that has them held, holds them by [`Mm::pin`] as well. A child of the host's process must not use
 /// the mapping. Frames that are lent to partitions ([`xpmem`](super::xpmem)) cannot be mapped, and
 /// their accesses are refused.
 ///

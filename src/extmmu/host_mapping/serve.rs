@@ -63,7 +63,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         let _ended_already = self.to_server.send(None);
-        // A thread that panicked has said so.
+        // A panic of a thread was reported when it happened.
         let _panicked = self.server.take().map(JoinHandle::join);
         rustix::io::write(&*self.end, &1_u64.to_ne_bytes()).expect("its count is zero");
         let _panicked = self.reader.take().map(JoinHandle::join);
@@ -84,7 +84,7 @@ fn read(area: &Area, end: &OwnedFd, to_server: &Sender<Message>) {
         }
         for touch in area.touches().expect("touches can be read") {
             if to_server.send(Some(touch)).is_err() {
-                // The server is gone: nobody waits for it.
+                // The server is gone.
                 area.refuse(touch.0);
                 area.wake(touch.0);
             }

@@ -28,7 +28,7 @@ const POISON: Opcode = both_ways::<4>(8);
 
 /// The version of the interface.
 const VERSION: u64 = 0xaa;
-/// What the kernel must be able to do, by bits of `UFFD_FEATURE_*`: tell a store to a protected
+/// The abilities that the kernel must have, by bits of `UFFD_FEATURE_*`: tell a store to a protected
 /// page, keep memory registered that moves, report pages of shared memory that are not mapped
 /// here, protect them, and refuse touches. All of it is in Linux 6.6.
 const FEATURES: u64 = 1 << 0 | 1 << 2 | 1 << 10 | 1 << 12 | 1 << 14;
@@ -107,7 +107,7 @@ unsafe impl<const OPCODE: Opcode> rustix::ioctl::Ioctl for NewFd<OPCODE> {
         made: rustix::ioctl::IoctlOutput,
         _: *mut std::ffi::c_void,
     ) -> rustix::io::Result<OwnedFd> {
-        // SAFETY: the call has just made the descriptor, and nobody else has its number.
+        // SAFETY: the call has just made the descriptor, and it has no other owner.
         Ok(unsafe { OwnedFd::from_raw_fd(made) })
     }
 }
@@ -150,7 +150,7 @@ impl Userfault {
         self.call::<REGISTER, 4>([at as u64, PAGE_SIZE, MINOR | PROTECTED, 0])
     }
     /// Maps the page of the file, `writable` or protected. A page that is mapped is left alone, but
-    /// for its protection where it is to be writable. Wakes nobody.
+    /// for its protection where it is to be writable. Wakes no thread.
     pub(super) fn fill(&self, at: usize, writable: bool) -> Result<(), Errno> {
         let mode = DONT_WAKE | if writable { 0 } else { PROTECT };
         match self.call::<CONTINUE, 4>([at as u64, PAGE_SIZE, mode, 0]) {
@@ -165,11 +165,11 @@ impl Userfault {
     }
     /// Refuses touches of a page from now on, by SIGBUS, if nothing is mapped there.
     pub(super) fn poison(&self, at: usize) -> Result<(), Errno> {
-        // What was protected leaves a mark of that, where nothing else can be entered.
+        // A page that was protected leaves a mark of that, where nothing else can be entered.
         self.unprotect(at)?;
         self.call::<POISON, 4>([at as u64, PAGE_SIZE, DONT_WAKE, 0])
     }
-    /// Has those that wait for a page touch it again.
+    /// Has threads that wait for a page touch it again.
     pub(super) fn wake(&self, at: usize) {
         let woken = self.call::<WAKE, 2>([at as u64, PAGE_SIZE]);
         debug_assert_eq!(woken, Ok(()), "page {at:#x} is registered");
