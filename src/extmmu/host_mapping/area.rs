@@ -149,8 +149,8 @@ impl Area {
         self.faults.register_blank(blank.address(), blank.len)?;
         blank.move_over(&self.at, 0)
     }
-    /// Hides a page and refuses touches of it by SIGBUS, until it is hidden again. Must not be called
-    /// while another thread shows pages.
+    /// Hides a page and refuses touches of it by SIGBUS, until it is hidden again. Must not be
+    /// called while another thread shows pages.
     pub(super) fn refuse(&self, page: usize) {
         self.hide(page, 1);
         let refused = self.faults.poison(self.address_of(page));

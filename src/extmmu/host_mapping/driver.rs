@@ -28,7 +28,8 @@ pub(super) struct Driver {
     pages: VpnRange,
 }
 
-/// The state of the area. The gate guards it: a page is shown while it has an entry, and not longer.
+/// The state of the area. The gate guards it: a page is shown while it has an entry, and not
+/// longer.
 struct Shown {
     area: Arc<Area>,
     /// The first page of the process.

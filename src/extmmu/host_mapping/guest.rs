@@ -12,7 +12,8 @@ use vm_memory::{
 /// A region of guest memory that is memory of a process, in one piece in the host.
 ///
 /// A [`GuestRegionCollection`](vm_memory::GuestRegionCollection) of these is a
-/// `GuestMemoryBackend`, and so a `GuestMemory`. `B` notes the pages that are written, if it is not `()`.
+/// `GuestMemoryBackend`, and so a `GuestMemory`. `B` notes the pages that are written, if it is not
+/// `()`.
 ///
 /// A slice of it is an address in the [mapping](HostMapping), so it has that guarantee: each access
 /// goes to the page that the process has there at that moment. No slice is the memory of another

@@ -55,14 +55,15 @@ use std::{ptr::NonNull, sync::Arc};
 /// Memory of a process, mapped at addresses in a row of the host.
 ///
 /// Guarantee: an access through the mapping is an access of the process. A load finds the page that
-/// the process has there at that moment; a store goes to it, after the copy or the wait that a store
-/// of the process would need. No access reaches a page before a window over it has ended that was
-/// open when the page was touched, nor after a window over it has begun.
+/// the process has there at that moment; a store goes to it, after the copy or the wait that a
+/// store of the process would need. No access reaches a page before a window over it has ended that
+/// was open when the page was touched, nor after a window over it has begun.
 ///
 /// How: a window unmaps the page here, on all processors, before anything happens to it, and so
 /// before its frame is given back. A page that the process may not write now, because it is shared
 /// until it is copied, is only read, or belongs to a file that wants to know, is write-protected
-/// here: a store waits for another look-up. A page that was never written takes no frame to be read.
+/// here: a store waits for another look-up. A page that was never written takes no frame to be
+/// read.
 ///
 /// An access that the process is refused (nothing is mapped there, a right is missing, memory is
 /// used up) raises SIGBUS, and a system call that makes it returns `EFAULT`. For some milliseconds
@@ -73,10 +74,10 @@ use std::{ptr::NonNull, sync::Arc};
 /// Pages come and go at any time, and other threads may store to them: the memory is accessed by
 /// volatile or atomic operations.
 ///
-/// Pages that the host's kernel holds for a device (`vfio`, `O_DIRECT`) are not known to this crate:
-/// a program that has them held, holds them by [`Mm::pin`] as well. A child of the host's process must not use
-/// the mapping. Frames that are lent to partitions ([`xpmem`](super::xpmem)) cannot be mapped, and
-/// their accesses are refused.
+/// Pages that the host's kernel holds for a device (`vfio`, `O_DIRECT`) are not known to this
+/// crate: a program that has them held, holds them by [`Mm::pin`] as well. A child of the host's
+/// process must not use the mapping. Frames that are lent to partitions ([`xpmem`](super::xpmem))
+/// cannot be mapped, and their accesses are refused.
 ///
 /// # Examples
 ///

@@ -28,9 +28,9 @@ const POISON: Opcode = both_ways::<4>(8);
 
 /// The version of the interface.
 const VERSION: u64 = 0xaa;
-/// The abilities that the kernel must have, by bits of `UFFD_FEATURE_*`: tell a store to a protected
-/// page, keep memory registered that moves, report pages of shared memory that are not mapped
-/// here, protect them, and refuse touches. All of it is in Linux 6.6.
+/// The abilities that the kernel must have, by bits of `UFFD_FEATURE_*`: tell a store to a
+/// protected page, keep memory registered that moves, report pages of shared memory that are not
+/// mapped here, protect them, and refuse touches. All of it is in Linux 6.6.
 const FEATURES: u64 = 1 << 0 | 1 << 2 | 1 << 10 | 1 << 12 | 1 << 14;
 /// Touches of pages that do not exist, of pages that are protected, and of pages of shared memory
 /// that exist and are not mapped here.
