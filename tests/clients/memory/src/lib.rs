@@ -1,8 +1,9 @@
 //! `mmap` and `munmap` of the host, but anonymous memory is that of an emulated process.
 //!
 //! Each mapping is a machine with one process and an oracle. With `EMMU_CHURN` set, a thread forks
-//! the processes, moves, merges and reclaims their pages, and has another process take the frames
-//! that they give back, all the time. The oracle must find nothing, and no frame may be left.
+//! the process, moves, merges and reclaims its pages, and has another process take the frames that
+//! it gives back, all the time. The oracle must find nothing, no child and no other process may see
+//! a store of this one, and no frame may be left.
 
 pub mod pages;
 mod region;
@@ -14,7 +15,7 @@ use std::{
     ffi::{c_int, c_void},
     fs::OpenOptions,
     io::Write,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -68,8 +69,14 @@ pub unsafe fn mmap(
         }
         Ok(region) => {
             let at = region.first();
-            lock(&REGIONS).insert(at.addr(), Arc::new(region));
-            churn();
+            if std::env::var_os("EMMU_CHURN").is_some() {
+                let region = Arc::clone(&region);
+                thread::spawn(move || {
+                    let _abort = AbortOnPanic;
+                    while region.disturb() {}
+                });
+            }
+            lock(&REGIONS).insert(at.addr(), region);
             at
         }
         Err(why) => {
@@ -100,19 +107,13 @@ pub unsafe fn munmap(addr: *mut c_void, len: usize) -> c_int {
     0
 }
 
-/// Begins to disturb all mappings, if that is asked for.
-fn churn() {
-    static ONCE: OnceLock<()> = OnceLock::new();
-    if std::env::var_os("EMMU_CHURN").is_none() {
-        return;
+/// Ends the tests if a thread panics that no test waits for.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
     }
-    ONCE.get_or_init(|| {
-        thread::spawn(|| {
-            loop {
-                let all: Vec<_> = lock(&REGIONS).values().cloned().collect();
-                all.iter().for_each(|region| region.disturb());
-                thread::yield_now();
-            }
-        });
-    });
 }

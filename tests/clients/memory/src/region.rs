@@ -12,7 +12,10 @@ use std::{
     error::Error,
     ffi::c_void,
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Frames that the process does not need.
@@ -24,6 +27,8 @@ pub(crate) struct Region {
     machine: Arc<Machine>,
     first: *mut c_void,
     state: Mutex<Option<State>>,
+    /// Set if a thread waits to end it.
+    ending: AtomicBool,
 }
 
 // SAFETY: the address is a number here; nothing is accessed through it.
@@ -42,10 +47,11 @@ struct State {
     turns: u64,
     /// Takes frames that the process gave back, and writes to them.
     hog: (Arc<Mm>, u64),
+    child: Option<Child>,
 }
 
 impl Region {
-    pub(crate) fn new(len: usize, shared: bool) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(len: usize, shared: bool) -> Result<Arc<Self>, Box<dyn Error>> {
         let pages = (len as u64).div_ceil(PAGE_SIZE);
         let frames = pages.saturating_mul(2).saturating_add(SPARE).min(1 << 20);
         let machine = Machine::new(MachineConfig {
@@ -58,27 +64,35 @@ impl Region {
             ..MachineConfig::default()
         });
         let state = machine.with_current(|cx| State::new(cx, &machine, pages, shared))??;
-        Ok(Self {
+        Ok(Arc::new(Self {
             machine,
             first: state.mapping.as_ptr().as_ptr().cast(),
             state: Mutex::new(Some(state)),
-        })
+            ending: AtomicBool::new(false),
+        }))
     }
     pub(crate) fn first(&self) -> *mut c_void {
         self.first
     }
-    /// Does to the process's pages what an operating system may do at any time.
-    pub(crate) fn disturb(&self) {
-        let mut state = lock(&self.state);
-        if let Some(state) = &mut *state {
-            let done = self
-                .machine
-                .with_current(|cx| state.disturb(cx, &self.machine));
-            done.expect("this thread has no token");
+    /// Does to the process's pages what an operating system may do at any time. Returns false if the
+    /// process has ended.
+    pub(crate) fn disturb(&self) -> bool {
+        if self.ending.load(Ordering::Acquire) {
+            return false;
         }
+        let mut state = lock(&self.state);
+        let Some(state) = &mut *state else {
+            return false;
+        };
+        let done = self
+            .machine
+            .with_current(|cx| state.disturb(cx, &self.machine));
+        done.expect("this thread has no token");
+        true
     }
     /// Ends the process. Returns how often it was disturbed.
     pub(crate) fn end(&self) -> u64 {
+        self.ending.store(true, Ordering::Release);
         let state = lock(&self.state).take().expect("it ends once");
         let State {
             mm,
@@ -86,9 +100,11 @@ impl Region {
             oracle,
             turns,
             hog,
+            child,
             ..
         } = state;
         let ended = self.machine.with_current(|cx| {
+            child.into_iter().for_each(|child| child.end(cx));
             hog.0.exit(cx);
             mm.exit(cx);
         });
@@ -133,30 +149,39 @@ impl State {
             next: 0,
             turns: 0,
             hog: (hog, its),
+            child: None,
         })
     }
     fn disturb(&mut self, cx: &mut CallCx<'_>, machine: &Machine) {
         let pages: Vec<u64> = (0..TURN.min(self.pages))
             .map(|n| self.at + (self.next + n) % self.pages * PAGE_SIZE)
             .collect();
-        self.next = (self.next + TURN / 2) % self.pages;
+        match self.turns % 4 {
+            0 => {
+                self.child
+                    .take()
+                    .into_iter()
+                    .for_each(|child| child.end(cx));
+                self.child = Some(Child::of(&self.mm, cx, &pages));
+            }
+            2 => {
+                let same: Vec<(&Mm, u64)> = pages.iter().map(|&page| (&*self.mm, page)).collect();
+                machine.merge_same_pages(cx, &same);
+                self.check_hog(cx);
+                self.next = (self.next + TURN / 2) % self.pages;
+            }
+            3 => {
+                for &page in pages.iter().step_by(3) {
+                    let out = self.mm.madvise(cx, page, PAGE_SIZE, Advice::PageOut);
+                    out.expect("there is swap");
+                }
+                machine.reclaim(cx, 4);
+            }
+            _ => {}
+        }
         for &page in &pages {
             self.mm.migrate(cx, page).expect("there is memory");
         }
-        let child = self.mm.fork(cx).expect("there is memory");
-        for &page in pages.iter().step_by(5) {
-            child.store(cx, page, 0xdb).expect("there is memory");
-        }
-        child.exit(cx);
-        let same: Vec<(&Mm, u64)> = pages.iter().map(|&page| (&*self.mm, page)).collect();
-        machine.merge_same_pages(cx, &same);
-        for &page in pages.iter().step_by(3) {
-            self.mm
-                .madvise(cx, page, PAGE_SIZE, Advice::PageOut)
-                .expect("there is swap");
-        }
-        machine.reclaim(cx, 4);
-        self.check_hog(cx);
         self.oracle.assert_silent();
         self.turns += 1;
     }
@@ -166,11 +191,41 @@ impl State {
         let len = TURN * PAGE_SIZE;
         let mut bytes = vec![0; usize::try_from(len).expect("some pages")];
         hog.read_bytes(cx, *at, &mut bytes).expect("it is mapped");
-        let fill = if self.turns == 0 { 0 } else { 0xdb };
+        let fill = if self.turns < 4 { 0 } else { 0xdb };
         assert!(bytes.iter().all(|&byte| byte == fill), "not its own store");
         hog.madvise(cx, *at, len, Advice::DontNeed)
             .expect("it is mapped");
         bytes.fill(0xdb);
         hog.write_bytes(cx, *at, &bytes).expect("there is memory");
     }
+}
+
+/// A child of the process, and what it has: nothing that its parent stores.
+struct Child {
+    mm: Arc<Mm>,
+    pages: Vec<(u64, Vec<u8>)>,
+}
+
+impl Child {
+    fn of(mm: &Mm, cx: &mut CallCx<'_>, pages: &[u64]) -> Self {
+        let mm = mm.fork(cx).expect("there is memory");
+        for &page in pages.iter().step_by(5) {
+            mm.store(cx, page, 0xdb).expect("there is memory");
+        }
+        let pages = pages.iter().map(|&page| (page, read(&mm, cx, page)));
+        let pages = pages.collect();
+        Self { mm, pages }
+    }
+    fn end(self, cx: &mut CallCx<'_>) {
+        for (page, bytes) in &self.pages {
+            assert!(read(&self.mm, cx, *page) == *bytes, "a store of its parent");
+        }
+        self.mm.exit(cx);
+    }
+}
+
+fn read(mm: &Mm, cx: &mut CallCx<'_>, page: u64) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(PAGE_SIZE).expect("a page")];
+    mm.read_bytes(cx, page, &mut bytes).expect("it is mapped");
+    bytes
 }
