@@ -118,7 +118,9 @@
 //! | `mm/lock/mod.rs`, `sync/sharded_rwlock.rs` | locks that readers on different processors take without a common line |
 //! | `notifier/epoch_list.rs`, `notifier/grace.rs`, `notifier/once_arc.rs` | the chain of drivers |
 //! | `frame/atomic_bytes.rs` | words of memory that other code accesses at the same time |
-//! | `frame/shared.rs` (feature `remote`) | memory that other processes map |
+//! | `frame/shared.rs` (features `remote`, `host-mapping`) | memory that is mapped more than once |
+//! | `extmmu/host_mapping/area.rs`, `extmmu/host_mapping/userfault.rs` (feature `host-mapping`) | mappings of the host, and reports of touches |
+//! | `extmmu/host_mapping/guest.rs` (with feature `vm-memory`) | slices of such mappings |
 //! | `extmmu/vm_memory.rs` (feature `vm-memory`) | slices of pages that are held |
 //! | `host/executor.rs` (feature `host`) | the process that is recorded |
 //! | `sync/checked.rs` (under a model checker) | one call of the checker |

@@ -13,6 +13,7 @@
 //! | `xpmem` | memory that other processes map: a gate that sleeps, answers from afar, two passes |
 //! | `pinned` | devices behind an IOMMU whose pages are pinned: no notifier, long-term pins |
 //! | `host_mmu` | the host's own accesses, by addresses that a window waits for |
+//! | `host_mapping` | memory at addresses in a row of the host (feature `host-mapping`, on Linux) |
 //! | `vm_memory` | the memory of a process as guest memory of rust-vmm (feature `vm-memory`) |
 //! | `recorder` | an MMU that translates nothing and records its callbacks |
 //! | `tlb` | a set-associative TLB for pages of 4 KiB and 2 MiB |
@@ -20,6 +21,12 @@
 
 mod bill;
 pub mod gru;
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "its threads are its own, and wait for clients"
+)]
+mod host_mapping;
 mod host_mmu;
 pub mod kvm;
 pub mod pinned;
@@ -35,6 +42,10 @@ pub mod xpmem;
 
 pub use crate::driver::References;
 pub use bill::{Bill, Meter, Span};
+#[cfg(all(feature = "host-mapping", feature = "vm-memory", target_os = "linux"))]
+pub use host_mapping::HostRegion;
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+pub use host_mapping::{HostMapping, HostMappingError};
 pub use host_mmu::{HostMmu, HostSlice, SliceError};
 pub use recorder::{Recorded, Recorder};
 pub use tlb::{PageSize, Tlb};

@@ -11,8 +11,13 @@ mod devices;
 mod gru;
 #[cfg(feature = "vm-memory")]
 mod guest_memory;
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+mod host_mapping;
 mod host_mmu;
 mod kvm;
 mod pfn_cache;
 mod pinned;
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+#[path = "../common/skipped.rs"]
+mod skipped;
 mod xpmem;

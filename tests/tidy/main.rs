@@ -34,6 +34,9 @@ const UNSAFE: &[&str] = &[
     "frame/atomic_bytes.rs",
     "frame/shared.rs",
     "mm/lock/mod.rs",
+    "extmmu/host_mapping/area.rs",
+    "extmmu/host_mapping/guest.rs",
+    "extmmu/host_mapping/userfault.rs",
     "extmmu/vm_memory.rs",
     "host/executor.rs",
 ];
