@@ -11,8 +11,8 @@ use emmu::{
     ctx::{CallCx, FolioCx},
     frame::{DeviceKind, FrameLock},
     mm::{
-        Advice, ExclusivePage, ForkMode, MapFlags, MigrateSelect, MigrateTo, MremapFlags, PinKind, Prot,
-        ProtectMode, Pte, RegisterMode, Stays, UffdFeatures, Userfault,
+        Advice, ExclusivePage, ForkMode, MapFlags, MigrateSelect, MigrateTo, MremapFlags, PinKind,
+        Prot, ProtectMode, Pte, RegisterMode, Stays, UffdFeatures, Userfault,
     },
     notifier::Access,
     rmap::RmapNotifier,

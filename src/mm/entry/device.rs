@@ -97,7 +97,11 @@ impl RawPte {
             return self;
         }
         let read = if vma.read { READ } else { 0 };
-        let gone = if vma.write { READ } else { READ | MIGRATION_WRITE };
+        let gone = if vma.write {
+            READ
+        } else {
+            READ | MIGRATION_WRITE
+        };
         Self(self.0 & !gone | read)
     }
     /// The private entry that replaces this mark once the page is at `pfn`, with no right that the

@@ -291,9 +291,7 @@ pub(super) fn dirty(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
 /// pins pages for any time, and follows no window (`writable_file_mapping_allowed`).
 fn deliver_to_file(t: &Trial, cx: &mut CallCx<'_>, page: u64, byte: u8) {
     let follows = t.device.declares().coherent || t.only_reads();
-    if !follows
-        && let Err(Refused::Fault(FaultError::Denied(_))) = t.write(cx, at(page), byte)
-    {
+    if !follows && let Err(Refused::Fault(FaultError::Denied(_))) = t.write(cx, at(page), byte) {
         return;
     }
     t.deliver(cx, page, byte);

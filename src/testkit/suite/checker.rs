@@ -148,12 +148,7 @@ impl<'k> Checker<'k> {
             .collect()
     }
     /// Compares the outcomes of the devices with the outcome of the process.
-    fn judge(
-        &mut self,
-        cx: &mut CallCx<'_>,
-        came: Vec<Option<Result<u8, Refused>>>,
-        step: &Step,
-    ) {
+    fn judge(&mut self, cx: &mut CallCx<'_>, came: Vec<Option<Result<u8, Refused>>>, step: &Step) {
         let (addr, stored) = match step.op {
             Op::Load { addr } => (addr, None),
             Op::Store { addr, byte } => (addr, Some(byte)),
