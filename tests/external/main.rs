@@ -8,6 +8,7 @@ mod beside;
 mod device_numbers;
 #[cfg(feature = "replay")]
 mod devices;
+mod gpu;
 mod gru;
 #[cfg(feature = "vm-memory")]
 mod guest_memory;
@@ -15,4 +16,5 @@ mod host_mmu;
 mod kvm;
 mod pfn_cache;
 mod pinned;
+mod regcache;
 mod xpmem;
