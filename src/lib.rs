@@ -72,7 +72,7 @@
 //! | --- | --- |
 //! | map, fault, fork, copy, discard memory | [`Mm`], [`mm`] |
 //! | write a driver | [`driver`], [`notifier`] |
-//! | read the shipped models of KVM, GRU, XPmem and iommufd | [`extmmu`] |
+//! | read the shipped models: KVM, GRU, XPmem, iommufd, a GPU, a registration cache | [`extmmu`] |
 //! | back memory by an object of your own | [`file::MemoryObject`] |
 //! | check a driver | `testkit`, with that feature |
 //! | watch coherence at run time | [`oracle::Oracle`] |

@@ -12,6 +12,8 @@
 //! | `gru` | TLBs without page tables: entries that nothing but the notifier keeps true |
 //! | `xpmem` | memory that other processes map: a gate that sleeps, answers from afar, two passes |
 //! | `pinned` | devices behind an IOMMU whose pages are pinned: no notifier, long-term pins |
+//! | `gpu` | a GPU that mirrors an address space: two page sizes, TLBs, memory of its own |
+//! | `regcache` | a cache of registered regions: pins by interval, eviction, a monitor |
 //! | `host_mmu` | the host's own accesses, by addresses that a window waits for |
 //! | `host_mapping` | memory at addresses in a row of the host (feature `host-mapping`, on Linux) |
 //! | `vm_memory` | the memory of a process as guest memory of rust-vmm (feature `vm-memory`) |
@@ -20,6 +22,7 @@
 //! | `bill` | counts of the windows, faults and retries of one MMU |
 
 mod bill;
+pub mod gpu;
 pub mod gru;
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]
 #[allow(
@@ -31,6 +34,7 @@ mod host_mmu;
 pub mod kvm;
 pub mod pinned;
 mod recorder;
+pub mod regcache;
 mod tlb;
 #[cfg(feature = "vm-memory")]
 pub mod vm_memory;

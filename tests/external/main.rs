@@ -8,6 +8,7 @@ mod beside;
 mod device_numbers;
 #[cfg(feature = "replay")]
 mod devices;
+mod gpu;
 mod gru;
 #[cfg(feature = "vm-memory")]
 mod guest_memory;
@@ -17,6 +18,7 @@ mod host_mmu;
 mod kvm;
 mod pfn_cache;
 mod pinned;
+mod regcache;
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]
 #[path = "../common/skipped.rs"]
 mod skipped;
