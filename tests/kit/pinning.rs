@@ -1,5 +1,5 @@
-//! A device that keeps pages pinned and follows no window, and says so, as RDMA without paging does:
-//! the kit asks nothing of it that only one that follows could do.
+//! A device that keeps pages pinned and follows no window, as RDMA without paging does, and says
+//! so: the kit asks nothing of it that only a device that follows could do.
 
 use emmu::{
     driver::*,
