@@ -53,6 +53,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `debug` | `Debug` of the parts that drivers are made of |
 //! | `window` | an open window: it calls the drivers, and notifies them of its end |
 //! | `gates` | several gates of one registration, by 2-MiB block |
 //! | `range_permit` | pending frames and permits of the pages of a range |
@@ -65,6 +66,7 @@
 //! | `subscriptions` | the drivers of ranges, in an interval tree |
 //! | `driver_entry` | one registered driver: visits to it, the right to unregister it |
 //! | `sparing` | entries that a driver keeps while its range is dropped |
+//! | `gate_try` | excluding a range without waiting |
 //! | `gate` | the driver's lock, with its store inside |
 //! | `gate_guard` | all that a driver may do while it holds its gate |
 //! | `gate_filter` | the blocks in which a gate may have entries |
@@ -99,6 +101,7 @@ mod bucket;
 mod cached;
 mod callees;
 mod chain;
+mod debug;
 mod deferred_put;
 mod driver;
 mod driver_entry;
@@ -107,6 +110,7 @@ mod flusher;
 mod gate;
 mod gate_filter;
 mod gate_guard;
+mod gate_try;
 mod gates;
 mod grace;
 mod guarded_store;

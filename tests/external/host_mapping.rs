@@ -24,8 +24,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-const BASE: u64 = 1 << 30;
-const PAGE: u64 = emmu::PAGE_SIZE;
+pub(crate) const BASE: u64 = 1 << 30;
+pub(crate) const PAGE: u64 = emmu::PAGE_SIZE;
 const PAGES: u64 = 8;
 const LEN: usize = (PAGES * PAGE) as usize;
 
@@ -36,13 +36,13 @@ struct World {
     memory: HostMapping,
 }
 
-fn machine(memory: MemConfig) -> Arc<Machine> {
+pub(crate) fn machine(memory: MemConfig) -> Arc<Machine> {
     Machine::new(MachineConfig {
         memory,
         ..MachineConfig::default()
     })
 }
-fn map(cx: &mut CallCx<'_>, mm: &Arc<Mm>, len: usize) -> Option<HostMapping> {
+pub(crate) fn map(cx: &mut CallCx<'_>, mm: &Arc<Mm>, len: usize) -> Option<HostMapping> {
     match HostMapping::new(cx, mm, (BASE, len)) {
         Err(HostMappingError::NoUserfaultfd(why)) => {
             skipped("a mapping in the host", &format!("no userfaultfd: {why}"));
@@ -80,7 +80,7 @@ fn with_world(config: MemConfig, f: impl FnOnce(&mut CallCx<'_>, &World)) {
 }
 
 /// The byte at an offset of a mapping.
-fn byte(memory: &HostMapping, at: u64) -> &AtomicU8 {
+pub(crate) fn byte(memory: &HostMapping, at: u64) -> &AtomicU8 {
     assert!(at < memory.size() as u64);
     // SAFETY: it is in the mapping, which lives; its bytes are accessed by atomics alone.
     unsafe { AtomicU8::from_ptr(memory.as_ptr().as_ptr().add(at as usize)) }
@@ -329,7 +329,7 @@ fn no_store_reaches_a_frame_that_another_process_has() {
 /// Each page that is shown apart is a mapping of the host, which has so many and no more.
 #[test]
 fn more_pages_than_the_host_maps_apart_are_shown_in_turns() {
-    const MANY: u64 = 8400;
+    const MANY: u64 = 4200;
     let machine = machine(MemConfig::default());
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();

@@ -14,6 +14,8 @@ mod gru;
 mod guest_memory;
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]
 mod host_mapping;
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+mod host_mapping_files;
 mod host_mmu;
 mod kvm;
 mod pfn_cache;

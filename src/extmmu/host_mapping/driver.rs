@@ -17,7 +17,7 @@ use thiserror::Error;
 
 /// The most mappings that one area takes of the host, which allows a process 65,530 of them unless
 /// it is told otherwise. An area that needs more is emptied, as a TLB is flushed.
-const MOST_MAPPINGS: usize = 1 << 13;
+const MOST_MAPPINGS: usize = 1 << 12;
 
 type Store = OrderedStore<Vpn>;
 type ShownPermit<'p> = Permit<'p, Store, Shown, Atomic>;
