@@ -15,4 +15,6 @@ mod host_mmu;
 mod kvm;
 mod pfn_cache;
 mod pinned;
+#[cfg(feature = "serde")]
+mod serialized;
 mod xpmem;

@@ -20,8 +20,8 @@ use std::{
 
 /// A module imports only from those before it.
 const LAYERS: &[&str] = &[
-    "sync", "addr", "interval", "error", "ctx", "frame", "notifier", "rmap", "file", "reclaim",
-    "mm", "oracle", "driver", "extmmu", "replay", "host", "testkit",
+    "sync", "addr", "interval", "error", "ctx", "frame", "notifier", "rmap", "file",
+    "reclaim", "mm", "oracle", "driver", "extmmu", "replay", "host", "testkit",
 ];
 /// Files that may hold unsafe code.
 const UNSAFE: &[&str] = &[
