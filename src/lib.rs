@@ -153,6 +153,7 @@ mod sync;
 #[cfg(feature = "testkit")]
 #[allow(clippy::disallowed_methods, reason = "its threads are users")]
 pub mod testkit;
+mod trace;
 
 pub use addr::{PAGE_SIZE, TASK_SIZE};
 pub use error::{Errno, FaultError, Signal};

@@ -24,6 +24,8 @@ mod references;
 mod registering;
 mod secondary_tlb;
 mod sleeping;
+#[cfg(feature = "tracing")]
+mod spans;
 mod sparing;
 mod stale_uses;
 mod stores;

@@ -20,7 +20,7 @@ use std::{
 
 /// A module imports only from those before it.
 const LAYERS: &[&str] = &[
-    "sync", "addr", "interval", "error", "ctx", "frame", "notifier", "rmap", "file",
+    "sync", "addr", "trace", "interval", "error", "ctx", "frame", "notifier", "rmap", "file",
     "reclaim", "mm", "oracle", "driver", "extmmu", "replay", "host", "testkit",
 ];
 /// Files that may hold unsafe code.
