@@ -120,6 +120,7 @@
 //! | `frame/atomic_bytes.rs` | words of memory that other code accesses at the same time |
 //! | `frame/shared.rs` (feature `remote`) | memory that other processes map |
 //! | `extmmu/vm_memory.rs` (feature `vm-memory`) | slices of pages that are held |
+//! | `extmmu/iommu/leased_memory.rs` (feature `vm-memory`) | slices of pages that are leased |
 //! | `host/executor.rs` (feature `host`) | the process that is recorded |
 //! | `sync/checked.rs` (under a model checker) | one call of the checker |
 #![deny(unsafe_code)]

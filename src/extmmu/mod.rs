@@ -13,14 +13,20 @@
 //! | `xpmem` | memory that other processes map: a gate that sleeps, answers from afar, two passes |
 //! | `pinned` | devices behind an IOMMU whose pages are pinned: no notifier, long-term pins |
 //! | `host_mmu` | the host's own accesses, by addresses that a window waits for |
+//! | `iommu` | an IOMMU for rust-vmm's devices: slices are leases of their pages (feature `vm-memory`) |
+//! | `dirty_pages` | dirty pages for rust-vmm's devices, from KVM's log and from slices (feature `vm-memory`) |
 //! | `vm_memory` | the memory of a process as guest memory of rust-vmm (feature `vm-memory`) |
 //! | `recorder` | an MMU that translates nothing and records its callbacks |
 //! | `tlb` | a set-associative TLB for pages of 4 KiB and 2 MiB |
 //! | `bill` | counts of the windows, faults and retries of one MMU |
 
 mod bill;
+#[cfg(feature = "vm-memory")]
+pub mod dirty_pages;
 pub mod gru;
 mod host_mmu;
+#[cfg(feature = "vm-memory")]
+pub mod iommu;
 pub mod kvm;
 pub mod pinned;
 mod recorder;

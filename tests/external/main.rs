@@ -12,6 +12,8 @@ mod gru;
 #[cfg(feature = "vm-memory")]
 mod guest_memory;
 mod host_mmu;
+#[cfg(feature = "vm-memory")]
+mod iommu;
 mod kvm;
 mod pfn_cache;
 mod pinned;

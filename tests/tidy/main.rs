@@ -35,6 +35,7 @@ const UNSAFE: &[&str] = &[
     "frame/shared.rs",
     "mm/lock/mod.rs",
     "extmmu/vm_memory.rs",
+    "extmmu/iommu/leased_memory.rs",
     "host/executor.rs",
 ];
 
