@@ -121,6 +121,7 @@
 //! | `frame/shared.rs` (feature `remote`) | memory that other processes map |
 //! | `extmmu/vm_memory.rs` (feature `vm-memory`) | slices of pages that are held |
 //! | `extmmu/iommu/leased_memory.rs` (feature `vm-memory`) | slices of pages that are leased |
+//! | `extmmu/vhost_iotlb/frame_memory.rs` (feature `vm-memory`) | slices of frames that a back-end maps |
 //! | `host/executor.rs` (feature `host`) | the process that is recorded |
 //! | `sync/checked.rs` (under a model checker) | one call of the checker |
 #![deny(unsafe_code)]

@@ -15,6 +15,7 @@
 //! | `host_mmu` | the host's own accesses, by addresses that a window waits for |
 //! | `iommu` | an IOMMU for rust-vmm's devices: slices are leases of their pages (feature `vm-memory`) |
 //! | `dirty_pages` | dirty pages for rust-vmm's devices, from KVM's log and from slices (feature `vm-memory`) |
+//! | `vhost_iotlb` | the IOTLB of a vhost back-end, by messages over sockets (feature `vm-memory`, Unix) |
 //! | `vm_memory` | the memory of a process as guest memory of rust-vmm (feature `vm-memory`) |
 //! | `recorder` | an MMU that translates nothing and records its callbacks |
 //! | `tlb` | a set-associative TLB for pages of 4 KiB and 2 MiB |
@@ -31,6 +32,8 @@ pub mod kvm;
 pub mod pinned;
 mod recorder;
 mod tlb;
+#[cfg(all(feature = "vm-memory", unix))]
+pub mod vhost_iotlb;
 #[cfg(feature = "vm-memory")]
 pub mod vm_memory;
 #[allow(

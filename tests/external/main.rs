@@ -19,4 +19,6 @@ mod pfn_cache;
 mod pinned;
 #[cfg(feature = "serde")]
 mod serialized;
+#[cfg(all(feature = "vm-memory", unix))]
+mod vhost_iotlb;
 mod xpmem;

@@ -36,6 +36,7 @@ const UNSAFE: &[&str] = &[
     "mm/lock/mod.rs",
     "extmmu/vm_memory.rs",
     "extmmu/iommu/leased_memory.rs",
+    "extmmu/vhost_iotlb/frame_memory.rs",
     "host/executor.rs",
 ];
 
