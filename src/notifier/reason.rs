@@ -12,6 +12,7 @@ pub(super) type Brand<'i> = PhantomData<fn(&'i ()) -> &'i ()>;
 
 /// The reason of an invalidation, with the names of Linux's `mmu_notifier_event`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
     /// The range is unmapped, moved or replaced.
     Unmap,

@@ -22,6 +22,7 @@ use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Sleepable, rank},
     sync::{Despite, panicking},
+    trace::{self, InSpan, Pass},
 };
 use smallvec::SmallVec;
 use std::{convert::Infallible, marker::PhantomData, ops::Deref};
@@ -101,6 +102,7 @@ pub(crate) struct OpenWindow<'w, C: Context> {
     live: Option<Callees<'w>>,
     range: VpnRange,
     cx: Cx<'w, rank::Window, C>,
+    _span: InSpan,
 }
 
 /// A window that is being announced. It is ended if a driver refuses or panics.
@@ -137,11 +139,17 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
         range: VpnRange,
         reason: Reason,
     ) -> Result<Self, C::Refusal> {
+        let span = trace::window(range, reason.event());
         let live = match notifiers.chain() {
             None => None,
             Some(chain) => Opening::announce(chain, cx.reborrow(), range, reason)?,
         };
-        Ok(Self { live, range, cx })
+        Ok(Self {
+            live,
+            range,
+            cx,
+            _span: span,
+        })
     }
 }
 
@@ -181,6 +189,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
                     .observe(|w| w.calling(id, self.range, entry.ext.name()));
             }
             let cx = self.cx.descend();
+            let _call = trace::callback(|| entry.ext.name(), self.range, Pass::Start);
             let left = demand(&terms, entry.reg, |inv| C::call(&*entry.ext, cx, inv))?;
             callees.agrees();
             if let Some(left) = left {
@@ -191,6 +200,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
             let calling = |w: &dyn WindowObserver| w.calling(id, self.range, entry.ext.name());
             chain.board.observe(calling);
             let cx = self.cx.descend();
+            let _call = trace::callback(|| entry.ext.name(), self.range, Pass::Finish);
             let Ok(None::<Infallible>) = demand(&terms, entry.reg, |inv| {
                 Ok::<_, Infallible>(FirstPass::Done(C::finish(left, cx, inv)))
             });
@@ -215,7 +225,10 @@ fn end<C: Context>(mut callees: Callees<'_>, mut cx: Cx<'_, rank::Window, C>, ra
     let _closed = ReportClosed(callees.board(), id);
     let mut ends = EndNotifications {
         rest: callees.to_notify(),
-        notify: |entry: &DriverEntry| entry.ext.invalidate_end(cx.descend(), range),
+        notify: |entry: &DriverEntry| {
+            let _call = trace::callback(|| entry.ext.name(), range, Pass::End);
+            entry.ext.invalidate_end(cx.descend(), range);
+        },
     };
     if !panicking() {
         ends.for_each_left(|notify, entry| notify(entry));
