@@ -75,6 +75,7 @@
 //! | `cached` | translations outside of a gate: the contents of a TLB |
 //! | `seat` | a driver's place on the chain, against which its tickets are checked |
 //! | `board` | the windows that are open, and the tickets that are drawn |
+//! | `bucket` | those of some blocks: one word, or a list under a lock |
 //! | `subscription` | the sequence of one subscribed range |
 //! | `registration_phase` | the phase of a registration |
 //! | `driver` | the trait that drivers implement, the demand, and the proof |
@@ -96,6 +97,7 @@
 
 mod blocks;
 mod board;
+mod bucket;
 mod cached;
 mod callees;
 mod chain;

@@ -25,6 +25,8 @@ mod refusing;
 mod registering;
 mod secondary_tlb;
 mod sleeping;
+#[cfg(feature = "tracing")]
+mod spans;
 mod sparing;
 mod stale_uses;
 mod stores;
