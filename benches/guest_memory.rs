@@ -7,13 +7,13 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use emmu::{
     Machine, MachineConfig, Mm, PAGE_SIZE,
     extmmu::{
-        HostMapping, HostRegion,
+        HostMapping, HostMappingError, HostRegion,
         vm_memory::{GuestRegion, ProcessAddressSpace},
     },
     mm::{Advice, MmapArgs},
 };
 use ratio::{Ratio, criterion, duel, timed};
-use std::{ptr::null_mut, sync::Arc};
+use std::{ptr::null_mut, sync::Arc, time::Instant};
 use vm_memory::{
     Bytes, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryError, GuestMemoryRegion,
     GuestMemoryRegionBytes, GuestMemoryResult, GuestRegionCollection, MemoryRegionAddress,
@@ -24,6 +24,8 @@ const PLAIN: &str = "plain mmap memory";
 /// Pages of the guest.
 const PAGES: u64 = 256;
 const LEN: usize = (PAGES * PAGE_SIZE) as usize;
+/// Pages that are loaded from: so many that every cache has them.
+const HOT: u64 = 32;
 /// Accesses of a turn.
 const TURN: u64 = 100_000;
 
@@ -69,15 +71,15 @@ impl GuestMemoryRegion for Plain {
             return Err(GuestMemoryError::InvalidBackendAddress);
         }
         // SAFETY: the bytes are in the memory, which is never unmapped.
-        Ok(unsafe { VolatileSlice::new(self.0.add(at.0 as usize), len) })
+        Ok(unsafe { VolatileSlice::new(self.0.wrapping_add(at.0 as usize), len) })
     }
 }
 impl GuestMemoryRegionBytes for Plain {}
 
-/// Loads eight bytes of one page after the other.
+/// Loads eight bytes of one page after the other, each on a cache line of its own.
 fn loads(memory: &impl GuestMemory) {
     for n in 0..TURN {
-        let at = GuestAddress(n % PAGES * PAGE_SIZE + n % 512 * 8);
+        let at = GuestAddress(n % HOT * (PAGE_SIZE + 64));
         let word: u64 = memory.read_obj(at).expect("it is in the guest");
         std::hint::black_box(word);
     }
@@ -90,56 +92,85 @@ fn touches(memory: &impl GuestMemory) {
     }
 }
 
-fn guest_memory(c: &mut Criterion<Ratio>) {
-    let machine = Machine::new(MachineConfig::default());
-    let mm = Mm::new(&machine);
-    let args = MmapArgs::anonymous(LEN as u64);
-    let call = machine.with_current(|cx| {
-        let at = mm.mmap(cx, &args).expect("there is memory");
-        (at, HostMapping::new(cx, &mm, (at, LEN)))
-    });
-    let (process, mapping) = call.expect("no token is out");
-    let mapping = match mapping {
-        Ok(mapping) => Arc::new(mapping),
+/// The memory of a process, mapped and by pages, and memory of the host.
+struct Guests {
+    mm: Arc<Mm>,
+    process: u64,
+    ours: GuestRegionCollection<HostRegion>,
+    paged: ProcessAddressSpace,
+    plain: Arc<Plain>,
+    theirs: GuestRegionCollection<Plain>,
+}
+
+impl Guests {
+    fn new() -> Result<Self, HostMappingError> {
+        let machine = Machine::new(MachineConfig::default());
+        let mm = Mm::new(&machine);
+        let call = machine.with_current(|cx| {
+            let at = mm.mmap(cx, &MmapArgs::anonymous(LEN as u64));
+            let at = at.expect("there is memory");
+            (at, HostMapping::new(cx, &mm, (at, LEN)))
+        });
+        let (process, mapping) = call.expect("no token is out");
+        let guest = GuestAddress(0);
+        let region = HostRegion::new(Arc::new(mapping?), guest, ());
+        let plain = Arc::new(Plain::new());
+        let theirs = GuestRegionCollection::from_arc_regions(vec![Arc::clone(&plain)]);
+        let region_of_pages = GuestRegion {
+            guest,
+            len: LEN as u64,
+            process,
+        };
+        Ok(Self {
+            paged: ProcessAddressSpace::new(&mm, &[region_of_pages]),
+            mm,
+            process,
+            ours: GuestRegionCollection::from_regions(vec![region]).expect("one region"),
+            plain,
+            theirs: theirs.expect("one region"),
+        })
+    }
+    /// Drops all pages of the process.
+    fn discard(&self) {
+        let done = self.mm.machine().with_current(|cx| {
+            let (at, len) = (self.process, LEN as u64);
+            self.mm.madvise(cx, at, len, Advice::DontNeed)
+        });
+        done.expect("no token is out").expect("it is mapped");
+    }
+}
+
+fn hits(c: &mut Criterion<Ratio>) {
+    let guests = match Guests::new() {
+        Ok(guests) => guests,
         Err(why) => return eprintln!("skipped: {why}"),
     };
-    let guest = GuestAddress(0);
-    let region: HostRegion = HostRegion::new(mapping, guest, ());
-    let ours = GuestRegionCollection::from_regions(vec![region]).expect("one region");
-    let plain = Arc::new(Plain::new());
-    let theirs = GuestRegionCollection::from_arc_regions(vec![Arc::clone(&plain)]);
-    let theirs = theirs.expect("one region");
-    let region = GuestRegion {
-        guest,
-        len: LEN as u64,
-        process,
-    };
-    let paged = ProcessAddressSpace::new(&mm, &[region]);
-    touches(&ours);
-    touches(&theirs);
+    touches(&guests.ours);
+    touches(&guests.theirs);
     duel(
         c,
         "guest memory: load that hits",
         PLAIN,
-        &mut || timed(|| loads(&ours)),
-        &mut || timed(|| loads(&theirs)),
+        &mut || timed(|| loads(&guests.ours)),
+        &mut || timed(|| loads(&guests.theirs)),
     );
     duel(
         c,
         "guest memory: load by held pages",
         PLAIN,
-        &mut || timed(|| loads(&*paged.memory())),
-        &mut || timed(|| loads(&theirs)),
+        &mut || timed(|| loads(&*guests.paged.memory())),
+        &mut || timed(|| loads(&guests.theirs)),
     );
-    let discard = || {
-        machine.with_current(|cx| {
-            let done = mm.madvise(cx, process, LEN as u64, Advice::DontNeed);
-            done.expect("it is mapped");
-        })
+}
+
+fn first_touches(c: &mut Criterion<Ratio>) {
+    let guests = match Guests::new() {
+        Ok(guests) => guests,
+        Err(why) => return eprintln!("skipped: {why}"),
     };
     // By the clock: other threads do a part of the work.
     let clock = |f: &mut dyn FnMut()| {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         f();
         start.elapsed()
     };
@@ -148,12 +179,12 @@ fn guest_memory(c: &mut Criterion<Ratio>) {
         "guest memory: first store to a page",
         PLAIN,
         &mut || {
-            discard().expect("no token is out");
-            clock(&mut || touches(&ours))
+            guests.discard();
+            clock(&mut || touches(&guests.ours))
         },
         &mut || {
-            plain.discard();
-            clock(&mut || touches(&theirs))
+            guests.plain.discard();
+            clock(&mut || touches(&guests.theirs))
         },
     );
 }
@@ -161,6 +192,6 @@ fn guest_memory(c: &mut Criterion<Ratio>) {
 criterion_group! {
     name = benches;
     config = criterion();
-    targets = guest_memory
+    targets = hits, first_touches
 }
 criterion_main!(benches);

@@ -83,20 +83,21 @@ fn with_world(config: MemConfig, f: impl FnOnce(&mut CallCx<'_>, &World)) {
 pub(crate) fn byte(memory: &HostMapping, at: u64) -> &AtomicU8 {
     assert!(at < memory.size() as u64);
     // SAFETY: it is in the mapping, which lives; its bytes are accessed by atomics alone.
-    unsafe { AtomicU8::from_ptr(memory.as_ptr().as_ptr().add(at as usize)) }
+    unsafe { AtomicU8::from_ptr(memory.as_ptr().as_ptr().wrapping_add(at as usize)) }
 }
 /// The aligned word at an offset of a mapping.
 fn word(memory: &HostMapping, at: u64) -> &AtomicU64 {
     assert!(at.is_multiple_of(8) && at + 8 <= memory.size() as u64);
     // SAFETY: as for a byte, and aligned.
-    unsafe { AtomicU64::from_ptr(memory.as_ptr().as_ptr().add(at as usize).cast()) }
+    unsafe { AtomicU64::from_ptr(memory.as_ptr().as_ptr().wrapping_add(at as usize).cast()) }
 }
 /// Has the host's kernel write bytes to a mapping, as a device model does that reads a file.
 fn read_into(memory: &HostMapping, at: u64, len: usize) -> io::Result<usize> {
     assert!(at as usize + len <= memory.size());
     // SAFETY: it is in the mapping, which lives, and no other thread of the test has a reference.
-    let to =
-        unsafe { std::slice::from_raw_parts_mut(memory.as_ptr().as_ptr().add(at as usize), len) };
+    let to = unsafe {
+        std::slice::from_raw_parts_mut(memory.as_ptr().as_ptr().wrapping_add(at as usize), len)
+    };
     File::open("/dev/zero").unwrap().read(to)
 }
 

@@ -8,11 +8,9 @@ use emmu::{
     mm::{MmapArgs, MsyncFlags, Prot},
 };
 use std::{
-    sync::{
-        atomic::{
-            AtomicBool, AtomicU16,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+    sync::atomic::{
+        AtomicBool, AtomicU16,
+        Ordering::{Acquire, Relaxed, Release},
     },
     time::{Duration, Instant},
 };
@@ -92,7 +90,7 @@ fn tears(store: impl Fn(&Mm, &mut CallCx<'_>, u8) + Sync, most: u32) -> Option<b
     });
     let memory = memory.unwrap()?;
     // SAFETY: it is in the mapping, aligned, and accessed by atomics alone.
-    let word = unsafe { AtomicU16::from_ptr(memory.as_ptr().as_ptr().add(2).cast()) };
+    let word = unsafe { AtomicU16::from_ptr(memory.as_ptr().as_ptr().wrapping_add(2).cast()) };
     let torn = std::thread::scope(|s| {
         s.spawn(|| {
             let mut thread = machine.enter().unwrap();

@@ -44,6 +44,34 @@ fn disturb(mm: &Mm, done: &AtomicBool) {
     }
 }
 
+/// Maps the memory of a process in the host; none if its kernel's accesses cannot wait.
+fn map(machine: &Machine, mm: &Arc<Mm>) -> Option<HostMapping> {
+    let mapping = machine.with_current(|cx| {
+        let args = MmapArgs::anonymous(PAGES * PAGE).fixed(BASE);
+        mm.mmap(cx, &args).unwrap();
+        HostMapping::new(cx, mm, (BASE, (PAGES * PAGE) as usize))
+    });
+    let why = match mapping.unwrap() {
+        Ok(mapping) if mapping.serves_kernel() => return Some(mapping),
+        Ok(_) => "KVM's accesses are not served".to_owned(),
+        Err(HostMappingError::NoUserfaultfd(why)) => why.to_string(),
+        Err(why) => panic!("{why}"),
+    };
+    skipped("a guest in a process's memory", &why);
+    None
+}
+
+/// Has the guest count on all its pages.
+fn count(guest: &mut Guest) {
+    for round in 0..ROUNDS {
+        for n in 0..PAGES {
+            let at = GPA + n * PAGE + n;
+            assert_eq!(guest.load(at), Some(round), "page {n}");
+            assert!(guest.store(at, round + 1), "page {n}");
+        }
+    }
+}
+
 #[test]
 fn a_guest_counts_in_memory_that_moves_under_it() {
     if !has_kvm() {
@@ -59,46 +87,25 @@ fn a_guest_counts_in_memory_that_moves_under_it() {
     });
     let mm = Mm::new(&machine);
     let oracle = Oracle::new(&machine);
-    let mapping = machine.with_current(|cx| {
-        let args = MmapArgs::anonymous(PAGES * PAGE).fixed(BASE);
-        mm.mmap(cx, &args).unwrap();
-        HostMapping::new(cx, &mm, (BASE, (PAGES * PAGE) as usize))
-    });
-    let mapping = match mapping.unwrap() {
-        Err(HostMappingError::NoUserfaultfd(why)) => {
-            return skipped("a guest in a process's memory", &why.to_string());
-        }
-        other => other.unwrap(),
+    let Some(mapping) = map(&machine, &mm) else {
+        return;
     };
-    if !mapping.serves_kernel() {
-        return skipped(
-            "a guest in a process's memory",
-            "KVM's accesses are not served",
-        );
-    }
     oracle.watch(&mm, mapping.driver());
-    let done = Arc::new(AtomicBool::new(false));
+    let done = AtomicBool::new(false);
     let mut guest = Guest::new(mapping.as_ptr().addr().get() as u64);
     std::thread::scope(|s| {
         s.spawn(|| disturb(&mm, &done));
-        for round in 0..ROUNDS {
-            for n in 0..PAGES {
-                let at = GPA + n * PAGE + n;
-                assert_eq!(guest.load(at), Some(round), "page {n}");
-                assert!(guest.store(at, round + 1), "page {n}");
-            }
-        }
+        count(&mut guest);
         done.store(true, Release);
     });
     drop(guest);
-    machine
-        .with_current(|cx| {
-            for n in 0..PAGES {
-                assert_eq!(mm.load(cx, BASE + n * PAGE + n), Ok(ROUNDS));
-            }
-            mm.exit(cx);
-        })
-        .unwrap();
+    let ended = machine.with_current(|cx| {
+        for n in 0..PAGES {
+            assert_eq!(mm.load(cx, BASE + n * PAGE + n), Ok(ROUNDS));
+        }
+        mm.exit(cx);
+    });
+    ended.unwrap();
     drop(mapping);
     oracle.audit_end(&mm);
     oracle.assert_silent();

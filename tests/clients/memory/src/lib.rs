@@ -7,6 +7,8 @@
 
 pub mod pages;
 mod region;
+#[path = "../../../common/skipped.rs"]
+mod skipped;
 
 use emmu::extmmu::HostMappingError;
 use region::Region;
@@ -62,7 +64,7 @@ pub unsafe fn mmap(
     }
     match Region::new(len, flags & libc::MAP_SHARED != 0) {
         Err(why) if matches!(why.downcast_ref(), Some(HostMappingError::NoUserfaultfd(_))) => {
-            eprintln!("skipped: the memory of a process: {why}");
+            skipped::skipped("the memory of a process", &why.to_string());
             note("host");
             // SAFETY: the caller's.
             unsafe { libc::mmap(addr, len, prot, flags, fd, offset) }

@@ -74,8 +74,8 @@ impl Region {
     pub(crate) fn first(&self) -> *mut c_void {
         self.first
     }
-    /// Does to the process's pages what an operating system may do at any time. Returns false if the
-    /// process has ended.
+    /// Does to the process's pages what an operating system may do at any time. Returns false if
+    /// the process has ended.
     pub(crate) fn disturb(&self) -> bool {
         if self.ending.load(Ordering::Acquire) {
             return false;
