@@ -1,8 +1,8 @@
 //! Calls of the host. Traces are read on Linux alone.
 #![cfg_attr(not(target_os = "linux"), allow(unused))]
 
-/// Runs `f` in a process of its own, which is a copy of this one, and returns true if it came to its
-/// end there. The other threads must wait meanwhile, and hold no lock that `f` wants.
+/// Runs `f` in a process of its own, which is a copy of this one, and returns true if it came to
+/// its end there. The other threads must wait meanwhile, and hold no lock that `f` wants.
 #[cfg(target_os = "linux")]
 pub(crate) fn in_a_copy(f: impl FnOnce()) -> bool {
     // The call itself: the library's would have handlers run, in the parent at the same time as `f`

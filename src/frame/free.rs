@@ -20,8 +20,8 @@ pub(super) const BATCH: usize = 64;
 const MOST: usize = 2 * BATCH;
 
 /// The number of frames never used that a lane gets at a time: this share of all frames, within
-/// these limits. They take no room in the lane, and threads that get long runs of frames seldom meet
-/// in the pool, or at the metadata of neighbours.
+/// these limits. They take no room in the lane, and threads that get long runs of frames seldom
+/// meet in the pool, or at the metadata of neighbours.
 const FRESH_SHARE: u32 = 64;
 const LEAST_FRESH: u32 = 64;
 const MOST_FRESH: u32 = 1024;

@@ -58,8 +58,8 @@ const WRITING: usize = 1;
 /// No writer is at work, but there are claims.
 const CLAIMED: usize = 2;
 
-/// A value behind the mmap lock, on lines of its own: accesses that hit do not take the lock, and do
-/// not meet with those that do.
+/// A value behind the mmap lock, on lines of its own: accesses that hit do not take the lock, and
+/// do not meet with those that do.
 #[repr(align(128))]
 pub(super) struct MmapLock<T> {
     lanes: Sharded<Lane>,
