@@ -1,12 +1,32 @@
-//! Operations that commute, and the memory in which they meet all the same.
+//! Operations that commute, and the memory in which they meet all the same
+//! (`docs/benchmarks/conflicts.md`).
 //!
 //! ```text
 //! cargo bench --bench conflicts
+//! cargo bench --bench conflicts -- --explain PhysMem.free
 //! ```
+//!
+//! Needs valgrind, and takes half a minute. The program starts itself under valgrind, once for each
+//! world, and reads the traces.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | this one | the command line, and how a trace is taken |
+//! | `world` | the worlds that are traced, and their two threads |
+//! | `operations` | the operations |
+//! | `arena` | the allocator of a traced program, and the marks it leaves in the trace |
+//! | `host` | calls of the host |
+//! | `trace` | the reader of a trace: lines by operation, blocks of memory |
+//! | `meetings` | lines of two operations, compared |
+//! | `names` | names of memory |
+//! | `types` | types by debug information |
+//! | `elf` | sections and symbols of the program |
+//! | `report` | the list and the tables |
 #![allow(unsafe_code)]
 
 mod arena;
 mod elf;
+mod host;
 mod meetings;
 mod names;
 mod operations;
@@ -74,6 +94,10 @@ fn main() -> ExitCode {
         let kind = KINDS.iter().find(|k| k.name == name).expect("a world");
         traced(*kind);
     }
+    if !cfg!(target_os = "linux") {
+        println!("skipped: traces are read on Linux alone");
+        return ExitCode::SUCCESS;
+    }
     match compare(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -85,7 +109,7 @@ fn main() -> ExitCode {
 
 /// The traced program: tells where its marks and its code are, and when the reader knows, runs.
 fn traced(kind: Kind) -> ! {
-    world::take_one_processor();
+    host::take_one_processor();
     let addresses = [
         MARKS.begin.as_ptr().addr(),
         MARKS.end.as_ptr().addr(),
@@ -98,8 +122,7 @@ fn traced(kind: Kind) -> ! {
         .expect("the reader's answer");
     arena::switch_on();
     world::run(kind, &operations(kind));
-    // SAFETY: it ends the process and runs nothing else.
-    unsafe { libc::_exit(0) }
+    host::end()
 }
 
 /// Traces a world. Returns the trace, and where the marks were.

@@ -186,7 +186,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
 const PAGES: u64 = 4;
 /// Pages of an operation that needs more than a thread has at hand: frames, and pins until garbage
 /// is collected.
-const MANY: u64 = 130;
+const MANY: u64 = 400;
 
 fn nothing(_: &mut Side<'_, '_>) {}
 

@@ -1,7 +1,7 @@
 //! The worlds that operations run in: one machine, two threads, each with memory of its own in one
 //! address space or in one each, with devices or without.
 
-use crate::{arena, operations::Operation};
+use crate::{arena, host, operations::Operation};
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm, Overcommit, PAGE_SIZE,
     addr::{Vpn, VpnRange},
@@ -18,6 +18,7 @@ use emmu::{
 use std::{
     sync::{
         Arc,
+        atomic::Ordering::Relaxed,
         mpsc::{Receiver, Sender, channel},
     },
     thread,
@@ -306,41 +307,13 @@ fn settle(side: &mut Side<'_, '_>) {
 
 /// Runs an operation in a process of its own, which is a copy of this one.
 fn apart(side: &mut Side<'_, '_>, operation: &Operation) {
-    use std::sync::atomic::Ordering::Relaxed;
-    // The call itself: the library's would have handlers run, in the parent at the same time as the
-    // operation runs in the child. What the parent does so is on its stack.
-    // SAFETY: the other threads wait, and hold no lock that the child wants.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
-    let pid = libc::pid_t::try_from(pid).expect("it fits");
-    assert!(pid >= 0, "no process for {}", operation.name);
-    if pid == 0 {
-        // By then the parent waits, most likely, so that stacks of calls are not mixed up.
-        thread::sleep(std::time::Duration::from_millis(2));
+    let worked = host::in_a_copy(|| {
         arena::use_other_half();
         arena::MARKS.begin.store(1, Relaxed);
         (operation.work)(side);
         arena::MARKS.end.store(1, Relaxed);
-        // SAFETY: it ends the process and runs nothing else.
-        unsafe { libc::_exit(0) };
-    }
-    let mut status = 0;
-    // SAFETY: `status` is writable.
-    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
-    assert_eq!((waited, status), (pid, 0), "{} failed", operation.name);
-}
-
-/// Keeps this process on one processor: how many lanes and buckets there are depends on how many
-/// processors it may use, and with that which ranges share a bucket.
-pub(crate) fn take_one_processor() {
-    // SAFETY: a set of processors is a bit mask, so it may be all zero.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: it has no condition.
-    let now = unsafe { libc::sched_getcpu() };
-    // SAFETY: the processor that runs this is one that a set has room for.
-    unsafe { libc::CPU_SET(usize::try_from(now).unwrap_or(0), &mut set) };
-    // SAFETY: `set` is readable, and as large as is said.
-    let done = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
-    assert_eq!(done, 0, "no processor");
+    });
+    assert!(worked, "{} failed", operation.name);
 }
 
 /// The page at an address.

@@ -4,7 +4,13 @@
 
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]
 use super::arena;
-use super::{contents::Page, host_page::HostPage, mem::PhysMem, pfn::ZERO, word::WordAccess};
+use super::{
+    contents::Page,
+    host_page::HostPage,
+    mem::PhysMem,
+    pfn::{PAGE_BYTES, ZERO},
+    word::WordAccess,
+};
 use crate::addr::Pfn;
 use std::ptr::NonNull;
 
@@ -16,12 +22,17 @@ impl PhysMem {
     /// Copies bytes of a frame, from `offset` on, into `out`.
     #[inline(always)]
     pub(crate) fn read(&self, pfn: Pfn, offset: usize, out: &mut [u8]) {
-        let pfn = if pfn.is_zero() { ZERO } else { pfn };
-        let Some(page) = self.page(pfn) else {
+        let zero = pfn.is_zero();
+        let Some(page) = self.page(if zero { ZERO } else { pfn }) else {
             return out.fill(0);
         };
+        // Without the lock of its bytes, on which all threads that read holes would meet.
+        if zero {
+            assert!(offset + out.len() <= PAGE_BYTES, "a read leaves its page");
+            return out.fill(0);
+        }
         page.read(offset, out);
-        if cfg!(debug_assertions) && pfn != ZERO && self.refcount(pfn) == 0 {
+        if cfg!(debug_assertions) && self.refcount(pfn) == 0 {
             out.fill(POISON);
         }
     }

@@ -10,7 +10,7 @@
 
 use crate::{
     addr::Pfn,
-    sync::{AtomicUsize, Mutex, MutexGuard, Ordering, Sharded},
+    sync::{AtomicUsize, CachePadded, Mutex, MutexGuard, Ordering, Sharded},
 };
 use std::ops::Range;
 
@@ -19,13 +19,21 @@ pub(super) const BATCH: usize = 64;
 /// The most frames that a lane keeps.
 const MOST: usize = 2 * BATCH;
 
+/// The number of frames never used that a lane gets at a time: this share of all frames, within
+/// these limits. They take no room in the lane, and threads that get long runs of frames seldom
+/// meet in the pool, or at the metadata of neighbours.
+const FRESH_SHARE: u32 = 64;
+const LEAST_FRESH: u32 = 64;
+const MOST_FRESH: u32 = 1024;
+
 /// All free frames of a memory.
 pub(super) struct FreeFrames {
     frames: u32,
     lanes: Sharded<Mutex<Lane>>,
-    pool: Mutex<Pool>,
-    /// The number of retired frames in the pool; written under its lock, read without.
-    pooled: AtomicUsize,
+    pool: CachePadded<Mutex<Pool>>,
+    /// The number of retired frames in the pool; written under its lock, read without. It changes
+    /// less often than the pool does.
+    pooled: CachePadded<AtomicUsize>,
 }
 
 /// The frames of one group of threads.
@@ -53,11 +61,11 @@ impl FreeFrames {
         Self {
             frames,
             lanes: Sharded::new(),
-            pool: Mutex::new(Pool {
+            pool: CachePadded(Mutex::new(Pool {
                 stack: Vec::new(),
                 next: 1,
-            }),
-            pooled: AtomicUsize::new(0),
+            })),
+            pooled: CachePadded(AtomicUsize::new(0)),
         }
     }
     /// Takes a frame; `None` when all are in use.
@@ -95,7 +103,7 @@ impl FreeFrames {
     #[inline]
     fn take_from(&self, lane: &mut Lane) -> Option<Pfn> {
         if lane.stack.is_empty()
-            && (lane.fresh.is_empty() || self.pooled.load(Ordering::Relaxed) > 0)
+            && (lane.fresh.is_empty() || self.pooled.0.load(Ordering::Relaxed) > 0)
         {
             self.refill(lane);
         }
@@ -105,15 +113,24 @@ impl FreeFrames {
     }
     /// Moves a batch from the pool to the lane.
     fn refill(&self, lane: &mut Lane) {
-        let mut pool = self.pool.lock();
+        let mut pool = self.pool.0.lock();
         let rest = pool.stack.len().saturating_sub(BATCH);
         lane.stack.extend(pool.stack.drain(rest..));
-        self.pooled.store(rest, Ordering::Relaxed);
+        self.note_pooled(rest);
         if lane.stack.is_empty() && lane.fresh.is_empty() {
-            let batch = u32::try_from(BATCH).expect("small");
-            let end = pool.next.saturating_add(batch).min(self.frames + 1);
+            let batch = (self.frames / FRESH_SHARE).clamp(LEAST_FRESH, MOST_FRESH);
+            // Whole batches: the metadata of two lanes' frames share no line.
+            let end = (pool.next + batch) / LEAST_FRESH * LEAST_FRESH;
+            let end = end.min(self.frames + 1);
             lane.fresh = pool.next..end;
             pool.next = end;
+        }
+    }
+    /// Notes the number of retired frames in the locked pool. All threads read it, so it is not
+    /// written if it stays.
+    fn note_pooled(&self, count: usize) {
+        if self.pooled.0.load(Ordering::Relaxed) != count {
+            self.pooled.0.store(count, Ordering::Relaxed);
         }
     }
     /// Takes a frame out of any lane. All lanes are locked at once, so that no frame is missed
@@ -122,7 +139,7 @@ impl FreeFrames {
     fn take_any(&self) -> Option<Pfn> {
         let mut lanes = self.lock_all();
         self.empty_lanes(&mut lanes);
-        let mut pool = self.pool.lock();
+        let mut pool = self.pool.0.lock();
         let pfn = match pool.stack.pop() {
             Some(pfn) => pfn,
             None if pool.next <= self.frames => {
@@ -131,7 +148,7 @@ impl FreeFrames {
             }
             None => return None,
         };
-        self.pooled.store(pool.stack.len(), Ordering::Relaxed);
+        self.note_pooled(pool.stack.len());
         lanes[0].taken += 1;
         Some(Pfn(pfn))
     }
@@ -146,9 +163,9 @@ impl FreeFrames {
         lane.taken -= i64::try_from(pfns.len()).expect("few");
         lane.stack.extend_from_slice(pfns);
         if lane.stack.len() > MOST {
-            let mut pool = self.pool.lock();
+            let mut pool = self.pool.0.lock();
             pool.stack.extend(lane.stack.drain(..BATCH));
-            self.pooled.store(pool.stack.len(), Ordering::Relaxed);
+            self.note_pooled(pool.stack.len());
         }
     }
     /// Returns the number of frames in use.
@@ -162,7 +179,7 @@ impl FreeFrames {
     }
     /// Moves the frames of all lanes into the pool.
     fn empty_lanes(&self, lanes: &mut [MutexGuard<'_, Lane>]) {
-        let mut pool = self.pool.lock();
+        let mut pool = self.pool.0.lock();
         let mut fresh: Vec<Range<u32>> = lanes
             .iter_mut()
             .map(|lane| std::mem::take(&mut lane.fresh))
@@ -179,16 +196,16 @@ impl FreeFrames {
         for lane in lanes {
             pool.stack.append(&mut lane.stack);
         }
-        self.pooled.store(pool.stack.len(), Ordering::Relaxed);
+        self.note_pooled(pool.stack.len());
     }
     /// Takes `size` frames in a row, the first at a multiple of `size`, and returns the first. A
     /// block of frames never used is preferred to a block whose frames have all been given back.
     pub(super) fn take_block(&self, size: u32) -> Option<Pfn> {
         let mut lanes = self.lock_all();
         self.empty_lanes(&mut lanes);
-        let mut pool = self.pool.lock();
+        let mut pool = self.pool.0.lock();
         let head = pool.block(size, self.frames)?;
-        self.pooled.store(pool.stack.len(), Ordering::Relaxed);
+        self.note_pooled(pool.stack.len());
         lanes[0].taken += i64::from(size);
         Some(Pfn(head))
     }
@@ -201,7 +218,7 @@ impl FreeFrames {
     #[cfg(test)]
     pub(super) fn overhead(&self) -> usize {
         let at_hand: usize = self.lock_all().iter().map(|l| l.stack.capacity()).sum();
-        (at_hand + self.pool.lock().stack.capacity()) * size_of::<u32>()
+        (at_hand + self.pool.0.lock().stack.capacity()) * size_of::<u32>()
     }
 }
 

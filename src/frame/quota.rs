@@ -1,13 +1,14 @@
 //! The limits of page tables and of all memory of a machine, and a count of the allocations that
 //! were refused.
 
-use crate::sync::{AtomicU64, Mutex};
+use crate::sync::{AtomicU64, CachePadded, Mutex};
 
 /// The number of table pages in use, their limit, and refusals of either kind.
 #[derive(Debug)]
 pub(super) struct Quota {
     pub(super) most: u64,
-    pub(super) tables: AtomicU64,
+    /// On lines of its own: every frame that is taken asks for the limit.
+    pub(super) tables: CachePadded<AtomicU64>,
     /// The most frames and table pages together; `u64::MAX`: no limit.
     pub(super) limit: AtomicU64,
     /// Held while frames are taken below the limit, and while it is set: threads that take the last
@@ -31,7 +32,7 @@ impl Default for Quota {
     fn default() -> Self {
         Self {
             most: u64::MAX,
-            tables: AtomicU64::new(0),
+            tables: CachePadded(AtomicU64::new(0)),
             limit: AtomicU64::new(u64::MAX),
             charging: Mutex::new(()),
             no_frame: AtomicU64::new(0),

@@ -21,7 +21,7 @@ impl PhysMem {
     /// [`NoMemory::Table`] at the limit.
     pub(crate) fn take_table(&self) -> Result<(), NoMemory> {
         let quota = &self.quota;
-        if quota.tables.fetch_add(1, Ordering::Relaxed) < quota.most {
+        if quota.tables.0.fetch_add(1, Ordering::Relaxed) < quota.most {
             return Ok(());
         }
         self.give_tables(1);
@@ -30,7 +30,7 @@ impl PhysMem {
     }
     /// Gives back as many table pages.
     pub(crate) fn give_tables(&self, count: u64) {
-        self.quota.tables.fetch_sub(count, Ordering::Relaxed);
+        self.quota.tables.0.fetch_sub(count, Ordering::Relaxed);
     }
     /// Counts a request for a frame that found none free.
     #[cold]
@@ -86,7 +86,7 @@ impl PhysMem {
     /// Returns the number of page-table pages in use, of all address spaces; a table that several
     /// share counts in each.
     pub fn tables_in_use(&self) -> u64 {
-        self.quota.tables.load(Ordering::Relaxed)
+        self.quota.tables.0.load(Ordering::Relaxed)
     }
     /// Returns how many allocations failed because no memory was left.
     pub fn refused(&self) -> RefusedAllocations {

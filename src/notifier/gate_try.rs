@@ -82,7 +82,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         self.seat.check_owner(&inv);
         let _unused = cx;
         let mut leaving = LeavingEntries::new(&self.seat);
-        let mut guarded = self.guarded.try_lock().ok_or(WouldBlock)?;
+        let mut guarded = self.guarded.0.try_lock().ok_or(WouldBlock)?;
         let prepared = prepare(&mut guarded.state, inv.range())?;
         guarded.zap_into(inv.range(), &mut leaving.gone);
         let zapped = Invalidated::new(inv.range(), leaving.gone.entries());

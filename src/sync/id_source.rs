@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A source of ascending numbers, each given out once in the life of the process.
+/// A source of ascending numbers, each given out once in its life; on a line of its own.
 ///
 /// Model checkers do not see it: in every order of threads the numbers differ, and nothing else may
 /// depend on them.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct IdSource(AtomicU64);
 
 impl IdSource {

@@ -149,7 +149,7 @@ impl SpinningMmu for GruSpace {
         let _unused = cx;
         // A drop-in that was on its way when everything was excluded either comes before this, and
         // the purge removes it, or finds the mark.
-        self.released.store(true, Ordering::Release);
+        self.released.0.store(true, Ordering::Release);
         self.purge(VpnRange::ALL);
     }
     fn name(&self) -> &'static str {

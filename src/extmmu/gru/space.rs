@@ -6,7 +6,7 @@ use crate::{
     extmmu::bill::{Bill, Meter},
     mm::Mm,
     notifier::{Gate, NoStore, Registration, Seat},
-    sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering},
+    sync::{AtomicBool, AtomicU64, CachePadded, Condvar, Mutex, Ordering},
 };
 use std::sync::{Arc, Weak};
 
@@ -48,7 +48,8 @@ pub struct GruSpace {
     pub(super) trackers: Arc<Trackers>,
     pub(super) meter: Meter,
     pub(super) mistake: Option<GruMistake>,
-    pub(super) released: AtomicBool,
+    /// On lines of its own: every access of a context reads it, and every window writes beside it.
+    pub(super) released: CachePadded<AtomicBool>,
 }
 
 impl GruSpace {
@@ -104,7 +105,7 @@ impl GruSpace {
             trackers: Arc::new(Trackers::of(grus.len())),
             meter: Meter::default(),
             mistake,
-            released: AtomicBool::new(false),
+            released: CachePadded(AtomicBool::new(false)),
         })
     }
     /// Returns the counts of windows, faults and retries so far.
@@ -121,7 +122,7 @@ impl GruSpace {
     }
     /// Returns true if the address space has ended or the driver has left it.
     pub fn is_released(&self) -> bool {
-        self.released.load(Ordering::Acquire)
+        self.released.0.load(Ordering::Acquire)
     }
     pub(super) fn made(&self, mistake: GruMistake) -> bool {
         self.mistake == Some(mistake)

@@ -124,7 +124,9 @@ impl MemSlot {
 }
 
 /// The slots of a machine at one moment: a value that is replaced as a whole, never changed.
+/// Aligned, so that the count of references, which windows take, has a line of its own.
 #[derive(Clone, Debug, Default)]
+#[repr(align(64))]
 pub struct MemSlots {
     /// Sorted by guest frame.
     by_gfn: Vec<MemSlot>,

@@ -58,9 +58,9 @@ const WRITING: usize = 1;
 /// No writer is at work, but there are claims.
 const CLAIMED: usize = 2;
 
-static NEXT: IdSource = IdSource::starting_at(0);
-
-/// A value behind the mmap lock.
+/// A value behind the mmap lock, on lines of its own: accesses that hit do not take the lock, and
+/// do not meet with those that do.
+#[repr(align(128))]
 pub(super) struct MmapLock<T> {
     lanes: Sharded<Lane>,
     /// [`WRITING`], [`CLAIMED`] or 0.
@@ -72,6 +72,8 @@ pub(super) struct MmapLock<T> {
     left: Condvar,
     changes: Changes,
     claims: UnsafeCell<Vec<(u64, Claim)>>,
+    /// The numbers of the claims.
+    ids: IdSource,
     value: UnsafeCell<T>,
 }
 
@@ -113,6 +115,7 @@ impl<T> MmapLock<T> {
             left: Condvar::new(),
             changes: Changes::default(),
             claims: UnsafeCell::new(Vec::new()),
+            ids: IdSource::starting_at(0),
             value: UnsafeCell::new(value),
         }
     }
@@ -348,7 +351,7 @@ struct Outside<'g, 'l, T> {
 
 impl<'g, 'l, T> Outside<'g, 'l, T> {
     fn go(guard: &'g mut WriteGuard<'l, T>, claim: Claim) -> Self {
-        let id = NEXT.next();
+        let id = guard.lock.ids.next();
         // SAFETY: it is this writer's turn, and no reader is counted in but perhaps itself, which
         // does not read the claims.
         unsafe { &mut *guard.lock.claims.get() }.push((id, claim));

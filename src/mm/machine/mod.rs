@@ -51,8 +51,10 @@ use devices::Devices;
 use merged_pages::MergedPages;
 use std::sync::Arc;
 
-/// A machine: physical memory and everything else that its address spaces share.
+/// A machine: physical memory and everything else that its address spaces share. Aligned, so that
+/// the count of references on it has a line of its own.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Machine {
     config: MachineConfig,
     host: Host,

@@ -11,7 +11,7 @@ use crate::{
     ctx::Epoch,
     error::NoMemory,
     frame::{AllocKind, PhysMem},
-    sync::{AtomicUsize, Ordering},
+    sync::{AtomicUsize, CachePadded, Ordering},
 };
 use crossbeam_epoch::Guard;
 use std::{convert::Infallible, sync::Arc};
@@ -21,8 +21,8 @@ pub(in crate::mm) struct PageTable {
     pub(super) root: Box<Pgd>,
     epoch: Epoch,
     pub(super) mem: Arc<PhysMem>,
-    /// Table pages below the root.
-    tables: AtomicUsize,
+    /// Table pages below the root; on lines of its own, as every walk reads the fields around it.
+    tables: CachePadded<AtomicUsize>,
 }
 
 impl PageTable {
@@ -32,22 +32,22 @@ impl PageTable {
             root: Dir::new(),
             epoch: epoch.clone(),
             mem: Arc::clone(mem),
-            tables: AtomicUsize::new(0),
+            tables: CachePadded(AtomicUsize::new(0)),
         }
     }
     /// Returns how many table pages there are below the root.
     pub(in crate::mm) fn tables(&self) -> usize {
-        self.tables.load(Ordering::Relaxed)
+        self.tables.0.load(Ordering::Relaxed)
     }
     /// Counts one more table page, here and in the machine.
     pub(super) fn take_table(&self) -> Result<(), NoMemory> {
         self.mem.take_table()?;
-        self.tables.fetch_add(1, Ordering::Relaxed);
+        self.tables.0.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
     /// Counts fewer table pages, here and in the machine.
     pub(super) fn give_tables(&self, count: usize) {
-        self.tables.fetch_sub(count, Ordering::Relaxed);
+        self.tables.0.fetch_sub(count, Ordering::Relaxed);
         self.mem.give_tables(count as u64);
     }
     /// Makes a table pin of an epoch pin.
