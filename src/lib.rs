@@ -72,7 +72,7 @@
 //! | --- | --- |
 //! | map, fault, fork, copy, discard memory | [`Mm`], [`mm`] |
 //! | write a driver | [`driver`], [`notifier`] |
-//! | read the shipped models of KVM, GRU, XPmem and iommufd | [`extmmu`] |
+//! | read the shipped models: KVM, GRU, XPmem, iommufd, a GPU, a registration cache | [`extmmu`] |
 //! | back memory by an object of your own | [`file::MemoryObject`] |
 //! | check a driver | `testkit`, with that feature |
 //! | watch coherence at run time | [`oracle::Oracle`] |
@@ -118,7 +118,9 @@
 //! | `mm/lock/mod.rs`, `sync/sharded_rwlock.rs` | locks that readers on different processors take without a common line |
 //! | `notifier/epoch_list.rs`, `notifier/grace.rs`, `notifier/once_arc.rs` | the chain of drivers |
 //! | `frame/atomic_bytes.rs` | words of memory that other code accesses at the same time |
-//! | `frame/shared.rs` (feature `remote`) | memory that other processes map |
+//! | `frame/shared.rs` (features `remote`, `host-mapping`) | memory that is mapped more than once |
+//! | `extmmu/host_mapping/area.rs`, `extmmu/host_mapping/userfault.rs` (feature `host-mapping`) | mappings of the host, and reports of touches |
+//! | `extmmu/host_mapping/guest.rs` (with feature `vm-memory`) | slices of such mappings |
 //! | `extmmu/vm_memory.rs` (feature `vm-memory`) | slices of pages that are held |
 //! | `extmmu/iommu/leased_memory.rs` (feature `vm-memory`) | slices of pages that are leased |
 //! | `extmmu/vhost_iotlb/frame_memory.rs` (feature `vm-memory`) | slices of frames that a back-end maps |
@@ -129,7 +131,7 @@
 
 pub mod addr;
 pub mod ctx;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 #[path = "../tests/common/drawn.rs"]
 mod drawn;
 pub mod driver;

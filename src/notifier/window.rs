@@ -16,7 +16,7 @@ use super::{
     driver_entry::DriverEntry,
     notifiers::Notifiers,
     observer::WindowObserver,
-    reason::Reason,
+    reason::{Reason, Terms},
 };
 use crate::{
     addr::VpnRange,
@@ -177,6 +177,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         let id = chain.board.next_window_id();
         let callees = chain.callees(&mut self.cx, self.range, id);
         let callees = self.live.insert(callees);
+        let terms = Terms::new(self.range, reason);
         // First passes of all drivers, and then the second passes: so all drivers wait at the same
         // time.
         let mut deferred: SmallVec<[(&DriverEntry, C::Deferred<'_>); 1]> = SmallVec::new();
@@ -189,9 +190,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
             }
             let cx = self.cx.descend();
             let _call = trace::callback(|| entry.ext.name(), self.range, Pass::Start);
-            let left = demand(self.range, reason, entry.reg, |inv| {
-                C::call(&*entry.ext, cx, inv)
-            })?;
+            let left = demand(&terms, entry.reg, |inv| C::call(&*entry.ext, cx, inv))?;
             callees.agrees();
             if let Some(left) = left {
                 deferred.push((entry, left));
@@ -202,7 +201,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
             chain.board.observe(calling);
             let cx = self.cx.descend();
             let _call = trace::callback(|| entry.ext.name(), self.range, Pass::Finish);
-            let Ok(None::<Infallible>) = demand(self.range, reason, entry.reg, |inv| {
+            let Ok(None::<Infallible>) = demand(&terms, entry.reg, |inv| {
                 Ok::<_, Infallible>(FirstPass::Done(C::finish(left, cx, inv)))
             });
         }

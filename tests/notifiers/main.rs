@@ -21,6 +21,7 @@ mod own_space;
 mod protocol;
 mod ranges;
 mod references;
+mod refusing;
 mod registering;
 mod secondary_tlb;
 mod sleeping;

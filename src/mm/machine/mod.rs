@@ -281,7 +281,7 @@ impl Machine {
         self.check_token(cx);
         self.host.registry.exports.remove(cx, registration);
     }
-    pub(in crate::mm) fn epoch(&self) -> &Epoch {
+    pub(crate) fn epoch(&self) -> &Epoch {
         &self.epoch
     }
 }
