@@ -105,7 +105,7 @@ fn main() -> Fallible<()> {
         let guest = s.spawn(|| (0..500).try_for_each(|n| source.request(&mut disk, n, true)));
         while !guest.is_finished() {
             source.migrate(cx, &target)?;
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(5));
         }
         guest.join().expect("no panic")
     })?;

@@ -9,7 +9,7 @@ use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE},
     sync::Mutex,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 use vm_memory::bitmap::{Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
 
 /// A set of pages, by the addresses of a guest or of a device: of any size, and sparse.
@@ -31,8 +31,8 @@ use vm_memory::bitmap::{Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct DirtyPages {
-    /// 64 pages a word.
-    words: Arc<Mutex<BTreeMap<u64, u64>>>,
+    /// The last page of each range of marked pages, by the first one. They do not touch.
+    ranges: Arc<Mutex<BTreeMap<u64, u64>>>,
 }
 
 impl DirtyPages {
@@ -41,29 +41,41 @@ impl DirtyPages {
         let Some(more) = len.checked_sub(1) else {
             return;
         };
-        let (first, last) = (addr >> PAGE_SHIFT, addr.saturating_add(more) >> PAGE_SHIFT);
-        let mut words = self.words.lock();
-        for word in first / 64..=last / 64 {
-            let from = first.max(word * 64) % 64;
-            let to = last.min(word * 64 + 63) % 64;
-            *words.entry(word).or_default() |= u64::MAX >> (63 - (to - from)) << from;
+        let mut first = addr >> PAGE_SHIFT;
+        let mut last = addr.saturating_add(more) >> PAGE_SHIFT;
+        let mut ranges = self.ranges.lock();
+        while let Some((&from, &to)) = ranges.range(..=last + 1).next_back() {
+            if to + 1 < first {
+                break;
+            }
+            if from <= first && last <= to {
+                return;
+            }
+            ranges.remove(&from);
+            (first, last) = (first.min(from), last.max(to));
         }
+        ranges.insert(first, last);
     }
     /// Returns true if the page of an address is marked.
     pub fn is_marked(&self, addr: u64) -> bool {
         let page = addr >> PAGE_SHIFT;
-        let words = self.words.lock();
-        let word = words.get(&(page / 64));
-        word.is_some_and(|word| word >> (page % 64) & 1 == 1)
+        let ranges = self.ranges.lock();
+        let before = ranges.range(..=page).next_back();
+        before.is_some_and(|(_, &last)| page <= last)
     }
     /// Returns the first address of each marked page, ascending, and removes the marks.
     pub fn take(&self) -> Vec<u64> {
-        let words = std::mem::take(&mut *self.words.lock());
-        let pages = words.into_iter().flat_map(|(word, bits)| {
-            let set = (0..64).filter(move |bit| bits >> bit & 1 == 1);
-            set.map(move |bit| word * 64 + bit)
-        });
+        let ranges = self.take_ranges().into_iter();
+        let pages =
+            ranges.flat_map(|bytes| (bytes.start() >> PAGE_SHIFT)..=(bytes.end() >> PAGE_SHIFT));
         pages.map(|page| page << PAGE_SHIFT).collect()
+    }
+    /// Returns the addresses of the marked pages as ranges that do not touch, ascending, and
+    /// removes the marks: for sets that may have more pages than memory has room for.
+    pub fn take_ranges(&self) -> Vec<RangeInclusive<u64>> {
+        let ranges = std::mem::take(&mut *self.ranges.lock());
+        let bytes = |(first, last)| first << PAGE_SHIFT..=last << PAGE_SHIFT | (PAGE_SIZE - 1);
+        ranges.into_iter().map(bytes).collect()
     }
 }
 

@@ -460,6 +460,17 @@ fn sets_of_pages_take_any_numbers() {
     let last = u64::MAX - (PAGE - 1);
     let pages = [0x8000, 0x9000, 0xa000, 63 * PAGE, 64 * PAGE, last];
     assert_eq!(dirty.take(), pages);
+    // Marks that touch are one range, in whatever order they come.
+    for page in [7, 3, 5, 4, 9, 6] {
+        dirty.mark(page * PAGE, 1);
+    }
+    dirty.mark(4 * PAGE + 1, 2 * PAGE);
+    let ranges = [3 * PAGE..=8 * PAGE - 1, 9 * PAGE..=10 * PAGE - 1];
+    assert_eq!(dirty.clone().take_ranges(), ranges);
+    dirty.mark(PAGE, PAGE);
+    dirty.mark(0, u64::MAX);
+    assert!(dirty.is_marked(u64::MAX - PAGE));
+    assert_eq!(dirty.take_ranges(), [0..=u64::MAX]);
 }
 
 /// A ring, whose pages are forked, moved and swapped all the time. In strict mode nothing panics,

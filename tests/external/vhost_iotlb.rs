@@ -262,3 +262,40 @@ fn a_device_sees_each_slot_whole_behind_its_index() {
     h.oracle.assert_silent();
     h.w.end();
 }
+
+/// The twin: a back-end that answers invalidations, and keeps its entries, reads a page that the
+/// process has no more.
+#[test]
+fn a_back_end_that_keeps_its_entries_reads_another_page() {
+    let mut h = host();
+    let back = BackEnd::new(&h.w.machine, h.misses);
+    let memory = back.memory();
+    let (mut to_back, applied) = UnixStream::pair().unwrap();
+    thread::scope(|s| {
+        let (front, back, asked, mut updates) = (&h.front, &back, h.asked, h.applied);
+        s.spawn(move || front.serve(asked).unwrap());
+        s.spawn(move || back.serve(applied).unwrap());
+        // Between the two: it passes on all but invalidations.
+        s.spawn(move || {
+            let mut bytes = [0; IotlbMessage::BYTES];
+            while updates.read_exact(&mut bytes).is_ok() {
+                let message = IotlbMessage::from_bytes(&bytes).unwrap();
+                let mut errno = 0;
+                if message.kind != MessageKind::Invalidate {
+                    to_back.write_all(&bytes).unwrap();
+                    errno = answered(&mut to_back);
+                }
+                answer(&mut updates, errno);
+            }
+        });
+        memory.write_obj(7_u8, iova(0)).unwrap();
+        let moved = h.w.mm.migrate(&mut h.w.thread.cx(), at(0)).unwrap();
+        assert!(moved.is_some());
+        h.w.put(0, 9);
+        assert_ne!(memory.read_obj::<u8>(iova(0)).unwrap(), 9);
+        h.registration.unregister(&mut h.w.thread.cx());
+        back.close();
+        h.front.close(&mut h.w.thread.cx());
+    });
+    h.w.end();
+}

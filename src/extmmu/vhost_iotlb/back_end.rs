@@ -72,8 +72,8 @@ impl BackEnd {
     }
     /// Returns guest memory behind the IOTLB.
     ///
-    /// A thread that has an iterator of `get_slices` must not ask for another: an update, and each
-    /// window, waits for the first.
+    /// A thread that has an iterator of `get_slices` must not ask for another, nor change the
+    /// address space: an update, and each window, waits for the first.
     pub fn memory(&self) -> IommuMemory<FrameMemory, Self> {
         let region = self.0.region.clone();
         IommuMemory::new(FrameMemory { region }, self.clone(), true, ())
