@@ -76,8 +76,8 @@ pub struct Declared {
     /// notices. Look-ups on threads of the device itself go unnoticed.
     pub always_writes: bool,
     /// The device follows its address space. Devices that keep pinned pages and say so (RDMA
-    /// without paging) do not. The kit does not compare the bytes that such a device reads; only a
-    /// use of returned pages counts against it.
+    /// without paging) do not. The kit does not compare the bytes that such a device reads, and no
+    /// window has to hold it off; only a use of returned pages counts against it.
     pub coherent: bool,
     /// The device makes no writes, as a cache of registrations that are only read. The kit then
     /// lets the process write in its place, never calls [`Device::write`], and skips the properties
