@@ -12,6 +12,7 @@ use std::{
 
 /// Counts of the events of one MMU. Counts are the same in each run of one thread; times are not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Bill {
     /// Windows that began.
     pub windows: u64,
@@ -29,6 +30,10 @@ pub struct Bill {
     pub waits: u64,
     /// Aging calls.
     pub agings: u64,
+    /// Pages that were pinned.
+    pub pins: u64,
+    /// Pages that moved to memory of the device, or from there.
+    pub migrations: u64,
     /// The time from the beginnings of windows to their ends, added up.
     pub in_windows: Duration,
     /// The longest time that one window was open.
@@ -45,6 +50,8 @@ impl std::ops::AddAssign for Bill {
         self.acknowledgements += other.acknowledgements;
         self.waits += other.waits;
         self.agings += other.agings;
+        self.pins += other.pins;
+        self.migrations += other.migrations;
         self.in_windows += other.in_windows;
         self.longest = self.longest.max(other.longest);
     }
@@ -92,6 +99,8 @@ struct Tally {
     acknowledgements: AtomicU64,
     waits: AtomicU64,
     agings: AtomicU64,
+    pins: AtomicU64,
+    migrations: AtomicU64,
 }
 
 /// A set of pages, as bits of their blocks.
@@ -170,6 +179,8 @@ impl Meter {
             bill.acknowledgements += tally.acknowledgements.load(Ordering::Relaxed);
             bill.waits += tally.waits.load(Ordering::Relaxed);
             bill.agings += tally.agings.load(Ordering::Relaxed);
+            bill.pins += tally.pins.load(Ordering::Relaxed);
+            bill.migrations += tally.migrations.load(Ordering::Relaxed);
         }
         bill
     }
@@ -260,6 +271,16 @@ impl Meter {
     /// Counts an aging call.
     pub fn aged(&self) {
         self.tallies.mine().agings.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Counts pages that were pinned.
+    pub fn pinned(&self, pages: u64) {
+        let tally = self.tallies.mine();
+        tally.pins.fetch_add(pages, Ordering::Relaxed);
+    }
+    /// Counts pages that moved to memory of the device, or from there.
+    pub fn migrated(&self, pages: u64) {
+        let tally = self.tallies.mine();
+        tally.migrations.fetch_add(pages, Ordering::Relaxed);
     }
     /// Returns the number of windows that have begun and not ended.
     pub fn open(&self) -> usize {

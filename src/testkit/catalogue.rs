@@ -72,6 +72,8 @@ properties! {
     Dirty "dirty": "the frame knows each write of the device before the page is written back, swapped out or freed",
     /// References.
     References "references": "the device holds the references that it declares, and leaves none behind",
+    /// Pins.
+    Pins "pins": "the device has one pin for each translation that it shows, and no other",
     /// Faults that open windows over the page they look up.
     Reentrant "reentrant": "a look-up may open a window over its own page",
     /// Windows of atomic contexts, which must not block.
@@ -120,6 +122,7 @@ impl Property {
             Self::References if declared.references == References::Held => {
                 Some("it declares references")
             }
+            Self::Pins if !declared.pins => Some("it pins nothing"),
             _ => None,
         }
     }

@@ -79,6 +79,11 @@ pub struct Declared {
     /// without paging) do not. The kit does not compare the bytes that such a device reads, and no
     /// window has to hold it off; only a use of returned pages counts against it.
     pub coherent: bool,
+    /// The device pins what it translates: it has one pin ([`Mm::pin`]) on the frame of each
+    /// translation that it shows, and no other pin once an access has ended, but for memory that
+    /// cannot be pinned. It may give up the pins of translations that windows removed as late as in
+    /// its next access.
+    pub pins: bool,
     /// The device makes no writes, as a cache of registrations that are only read. The kit then
     /// lets the process write in its place, never calls [`Device::write`], and skips the properties
     /// that are about writes of the device.
@@ -117,6 +122,7 @@ impl Default for Declared {
             caches_refusals: false,
             always_writes: false,
             coherent: true,
+            pins: false,
             reads_only: false,
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     ctx::{Below, Cx, Rank, Sleepable, rank},
     error::{FaultError, RangeFault},
     notifier::{Access, FaultRequest, RangePending, RangeTicket, Seated, Slot},
+    trace,
 };
 
 /// The outcome of reading a piece.
@@ -88,6 +89,7 @@ impl Mm {
         mut ticket: RangeTicket<'g, G>,
     ) -> Result<RangePending<'g, G>, RangeFault> {
         self.check_range_ticket(&ticket)?;
+        let _look_up = trace::resolve(|| ticket.seat().name(), ticket.range(), "range");
         while let Some(part) = ticket.next_piece() {
             let snapshot = ticket.snapshot(part);
             match self.read_piece(cx, &ticket, part) {

@@ -16,7 +16,7 @@ use crate::{
 use std::sync::Arc;
 
 /// The address of an aligned huge page, in pages.
-const HUGE: u64 = 4 * PMD_PAGES;
+pub(super) const HUGE: u64 = 4 * PMD_PAGES;
 
 /// Pages of a huge page that are looked at.
 const CORNERS: [u64; 7] = [0, 1, 255, 256, 257, 510, 511];
@@ -27,7 +27,7 @@ fn agree_in_corners(t: &Arc<Trial>, cx: &mut CallCx<'_>, first: u64) {
 }
 
 /// A huge page, written, and read by the device.
-fn fresh_huge(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
+pub(super) fn fresh_huge(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
     t.act(cx, "mmap a huge page at 2048, MADV_HUGEPAGE", |mm, cx| {
         mm.mmap(cx, &MmapArgs::anonymous(HUGE_LEN).fixed(at(HUGE)))
             .expect("room");

@@ -360,7 +360,9 @@ impl Follow for Checker<'_> {
             let late = self.access(cx, &step.op);
             self.judge(cx, late, step);
             if let (Op::Store { addr, byte }, Outcome::Ret(_)) = (&step.op, &step.outcome) {
-                let got = self.mm().load(cx, *addr).unwrap_or_default();
+                // A page that lies on a device comes home if there is memory, and else stays there.
+                let load = |cx: &mut CallCx<'_>| self.mm().load(cx, *addr);
+                let got = load(cx).or_else(|_| load(cx)).unwrap_or_default();
                 let (addr, wanted) = (*addr, *byte);
                 let lost = (got != wanted).then_some(Seen::LostWrite { addr, got, wanted });
                 self.seen.extend(lost);
