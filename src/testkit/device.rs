@@ -76,8 +76,8 @@ pub struct Declared {
     /// notices. Look-ups on threads of the device itself go unnoticed.
     pub always_writes: bool,
     /// The device follows its address space. Devices that keep pinned pages and say so (RDMA
-    /// without paging) do not. The kit does not compare the bytes that such a device reads; only a
-    /// use of returned pages counts against it.
+    /// without paging) do not. The kit does not compare the bytes that such a device reads, and no
+    /// window has to hold it off; only a use of returned pages counts against it.
     pub coherent: bool,
     /// The device pins what it translates: it has one pin ([`Mm::pin`]) on the frame of each
     /// translation that it shows, and no other pin once an access has ended, but for memory that

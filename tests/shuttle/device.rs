@@ -431,6 +431,22 @@ fn exclusive_access_against_munmap() {
     });
 }
 #[test]
+fn exclusive_access_against_mprotect() {
+    explore(&SMALL, || {
+        let protects = task(|w, cx| {
+            w.mm.mprotect(cx, BASE, PAGE, Prot::READ).unwrap();
+            let mut gate = w.device.gate.lock(cx);
+            let mapped = gate.lookup_mut(&page().start());
+            assert!(mapped.is_none(), "the device may write");
+        });
+        let alone = task(|w, cx| {
+            let _denied = w.alone(cx);
+        });
+        let w = World::at_home(DeviceKind::Private);
+        race(w, vec![alone, protects], holds(1));
+    });
+}
+#[test]
 fn migration_against_a_device_that_reads_memory() {
     explore(&SMALL, taken_in);
 }
@@ -449,5 +465,17 @@ fn removal_against_migration() {
 fn removal_against_fault_home() {
     explore(&SMALL, || {
         race(World::there(), vec![removes(), loads()], holds(1))
+    });
+}
+/// The page goes, and the device with it, while a fault has the page's frame.
+#[test]
+fn removal_with_the_page_against_fault_home() {
+    explore(&SMALL, || {
+        let gives_up = task(|w, cx| {
+            w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+            removes()(w, cx);
+        });
+        let loads = task(|w, cx| assert!(w.mm.load(cx, BASE).unwrap() <= 1));
+        race(World::there(), vec![gives_up, loads], holds(0));
     });
 }
