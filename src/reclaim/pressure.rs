@@ -56,13 +56,16 @@ impl Reclaim<'_> {
         wanted: u64,
     ) -> u64 {
         let mut freed = 0;
-        let mut retries = RETRIES;
+        let mut rebalanced = false;
         while freed < wanted {
             match self.attempt(cx, wanted - freed) {
                 0 if self.flush(cx) => {}
-                0 if retries > 0 && self.rebalance(cx) => retries -= 1,
+                0 if !rebalanced && self.rebalance(cx) => rebalanced = true,
                 0 => break,
-                now => freed += now,
+                now => {
+                    freed += now;
+                    rebalanced = false;
+                }
             }
         }
         freed
@@ -210,14 +213,15 @@ impl Reclaim<'_> {
         }
         kept
     }
-    /// Makes a batch of private memory inactive if more of it is active than not, and returns true
-    /// then (`inactive_is_low`). Linux does so in each pass, by statistics that may be two seconds
-    /// old; here it is done when all else has failed, so that memory which is all active can go.
+    /// Makes private memory inactive if more of it is active than not, and returns true then
+    /// (`inactive_is_low`). Linux does so in each pass, by statistics that may be two seconds old;
+    /// here it is done when all else has failed, once, for as many pages as those passes take. So
+    /// memory that is all active can go.
     fn rebalance<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) -> bool {
         let mem = self.mem();
         let is_low = mem.lru_len(LruList::InactiveAnon) < mem.lru_len(LruList::ActiveAnon);
         if is_low && !mem.swap().is_full() {
-            self.deactivate(cx, LruList::ActiveAnon, BATCH);
+            self.deactivate(cx, LruList::ActiveAnon, BATCH * u64::from(RETRIES));
             return true;
         }
         false
