@@ -91,7 +91,8 @@ pub(crate) struct Share {
     /// Another address space, which is forked.
     pub(crate) other: Arc<Mm>,
     pub(crate) file: Arc<File>,
-    pub(crate) devices: Option<Devices>,
+    /// In a block of its own: a processor counts what it does.
+    pub(crate) devices: Option<Box<Devices>>,
 }
 
 /// Two shares of a machine, and a file that both map.
@@ -165,10 +166,12 @@ impl World {
             mm: Arc::clone(&mms[who]),
             other: Mm::new(&machine),
             file: file(&machine),
-            devices: of.get(who.min(spaces - 1)).map(|(vm, process)| Devices {
-                driver: mms[who].register(cx, Driver::new).0,
-                vcpu: vm.vcpu(cx),
-                context: GruContext::new(process, who).expect("as many GRUs"),
+            devices: of.get(who.min(spaces - 1)).map(|(vm, process)| {
+                Box::new(Devices {
+                    driver: mms[who].register(cx, Driver::new).0,
+                    vcpu: vm.vcpu(cx),
+                    context: GruContext::new(process, who).expect("as many GRUs"),
+                })
             }),
         };
         Self {
