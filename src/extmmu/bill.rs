@@ -29,6 +29,10 @@ pub struct Bill {
     pub waits: u64,
     /// Aging calls.
     pub agings: u64,
+    /// Page requests of a device, or page faults of its work queue.
+    pub requests: u64,
+    /// Pages that were translated on advice.
+    pub prefetched: u64,
     /// The time from the beginnings of windows to their ends, added up.
     pub in_windows: Duration,
     /// The longest time that one window was open.
@@ -45,6 +49,8 @@ impl std::ops::AddAssign for Bill {
         self.acknowledgements += other.acknowledgements;
         self.waits += other.waits;
         self.agings += other.agings;
+        self.requests += other.requests;
+        self.prefetched += other.prefetched;
         self.in_windows += other.in_windows;
         self.longest = self.longest.max(other.longest);
     }
@@ -92,6 +98,8 @@ struct Tally {
     acknowledgements: AtomicU64,
     waits: AtomicU64,
     agings: AtomicU64,
+    requests: AtomicU64,
+    prefetched: AtomicU64,
 }
 
 /// A set of pages, as bits of their blocks.
@@ -170,6 +178,8 @@ impl Meter {
             bill.acknowledgements += tally.acknowledgements.load(Ordering::Relaxed);
             bill.waits += tally.waits.load(Ordering::Relaxed);
             bill.agings += tally.agings.load(Ordering::Relaxed);
+            bill.requests += tally.requests.load(Ordering::Relaxed);
+            bill.prefetched += tally.prefetched.load(Ordering::Relaxed);
         }
         bill
     }
@@ -260,6 +270,16 @@ impl Meter {
     /// Counts an aging call.
     pub fn aged(&self) {
         self.tallies.mine().agings.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Counts a page request.
+    pub fn requested(&self) {
+        let tally = self.tallies.mine();
+        tally.requests.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Counts pages that were translated on advice.
+    pub fn prefetched(&self, pages: u64) {
+        let tally = self.tallies.mine();
+        tally.prefetched.fetch_add(pages, Ordering::Relaxed);
     }
     /// Returns the number of windows that have begun and not ended.
     pub fn open(&self) -> usize {

@@ -3,8 +3,8 @@
 //!
 //! They differ in how they answer a window. KVM and the GRU spin, so they answer every window at
 //! once; XPmem waits for other processes, so it lives on windows that may sleep. A device behind an
-//! IOMMU that pins is told of no window. A driver of your own begins with
-//! [`driver`](crate::driver).
+//! IOMMU that pins is told of no window, and one behind an IOMMU that walks the page table gets
+//! flushes. A driver of your own begins with [`driver`](crate::driver).
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -12,6 +12,8 @@
 //! | `gru` | TLBs without page tables: entries that nothing but the notifier keeps true |
 //! | `xpmem` | memory that other processes map: a gate that sleeps, answers from afar, two passes |
 //! | `pinned` | devices behind an IOMMU whose pages are pinned: no notifier, long-term pins |
+//! | `odp` | RDMA regions that page on demand: page lists, page faults, implicit regions |
+//! | `sva` | devices behind an IOMMU that walks the process's page table: flushes, page requests |
 //! | `host_mmu` | the host's own accesses, by addresses that a window waits for |
 //! | `vm_memory` | the memory of a process as guest memory of rust-vmm (feature `vm-memory`) |
 //! | `recorder` | an MMU that translates nothing and records its callbacks |
@@ -22,8 +24,10 @@ mod bill;
 pub mod gru;
 mod host_mmu;
 pub mod kvm;
+pub mod odp;
 pub mod pinned;
 mod recorder;
+pub mod sva;
 mod tlb;
 #[cfg(feature = "vm-memory")]
 pub mod vm_memory;

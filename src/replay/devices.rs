@@ -1,62 +1,19 @@
 //! External MMUs that access the memory of a recorded process along with it, and the cost of that.
 
-use super::program::{FaultKind, Watch, Who};
+use super::{
+    attached_device::Device,
+    mmu_kind::MmuKind,
+    program::{FaultKind, Watch, Who},
+};
 use crate::{
-    addr::{TASK_PAGES, VpnRange},
     ctx::CallCx,
-    extmmu::{
-        Bill, Meter, References, Span,
-        gru::{Gru, GruConfig, GruContext, GruSpace},
-        kvm::{MemSlot, Vcpu, Vm, VmConfig},
-        xpmem::{Attachment, Owner, OwnerConfig, Partition, PartitionId},
-    },
+    extmmu::{Bill, Span},
     mm::Mm,
-    notifier::{Access, ExternalMmu},
+    notifier::Access,
     oracle::{Finding, Oracle},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc, time::Duration};
-
-/// A kind of external MMU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum MmuKind {
-    /// A virtual processor whose guest memory is the whole address space.
-    Kvm,
-    /// A GRU context.
-    Gru,
-    /// A partition that has the whole address space attached.
-    Xpmem,
-}
-
-/// The error of an unknown kind of external MMU.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no external MMU is called {0:?}: kvm, gru, xpmem")]
-pub struct NoSuchMmu(
-    /// The unknown name.
-    pub String,
-);
-
-impl FromStr for MmuKind {
-    type Err = NoSuchMmu;
-    fn from_str(name: &str) -> Result<Self, NoSuchMmu> {
-        match name {
-            "kvm" => Ok(Self::Kvm),
-            "gru" => Ok(Self::Gru),
-            "xpmem" => Ok(Self::Xpmem),
-            _ => Err(NoSuchMmu(name.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for MmuKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Kvm => "kvm",
-            Self::Gru => "gru",
-            Self::Xpmem => "xpmem",
-        })
-    }
-}
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 /// The costs of the devices of one replay, and the findings of the oracle.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +48,8 @@ impl Presented {
                 "acknowledgements": b.acknowledgements,
                 "waits": b.waits,
                 "agings": b.agings,
+                "requests": b.requests,
+                "prefetched": b.prefetched,
                 "in_windows": b.in_windows.as_secs_f64(),
                 "longest": b.longest.as_secs_f64(),
             })
@@ -106,12 +65,12 @@ impl fmt::Display for Presented {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "mmu     windows  dropped   faults refaults  retries     acks   agings  in windows     longest"
+            "mmu     windows  dropped   faults refaults  retries     acks   agings requests  in windows     longest"
         )?;
         for (kind, b) in &self.bills {
             writeln!(
                 f,
-                "{kind:6} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:>11} {:>11}",
+                "{kind:6} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:>11} {:>11}",
                 b.windows,
                 b.dropped,
                 b.faults,
@@ -119,6 +78,7 @@ impl fmt::Display for Presented {
                 b.retries,
                 b.acknowledgements,
                 b.agings,
+                b.requests,
                 format!("{:.1?}", b.in_windows),
                 format!("{:.1?}", b.longest),
             )?;
@@ -144,102 +104,12 @@ pub struct Standing {
     pub held: usize,
 }
 
-/// The state that each kind of device needs for its accesses.
-enum Device {
-    Kvm(Arc<Vm>, Vcpu),
-    Gru(Arc<GruSpace>, GruContext),
-    Xpmem(Arc<Owner>, Attachment),
-}
-
 /// The devices of one address space.
 pub struct Devices {
     kinds: BTreeSet<MmuKind>,
     devices: Vec<Device>,
     oracle: Option<Arc<Oracle>>,
     presented: Presented,
-}
-
-impl Device {
-    fn new(cx: &mut CallCx<'_>, mm: &Arc<Mm>, kind: MmuKind) -> Self {
-        match kind {
-            MmuKind::Kvm => {
-                let (vm, _stays) = Vm::create(cx, mm, VmConfig::default());
-                vm.set_memory(cx, MemSlot::ALL_MEMORY)
-                    .expect("all of memory fits");
-                let vcpu = vm.vcpu(cx);
-                Self::Kvm(vm, vcpu)
-            }
-            MmuKind::Gru => {
-                let grus = Gru::several(1, GruConfig::default());
-                let (space, _stays) = GruSpace::attach(cx, mm, &grus, None);
-                let context = GruContext::new(&space, 0).expect("there is a GRU");
-                Self::Gru(space, context)
-            }
-            MmuKind::Xpmem => {
-                // References would show: Linux copies a page that has more of them than mappings.
-                let config = OwnerConfig {
-                    references: References::None,
-                    ..OwnerConfig::default()
-                };
-                let (owner, _stays) = Owner::attach(cx, mm, config);
-                let segment = owner.make(VpnRange::TASK, Access::Write);
-                let partition = Partition::new(PartitionId(1));
-                let attached = owner.import(&partition, segment, 0, TASK_PAGES);
-                Self::Xpmem(owner, attached.expect("all of the segment"))
-            }
-        }
-    }
-    fn ext(&self) -> Arc<dyn ExternalMmu> {
-        match self {
-            Self::Kvm(vm, _) => Arc::clone(vm) as Arc<dyn ExternalMmu>,
-            Self::Gru(space, _) => Arc::clone(space) as Arc<dyn ExternalMmu>,
-            Self::Xpmem(owner, _) => Arc::clone(owner) as Arc<dyn ExternalMmu>,
-        }
-    }
-    fn kind(&self) -> MmuKind {
-        match self {
-            Self::Kvm(..) => MmuKind::Kvm,
-            Self::Gru(..) => MmuKind::Gru,
-            Self::Xpmem(..) => MmuKind::Xpmem,
-        }
-    }
-    fn meter(&self) -> &Meter {
-        match self {
-            Self::Kvm(vm, _) => vm.meter(),
-            Self::Gru(space, _) => space.meter(),
-            Self::Xpmem(owner, _) => owner.meter(),
-        }
-    }
-    fn held(&self, cx: &mut CallCx<'_>) -> usize {
-        match self {
-            Self::Kvm(vm, _) => vm.entries(cx),
-            Self::Gru(_, context) => context.gru().tlb_len(),
-            Self::Xpmem(_, attached) => attached.partition().entries(),
-        }
-    }
-    /// Reads a byte, and writes the byte back if the program wrote it. A refused access changes
-    /// nothing.
-    fn touch(&self, cx: &mut CallCx<'_>, addr: u64, access: Access) {
-        let mut byte = [0];
-        let write = access == Access::Write;
-        match self {
-            Self::Kvm(_, vcpu) => {
-                if vcpu.read(cx, addr, &mut byte).is_ok() && write {
-                    let _refused = vcpu.write(cx, addr, &byte);
-                }
-            }
-            Self::Gru(_, context) => {
-                if context.read(cx, addr, &mut byte).is_ok() && write {
-                    let _refused = context.write(cx, addr, &byte);
-                }
-            }
-            Self::Xpmem(_, attached) => {
-                if attached.read(cx, addr, &mut byte).is_ok() && write {
-                    let _refused = attached.write(cx, addr, &byte);
-                }
-            }
-        }
-    }
 }
 
 impl Devices {
@@ -266,7 +136,7 @@ impl Devices {
         });
         for kind in &self.kinds {
             let device = Device::new(cx, mm, *kind);
-            oracle.watch(mm, device.ext());
+            device.show_to(oracle, mm);
             self.devices.push(device);
         }
     }

@@ -6,7 +6,7 @@
 //! grey lines are forks.
 
 use super::{
-    devices::MmuKind,
+    mmu_kind::MmuKind,
     timeline::{Followed, Moment},
 };
 use crate::extmmu::Bill;
@@ -79,6 +79,8 @@ fn style(kind: MmuKind) -> (RGBColor, u32, Option<(u32, u32)>) {
         MmuKind::Kvm => (RGBColor(0, 114, 178), 4, None),
         MmuKind::Gru => (RGBColor(230, 159, 0), 2, None),
         MmuKind::Xpmem => (RGBColor(0, 0, 0), 2, Some((5, 7))),
+        MmuKind::Odp => (RGBColor(0, 114, 178), 2, Some((9, 4))),
+        MmuKind::Sva => (RGBColor(204, 121, 167), 2, Some((2, 4))),
     }
 }
 
@@ -87,6 +89,8 @@ fn label(kind: MmuKind) -> &'static str {
         MmuKind::Kvm => "KVM",
         MmuKind::Gru => "GRU",
         MmuKind::Xpmem => "XPmem",
+        MmuKind::Odp => "ODP",
+        MmuKind::Sva => "SVA",
     }
 }
 

@@ -40,11 +40,13 @@
 //! | `record` | the recording of this library |
 //! | `daemons` | operations of the kernel by itself |
 //! | `devices` | external MMUs that take part in a replay |
+//! | `attached_device`, `mmu_kind` | one of each kind, and the names of the kinds |
 //! | `timeline`, `trace`, `figure` | the events of a replay, for viewers |
 //! | `program` | recordings of real programs |
 //! | `round_trip` | a test: every operation reads back as written |
 
 mod about_op;
+mod attached_device;
 mod background;
 mod buffers;
 mod calls;
@@ -61,6 +63,7 @@ mod hex;
 mod json;
 mod limits;
 mod load;
+mod mmu_kind;
 mod objects;
 mod observe;
 mod op;
@@ -92,13 +95,14 @@ mod round_trip;
 mod tests;
 
 pub use compare::{Difference, Expected, Observed, Parts, Sides, Stretch, differing_pages};
-pub use devices::{Devices, MmuKind, NoSuchMmu, Presented, Standing};
+pub use devices::{Devices, Presented, Standing};
 #[cfg(feature = "svg")]
 pub use figure::{FigureError, svg};
 pub use ground::{Before, OpenMode, Seed};
 pub use hex::Hex;
 pub use limits::{InputError, ReplayError, ReplayLimits};
 pub use load::{Inputs, load, natural, read, shipped};
+pub use mmu_kind::{MmuKind, NoSuchMmu};
 pub use op::Op;
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
 pub use record::{Follow, Next, Processes, blank, record};

@@ -3,9 +3,10 @@
 
 use super::{
     compare::{Difference, Expected, Parts},
-    devices::{Devices, MmuKind, Presented},
+    devices::{Devices, Presented},
     family::Family,
     limits::{self, InputError, ReplayError, ReplayLimits},
+    mmu_kind::MmuKind,
     op::Op,
     pages::Names,
     script::{Outcome, Script, Step},

@@ -1,7 +1,8 @@
 //! The events of a replayed program and of its devices, moment by moment.
 
 use super::{
-    devices::{Devices, MmuKind, Standing},
+    devices::{Devices, Standing},
+    mmu_kind::MmuKind,
     program::{Call, FaultKind, Watch, What, Who},
 };
 use crate::{addr::VpnRange, ctx::CallCx, mm::Mm};

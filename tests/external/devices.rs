@@ -1,9 +1,15 @@
-//! Recorded scripts and programs with all three external MMUs attached: nothing changes, and the
+//! Recorded scripts and programs with all kinds of external MMUs attached: nothing changes, and the
 //! oracle is silent.
 
 use emmu::replay::{MmuKind, Summary, replay, replay_with, shipped};
 
-const ALL: [MmuKind; 3] = [MmuKind::Kvm, MmuKind::Gru, MmuKind::Xpmem];
+const ALL: [MmuKind; 5] = [
+    MmuKind::Kvm,
+    MmuKind::Gru,
+    MmuKind::Xpmem,
+    MmuKind::Odp,
+    MmuKind::Sva,
+];
 
 #[test]
 fn scripts_go_the_same_way_with_devices() {

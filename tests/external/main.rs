@@ -13,6 +13,8 @@ mod gru;
 mod guest_memory;
 mod host_mmu;
 mod kvm;
+mod odp;
 mod pfn_cache;
 mod pinned;
+mod sva;
 mod xpmem;

@@ -15,6 +15,7 @@ mod late_fills;
 mod model;
 mod model_kinds;
 mod museum;
+mod page_faulters;
 mod reads_only;
 mod small_mistakes;
 mod stale_uses;
