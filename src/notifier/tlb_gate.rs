@@ -106,9 +106,7 @@ impl<T> TlbGate<T> {
         cx: &mut Cx<'_, R, C>,
         f: impl FnOnce(&mut T) -> V,
     ) -> V {
-        let _unused = cx;
-        let _locked = self.pages();
-        f(&mut self.state.lock())
+        self.with(cx, |state, _| f(state))
     }
     /// Runs `f` on the device's state and the pages under the lock: for a device with TLBs of its
     /// own behind this one, which it fills from here with [`TlbEntry`](super::TlbEntry).

@@ -7,7 +7,7 @@ use emmu::{
         sva::{IommuConfig, SvaMistake},
     },
     testkit,
-    testkit::Kit,
+    testkit::{Kit, Property},
 };
 
 mod odp_model {
@@ -42,4 +42,51 @@ fn sva(mistake: Option<SvaMistake>) -> Kit {
         mistake,
         ..IommuConfig::default()
     })
+}
+
+#[track_caller]
+fn caught(kit: &Kit, by: Property) {
+    let verdict = kit.check(by);
+    assert!(verdict.is_failed(), "{verdict}");
+    println!("{verdict}");
+}
+
+/// Each in all of ten runs. Mistakes of implicit regions have tests of their own: a region of
+/// everything has no children.
+#[test]
+fn mistakes_of_odp() {
+    for (mistake, by) in [
+        (OdpMistake::NoZap, Property::Auditable),
+        (OdpMistake::NoWait, Property::Auditable),
+        (OdpMistake::ShortZap, Property::Pairing),
+        (OdpMistake::PartKeepsHuge, Property::HugePages),
+        (OdpMistake::FillsLate, Property::Reuse),
+        (OdpMistake::UsesUnlocked, Property::Reuse),
+        (OdpMistake::NeverUpgrades, Property::Pairing),
+        (OdpMistake::LostDirty, Property::Pairing),
+        (OdpMistake::KeepsRefusals, Property::Retry),
+        (OdpMistake::AnswersTwice, Property::Pairing),
+    ] {
+        caught(&odp(Some(mistake)), by);
+    }
+}
+
+/// Each in all of ten runs. What is lost of a queue that overflows, or at an unbinding, has tests
+/// of its own.
+#[test]
+fn mistakes_of_sva() {
+    for (mistake, by) in [
+        (SvaMistake::NoAtcFlush, Property::Auditable),
+        (SvaMistake::AtcFirst, Property::Retry),
+        (SvaMistake::ShortFlush, Property::Pairing),
+        (SvaMistake::WholeMissed, Property::Auditable),
+        (SvaMistake::FirstDeviceOnly, Property::Pairing),
+        (SvaMistake::NoWait, Property::Auditable),
+        (SvaMistake::UsesUnlocked, Property::Reuse),
+        (SvaMistake::KeepsRefusals, Property::Rights),
+        (SvaMistake::AnswersTwice, Property::Pairing),
+        (SvaMistake::UnbindKeepsAtc, Property::Unregister),
+    ] {
+        caught(&sva(Some(mistake)), by);
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     mistake::OdpMistake,
-    region::{Region, Table, dawdle},
+    region::{Region, Table},
 };
 use crate::{
     addr::VpnRange,
@@ -87,7 +87,6 @@ impl Region {
         }
         let entries = filled?;
         if late {
-            dawdle();
             enter(self.lock(cx).state(), &entries);
         }
         for entry in &entries {

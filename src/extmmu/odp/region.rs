@@ -11,7 +11,7 @@ use crate::{
         Access, Ack, Cached, ExternalMmu, Gate, GateGuard, Invalidation, OrderedStore, Seat,
         ShadowStore, Translation, WouldBlock,
     },
-    sync::{AtomicBool, Mutex, Ordering, thread},
+    sync::{AtomicBool, Mutex, Ordering},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,12 +71,6 @@ pub(super) struct Parts {
     pub(super) config: OdpConfig,
     pub(super) meter: Arc<Meter>,
     pub(super) emptied: Option<(Arc<Mutex<BTreeSet<u64>>>, u64)>,
-}
-
-/// Gives other threads time to step in, for a mistake that takes time.
-pub(super) fn dawdle() {
-    let long = if cfg!(any(loom, shuttle)) { 1 } else { 200 };
-    (0..long).for_each(|_| thread::yield_now());
 }
 
 impl Table {
@@ -182,7 +176,6 @@ impl Region {
         let entry = guard.state().get(at).filter(allows)?;
         if self.made(OdpMistake::UsesUnlocked) {
             drop(guard);
-            dawdle();
             return Some(f(self, &entry));
         }
         Some(f(self, &entry))

@@ -9,7 +9,7 @@ use super::{
     domain::Domain,
     error::SvaFault,
     iommu::Iommu,
-    mistake::{SvaMistake, dawdle},
+    mistake::SvaMistake,
     requests::{GroupId, PageRequest, Response},
 };
 use crate::{
@@ -163,7 +163,6 @@ impl SvaDevice {
                 Found::Stale if domain.is_quiet() => return Err(SvaFault::Gone(pasid)),
                 Found::Stale => return Err(SvaFault::Stale(addr)),
                 Found::Copied(entry) => {
-                    dawdle();
                     let used = domain.gate.with(cx, |_, pages| f(pages, &entry));
                     return used.ok_or(SvaFault::Gone(pasid));
                 }

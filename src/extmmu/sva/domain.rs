@@ -1,11 +1,7 @@
 //! One process on one IOMMU: the IOTLB, the flush, and the release (`struct iommu_domain` of type
 //! SVA).
 
-use super::{
-    atc::Atc,
-    config::IommuConfig,
-    mistake::{SvaMistake, dawdle},
-};
+use super::{atc::Atc, config::IommuConfig, mistake::SvaMistake};
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::AtomicCallbackCx,
@@ -87,7 +83,6 @@ impl SecondaryTlb for Domain {
             if self.made(SvaMistake::AtcFirst) {
                 let flush = |devices: &mut Devices| self.flush_devices(devices, commanded);
                 self.gate.with_state(&mut cx, flush);
-                dawdle();
                 self.gate.flush(cx, commanded, |_, _| ());
             } else {
                 self.gate.flush(cx, commanded, |devices, commanded| {

@@ -1,7 +1,5 @@
 //! Mistakes that tests must find.
 
-use crate::sync::thread;
-
 /// Mistakes that drivers of this kind have made or could make, for tests that must find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -30,10 +28,4 @@ pub enum SvaMistake {
     UnbindKeepsAtc,
     /// Unbinding does not wait for the page requests of the PASID (I19).
     NoDrain,
-}
-
-/// Gives other threads time to step in, for a mistake that takes time.
-pub(super) fn dawdle() {
-    let long = if cfg!(any(loom, shuttle)) { 1 } else { 200 };
-    (0..long).for_each(|_| thread::yield_now());
 }

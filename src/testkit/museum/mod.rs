@@ -14,7 +14,8 @@
 //! cargo run --features testkit --example museum B22 gVisor  some
 //! ```
 //!
-//! The catalogue has 51 families of mistakes of Linux and its drivers, and those of other systems.
+//! The catalogue has 51 families of mistakes of Linux and its drivers (`B`), some of IOMMUs and of
+//! RDMA (`C`), and those of other systems.
 //! Two are costs rather than mistakes and have no piece: B10, windows for each table instead of one
 //! for the range (Linux since 2014; a matter of windows for each call), and B48, hardware without
 //! accessed bits, for which "young" means "was mapped", and which pays with refaults
@@ -28,6 +29,7 @@
 //! | `bits` | rights, dirty bits, aging |
 //! | `lifetime` | registration, release, sleeping, locks |
 //! | `entries` | userfaultfd, huge pages of a pool |
+//! | `page_faulters` | IOMMUs that share the page table, RDMA that pages on demand: `C21` and on |
 //! | `peers` | mistakes that other systems found in themselves |
 //! | `piece` | the type of a piece, and its run |
 //! | `specimen`, `interface` | a driver with one of thirty-three flaws |
@@ -38,6 +40,7 @@ mod entries;
 mod interface;
 mod lifetime;
 mod ordering;
+mod page_faulters;
 mod pairing;
 mod paper;
 mod peers;
@@ -57,6 +60,7 @@ impl Piece {
             bits::PIECES,
             lifetime::PIECES,
             entries::PIECES,
+            page_faulters::PIECES,
             peers::PIECES,
         ]
         .concat()
