@@ -9,8 +9,10 @@ use emmu::{
     ctx::CallCx,
     extmmu::{
         References,
+        gpu::{Engine, Gpu, GpuConfig},
         gru::{Gru, GruConfig, GruContext, GruSpace},
         kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
+        regcache::{RegCache, RegCacheConfig},
         xpmem::{Attachment, Owner, OwnerConfig, Partition, PartitionId},
     },
     mm::{MmapArgs, Prot},
@@ -31,9 +33,11 @@ enum Device {
     Kvm(Vcpu),
     Gru(GruContext),
     Xpmem(Attachment),
+    Gpu(Engine),
+    RegCache(Arc<RegCache>),
 }
 
-const KINDS: [&str; 3] = ["kvm", "gru", "xpmem"];
+const KINDS: [&str; 5] = ["kvm", "gru", "xpmem", "gpu", "regcache"];
 
 fn device(cx: &mut CallCx<'_>, mm: &Arc<Mm>, kind: &str) -> Device {
     let first = Vpn::containing(BASE);
@@ -54,6 +58,19 @@ fn device(cx: &mut CallCx<'_>, mm: &Arc<Mm>, kind: &str) -> Device {
             let grus = Gru::several(1, GruConfig::default());
             let (space, _stays) = GruSpace::attach(cx, mm, &grus, None);
             Device::Gru(GruContext::new(&space, 0).unwrap())
+        }
+        "gpu" => {
+            let (gpu, _stays) = Gpu::attach(cx, mm, None, GpuConfig::default());
+            Device::Gpu(gpu.engine(0))
+        }
+        "regcache" => {
+            // Room for all: what is measured is windows, not evictions.
+            let config = RegCacheConfig {
+                regions: usize::MAX,
+                pages: MOST,
+                ..RegCacheConfig::default()
+            };
+            Device::RegCache(RegCache::attach(cx, mm, config).0)
         }
         _ => {
             let config = OwnerConfig {
@@ -78,6 +95,8 @@ impl Device {
             Self::Kvm(vcpu) => vcpu.read(cx, at, &mut byte).expect("in the slot"),
             Self::Gru(context) => context.read(cx, BASE + at, &mut byte).expect("mapped"),
             Self::Xpmem(attached) => attached.read(cx, at, &mut byte).expect("attached"),
+            Self::Gpu(engine) => engine.read(cx, BASE + at, &mut byte).expect("mapped"),
+            Self::RegCache(cache) => cache.read(cx, BASE + at, &mut byte).expect("mapped"),
         }
         black_box(byte);
     }

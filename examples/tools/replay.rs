@@ -50,10 +50,10 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 5)]
     reports: usize,
     /// External MMUs to attach to the first process, which touch what it touches: kvm, gru, xpmem,
-    /// odp, sva.
-    /// For each is printed: windows (of sva: flushes), pages dropped for them, faults, refaults of
-    /// pages dropped before, retries because of windows, acknowledgements by processors, GRUs,
-    /// partitions and devices, agings, page requests, time in windows, the longest hold-off.
+    /// gpu, regcache, odp, sva.
+    /// For each is printed: windows, pages dropped for them, faults, refaults of pages dropped
+    /// before, retries because of windows, acknowledgements by processors, GRUs and partitions,
+    /// agings, time in windows, the longest hold-off.
     #[arg(long = "mmu", value_name = "NAME", value_delimiter = ',')]
     mmus: Vec<MmuKind>,
     /// Draw the bill of each device over the time of a recorded program: windows, pages dropped,

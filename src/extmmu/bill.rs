@@ -12,6 +12,7 @@ use std::{
 
 /// Counts of the events of one MMU. Counts are the same in each run of one thread; times are not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Bill {
     /// Windows that began.
     pub windows: u64,
@@ -33,6 +34,10 @@ pub struct Bill {
     pub requests: u64,
     /// Pages that were translated on advice.
     pub prefetched: u64,
+    /// Pages that were pinned.
+    pub pins: u64,
+    /// Pages that moved to memory of the device, or from there.
+    pub migrations: u64,
     /// The time from the beginnings of windows to their ends, added up.
     pub in_windows: Duration,
     /// The longest time that one window was open.
@@ -51,6 +56,8 @@ impl std::ops::AddAssign for Bill {
         self.agings += other.agings;
         self.requests += other.requests;
         self.prefetched += other.prefetched;
+        self.pins += other.pins;
+        self.migrations += other.migrations;
         self.in_windows += other.in_windows;
         self.longest = self.longest.max(other.longest);
     }
@@ -100,6 +107,8 @@ struct Tally {
     agings: AtomicU64,
     requests: AtomicU64,
     prefetched: AtomicU64,
+    pins: AtomicU64,
+    migrations: AtomicU64,
 }
 
 /// A set of pages, as bits of their blocks.
@@ -180,6 +189,8 @@ impl Meter {
             bill.agings += tally.agings.load(Ordering::Relaxed);
             bill.requests += tally.requests.load(Ordering::Relaxed);
             bill.prefetched += tally.prefetched.load(Ordering::Relaxed);
+            bill.pins += tally.pins.load(Ordering::Relaxed);
+            bill.migrations += tally.migrations.load(Ordering::Relaxed);
         }
         bill
     }
@@ -280,6 +291,16 @@ impl Meter {
     pub fn prefetched(&self, pages: u64) {
         let tally = self.tallies.mine();
         tally.prefetched.fetch_add(pages, Ordering::Relaxed);
+    }
+    /// Counts pages that were pinned.
+    pub fn pinned(&self, pages: u64) {
+        let tally = self.tallies.mine();
+        tally.pins.fetch_add(pages, Ordering::Relaxed);
+    }
+    /// Counts pages that moved to memory of the device, or from there.
+    pub fn migrated(&self, pages: u64) {
+        let tally = self.tallies.mine();
+        tally.migrations.fetch_add(pages, Ordering::Relaxed);
     }
     /// Returns the number of windows that have begun and not ended.
     pub fn open(&self) -> usize {

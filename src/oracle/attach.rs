@@ -36,7 +36,8 @@ impl Oracle {
         post.take(&oracle);
         oracle
     }
-    /// Watches an external MMU of an address space from now on.
+    /// Watches an external MMU of an address space from now on, and no longer of another one: an
+    /// MMU that moved to this address space has nothing to do with the windows of the former.
     pub fn watch(self: &Arc<Self>, mm: &Arc<Mm>, ext: Arc<dyn ExternalMmu>) {
         mm.set_watch(Arc::new(WindowWatcher::new(&self.post, mm)));
         let reg = mm.registration_of(&ext);
@@ -60,7 +61,7 @@ impl Oracle {
         let space = key(&watched.mm);
         self.each(&ext, &mut |t| self.index.note(space, t));
         let mut all = self.watched.write();
-        all.retain(|w| w.ext.upgrade().is_some());
+        all.retain(|w| w.ext.upgrade().is_some_and(|other| !other.is(&ext)));
         all.push(watched);
     }
 }

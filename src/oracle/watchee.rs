@@ -39,6 +39,14 @@ impl Watchee {
             Self::Walker(tlb) => WeakWatchee::Walker(Arc::downgrade(tlb)),
         }
     }
+    /// Returns true if both are one MMU.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Driver(a), Self::Driver(b)) => std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
+            (Self::Walker(a), Self::Walker(b)) => std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
+            _ => false,
+        }
+    }
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Driver(ext) => ext.name(),

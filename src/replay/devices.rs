@@ -1,7 +1,7 @@
 //! External MMUs that access the memory of a recorded process along with it, and the cost of that.
 
 use super::{
-    attached_device::Device,
+    followers::{self, Compared, Follower},
     mmu_kind::MmuKind,
     program::{FaultKind, Watch, Who},
 };
@@ -48,6 +48,8 @@ impl Presented {
                 "acknowledgements": b.acknowledgements,
                 "waits": b.waits,
                 "agings": b.agings,
+                "pins": b.pins,
+                "migrations": b.migrations,
                 "requests": b.requests,
                 "prefetched": b.prefetched,
                 "in_windows": b.in_windows.as_secs_f64(),
@@ -65,12 +67,12 @@ impl fmt::Display for Presented {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "mmu     windows  dropped   faults refaults  retries     acks   agings requests  in windows     longest"
+            "mmu       windows  dropped   faults refaults  retries     acks   agings     pins migrated requests  in windows     longest"
         )?;
         for (kind, b) in &self.bills {
             writeln!(
                 f,
-                "{kind:6} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:>11} {:>11}",
+                "{kind:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:>11} {:>11}",
                 b.windows,
                 b.dropped,
                 b.faults,
@@ -78,6 +80,8 @@ impl fmt::Display for Presented {
                 b.retries,
                 b.acknowledgements,
                 b.agings,
+                b.pins,
+                b.migrations,
                 b.requests,
                 format!("{:.1?}", b.in_windows),
                 format!("{:.1?}", b.longest),
@@ -107,9 +111,17 @@ pub struct Standing {
 /// The devices of one address space.
 pub struct Devices {
     kinds: BTreeSet<MmuKind>,
-    devices: Vec<Device>,
+    devices: Vec<(MmuKind, Box<dyn Follower>)>,
     oracle: Option<Arc<Oracle>>,
     presented: Presented,
+}
+
+/// Reads a byte, and writes the byte back if the program wrote it.
+fn touch(device: &dyn Follower, cx: &mut CallCx<'_>, addr: u64, access: Access) {
+    let mut byte = [0];
+    if device.read(cx, addr, &mut byte) && access == Access::Write {
+        device.write(cx, addr, &byte);
+    }
 }
 
 impl Devices {
@@ -122,8 +134,12 @@ impl Devices {
             presented: Presented::default(),
         }
     }
-    /// Attaches the devices to an address space, under the watch of an oracle.
+    /// Attaches the devices to an address space, under the watch of an oracle. They neither pin nor
+    /// move pages, so that page tables can be compared with those of Linux.
     pub fn attach(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
+        self.attach_all(cx, mm, Compared::Pages);
+    }
+    fn attach_all(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>, compared: Compared) {
         if self.kinds.is_empty() {
             return;
         }
@@ -135,30 +151,26 @@ impl Devices {
             oracle
         });
         for kind in &self.kinds {
-            let device = Device::new(cx, mm, *kind);
+            let device = followers::attach(cx, mm, *kind, compared);
             device.show_to(oracle, mm);
-            self.devices.push(device);
+            self.devices.push((*kind, device));
         }
     }
     /// Accesses the page that the process accessed, with each device.
     pub fn touch(&self, cx: &mut CallCx<'_>, addr: u64, access: Access) {
-        for device in &self.devices {
-            device.touch(cx, addr, access);
+        for (_, device) in &self.devices {
+            touch(&**device, cx, addr, access);
         }
     }
     /// Returns the cost of each device so far, earlier programs of the process included, and its
     /// number of entries now.
     pub fn standing(&self, cx: &mut CallCx<'_>) -> Vec<Standing> {
-        let one = |device: &Device| {
-            let before = self
-                .presented
-                .bills
-                .iter()
-                .find(|(k, _)| *k == device.kind());
+        let one = |(kind, device): &(MmuKind, Box<dyn Follower>)| {
+            let before = self.presented.bills.iter().find(|(k, _)| k == kind);
             let mut bill = before.map_or_else(Bill::default, |(_, bill)| *bill);
             bill += device.meter().bill();
             Standing {
-                kind: device.kind(),
+                kind: *kind,
                 bill,
                 held: device.held(cx),
             }
@@ -168,8 +180,10 @@ impl Devices {
     /// Returns the windows that have ended since the last call, device by device; the first call
     /// begins to keep them.
     pub fn spans(&self) -> Vec<(MmuKind, Vec<Span>)> {
-        let one = |device: &Device| (device.kind(), device.meter().take_spans());
-        self.devices.iter().map(one).collect()
+        let devices = self.devices.iter();
+        devices
+            .map(|(kind, device)| (*kind, device.meter().take_spans()))
+            .collect()
     }
     /// Compares all translations with the page table.
     pub fn audit(&self) {
@@ -185,9 +199,9 @@ impl Devices {
         self.take_bills();
     }
     fn take_bills(&mut self) {
-        for device in self.devices.drain(..) {
+        for (kind, device) in self.devices.drain(..) {
             let one = Presented {
-                bills: vec![(device.kind(), device.meter().bill())],
+                bills: vec![(kind, device.meter().bill())],
                 findings: Vec::new(),
             };
             self.presented.add(&one);
@@ -205,7 +219,7 @@ impl Devices {
 /// Devices that follow a recorded program's first process.
 impl Watch for Devices {
     fn started(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
-        self.attach(cx, mm);
+        self.attach_all(cx, mm, Compared::Layout);
     }
     fn touched(
         &mut self,

@@ -39,14 +39,13 @@
 //! | `report`, `summary` | a difference in readable form, and the counts of many scripts |
 //! | `record` | the recording of this library |
 //! | `daemons` | operations of the kernel by itself |
-//! | `devices` | external MMUs that take part in a replay |
-//! | `attached_device`, `mmu_kind` | one of each kind, and the names of the kinds |
+//! | `followers` | the external MMUs behind one trait |
+//! | `mmu_kind`, `devices` | external MMUs that take part in a replay |
 //! | `timeline`, `trace`, `figure` | the events of a replay, for viewers |
 //! | `program` | recordings of real programs |
 //! | `round_trip` | a test: every operation reads back as written |
 
 mod about_op;
-mod attached_device;
 mod background;
 mod buffers;
 mod calls;
@@ -58,6 +57,7 @@ mod devices;
 mod family;
 #[cfg(feature = "svg")]
 mod figure;
+mod followers;
 mod ground;
 mod hex;
 mod json;

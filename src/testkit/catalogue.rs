@@ -72,6 +72,8 @@ properties! {
     Dirty "dirty": "the frame knows each write of the device before the page is written back, swapped out or freed",
     /// References.
     References "references": "the device holds the references that it declares, and leaves none behind",
+    /// Pins.
+    Pins "pins": "the device has one pin for each translation that it shows, and no other",
     /// Faults that open windows over the page they look up.
     Reentrant "reentrant": "a look-up may open a window over its own page",
     /// Windows of atomic contexts, which must not block.
@@ -107,7 +109,9 @@ impl Property {
         match self {
             Self::HoldsOff | Self::Overlap if declared.walks => Some("it gets no windows"),
             Self::Auditable if declared.holds == Holds::Nothing => Some("it keeps no translations"),
-            Self::Reuse if !declared.coherent => Some("it does not follow its address space"),
+            Self::Reuse | Self::HoldsOff | Self::Overlap if !declared.coherent => {
+                Some("it does not follow its address space")
+            }
             Self::Reuse if ObservedThread::current().is_none() => {
                 Some("this system does not show whether a thread sleeps")
             }
@@ -119,6 +123,7 @@ impl Property {
             Self::References if declared.references == References::Held => {
                 Some("it declares references")
             }
+            Self::Pins if !declared.pins => Some("it pins nothing"),
             _ => None,
         }
     }

@@ -196,7 +196,7 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@ $kit;
             auditable pairing drops_range holds_off retry reuse overlap reach edges bytes huge_pages pool_pages userfaults
             foreign_threads forks
-            rights aging dirty references reentrant atomic_windows alloc_failure progress exits release unregister failures scripts);
+            rights aging dirty references pins reentrant atomic_windows alloc_failure progress exits release unregister failures scripts);
     };
     (@ $kit:expr; $($name:ident)*) => { $(
         #[test]

@@ -84,6 +84,11 @@ pub struct Declared {
     /// so it uses what the page table says inside of a window as well. The kit skips the properties
     /// that are about accesses inside of windows.
     pub walks: bool,
+    /// The device pins what it translates: it has one pin ([`Mm::pin`]) on the frame of each
+    /// translation that it shows, and no other pin once an access has ended, but for memory that
+    /// cannot be pinned. It may give up the pins of translations that windows removed as late as in
+    /// its next access.
+    pub pins: bool,
     /// The device makes no writes, as a cache of registrations that are only read. The kit then
     /// lets the process write in its place, never calls [`Device::write`], and skips the properties
     /// that are about writes of the device.
@@ -123,6 +128,7 @@ impl Default for Declared {
             always_writes: false,
             coherent: true,
             walks: false,
+            pins: false,
             reads_only: false,
         }
     }

@@ -206,7 +206,7 @@
 //! | --- | --- |
 //! | all properties, in a call | [`conformance`], [`Kit::run`] |
 //! | … as tests | [`conformance_tests!`](crate::conformance_tests) |
-//! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`], [`odp`], [`sva`] |
+//! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`], [`gpu`], [`regcache`], [`odp`], [`sva`] |
 //! | random operations on processes, with any set of devices | [`Suite`] |
 //! | the model of pages, also for an address space of your own | [`Reference`] |
 //! | the failure of each operation that can fail, in turn or at random | [`Suite::fail_each`], [`Disturbances::random_faults`], [`fail_each`] |
@@ -267,7 +267,7 @@ pub use device::{Attached, AttachedTlb, Declared, Device, Holds, Leave, Refused}
 pub use fault::{Broken, Fault};
 pub use inject::{Failed, fail_each};
 pub use kit::Kit;
-pub use models::{gru, kvm, pfn_caches, xpmem};
+pub use models::{gpu, gru, kvm, pfn_caches, regcache, xpmem};
 pub use page_faulters::{odp, sva};
 pub use reference::{Checks, Reference};
 pub use suite::{Disturbances, Failure, Profile, Suite};

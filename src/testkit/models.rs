@@ -1,5 +1,11 @@
 //! The models of this library as devices of the kit, correct or with one of their mistakes.
 
+mod gpu;
+mod regcache;
+
+pub use gpu::gpu;
+pub use regcache::regcache;
+
 use super::{
     Broken, Kit,
     device::{Attached, Declared, Device, Holds, Refused},

@@ -94,6 +94,15 @@ pub enum Seen {
         /// References on its frame, beyond its mappings.
         extra: u32,
     },
+    /// A device that pins has other pins than translations.
+    Pinned {
+        /// The page, and when its pins were counted.
+        what: String,
+        /// Pins on the frame of the page.
+        pins: u64,
+        /// Translations of the device that lead to the frame.
+        shown: u64,
+    },
 }
 
 impl Seen {
@@ -110,6 +119,7 @@ impl Seen {
             Self::Forgot(_) | Self::StaysYoung(_) => "O10",
             Self::Unsettled(_) => "O12",
             Self::Held { .. } => "O5",
+            Self::Pinned { .. } => "pins",
             Self::Hidden(_) => "O0",
             Self::Differs(_) | Self::Miscounted(_) => "model",
             Self::Unreadable(_) => "script",
@@ -174,21 +184,22 @@ impl fmt::Display for Seen {
             Self::WouldBlock => f.write_str(
                 "a device that declares not to sleep refuses a window that must not block",
             ),
-            Self::Stuck { what, after } => {
-                write!(f, "after {after:?} there is no end of {what}")
-            }
+            Self::Stuck { what, after } => write!(f, "after {after:?} there is no end of {what}"),
             Self::Panicked(why) => write!(f, "panic: {why}"),
             Self::Unsettled(what) => write!(f, "O12: {what}, though no window is open"),
             Self::Hidden(addr) => write!(
                 f,
                 "O0: the device used the page at {addr:#x}, and `translations` does not show it: no oracle can watch it"
             ),
-            Self::Differs(what) => write!(f, "model: {what}"),
-            Self::Miscounted(what) => write!(f, "model: {what}"),
+            Self::Differs(what) | Self::Miscounted(what) => write!(f, "model: {what}"),
             Self::Unreadable(why) => write!(f, "a kept script cannot be read: {why}"),
             Self::Held { addr, extra } => write!(
                 f,
                 "O5: the page at {addr:#x} has {extra} more references than mappings, and the device declares that it takes none"
+            ),
+            Self::Pinned { what, pins, shown } => write!(
+                f,
+                "pins: {what} has {pins}, and the device shows {shown} translations of it"
             ),
         }
     }

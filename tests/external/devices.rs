@@ -1,15 +1,7 @@
-//! Recorded scripts and programs with all kinds of external MMUs attached: nothing changes, and the
+//! Recorded scripts and programs with all external MMUs attached: nothing changes, and the
 //! oracle is silent.
 
 use emmu::replay::{MmuKind, Summary, replay, replay_with, shipped};
-
-const ALL: [MmuKind; 5] = [
-    MmuKind::Kvm,
-    MmuKind::Gru,
-    MmuKind::Xpmem,
-    MmuKind::Odp,
-    MmuKind::Sva,
-];
 
 #[test]
 fn scripts_go_the_same_way_with_devices() {
@@ -18,7 +10,7 @@ fn scripts_go_the_same_way_with_devices() {
     let (mut alone, mut with) = (Vec::new(), Vec::new());
     for script in &scripts {
         let a = replay(script).unwrap();
-        let b = replay_with(script, &ALL).unwrap();
+        let b = replay_with(script, &MmuKind::ALL).unwrap();
         // What devices use is used: memory pressure finds other pages first.
         let pressure = script.header.profile == "reclaim";
         if a.agreed != b.agreed && !pressure {

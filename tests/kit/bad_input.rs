@@ -466,7 +466,7 @@ impl Watch for Panics {
 fn a_panic_is_an_error_with_file_and_line() {
     let program =
         program("7 1.000001000 brk(NULL) = 0x10000000\n7 1.000002000 munmap(0x1000, 4096) = 0\n");
-    let mut watch = Panics(Devices::new([MmuKind::Kvm, MmuKind::Gru, MmuKind::Xpmem]));
+    let mut watch = Panics(Devices::new(MmuKind::ALL));
     let ended = run_on(&machine(), &program, &mut watch);
     refused(ended, "it/calls.strace:3: panic: on purpose");
 }

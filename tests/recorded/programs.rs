@@ -80,7 +80,7 @@ fn every_recorded_program_ends_as_on_linux_and_devices_follow() {
     for name in ["bad_arguments", "huge_pool", "postgres", "segments"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/programs");
         let program = Program::load(&folder.join(name)).expect(name);
-        let mut devices = Devices::new([MmuKind::Kvm, MmuKind::Gru, MmuKind::Xpmem]);
+        let mut devices = Devices::new(MmuKind::ALL);
         let outcome = run_on(&machine(), &program, &mut devices).expect("no machine is in use");
         assert!(outcome.is_whole() && outcome.unknown == 0, "{outcome}");
         let equal = |p: &Process| p.verdict == LayoutVerdict::Equal;

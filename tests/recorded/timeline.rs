@@ -10,7 +10,7 @@ use emmu::replay::{
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-const ALL: [MmuKind; 3] = [MmuKind::Kvm, MmuKind::Gru, MmuKind::Xpmem];
+const ALL: [MmuKind; 5] = MmuKind::ALL;
 
 fn follow(kinds: &[MmuKind]) -> (Presented, Vec<Moment>) {
     let program = shipped().unwrap();

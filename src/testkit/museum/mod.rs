@@ -21,6 +21,8 @@
 //! accessed bits, for which "young" means "was mapped", and which pays with refaults
 //! ([`Declared::ages`](super::Declared) asks a device for no more: after an access, the answer is
 //! yes). A family that led to several kinds of mistake has several pieces: `B11`, `B11'`, `B11''`.
+//! Later families, of devices with memory, of IOMMUs and of pins, have numbers of their own (`C4`).
+//! Those that a model of this library can make have a piece.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -30,6 +32,7 @@
 //! | `lifetime` | registration, release, sleeping, locks |
 //! | `entries` | userfaultfd, huge pages of a pool |
 //! | `page_faulters` | IOMMUs that share the page table, RDMA that pages on demand: `C21` and on |
+//! | `mirrors` | GPUs that mirror an address space, caches of registered memory |
 //! | `peers` | mistakes that other systems found in themselves |
 //! | `piece` | the type of a piece, and its run |
 //! | `specimen`, `interface` | a driver with one of thirty-three flaws |
@@ -39,6 +42,7 @@ mod bits;
 mod entries;
 mod interface;
 mod lifetime;
+mod mirrors;
 mod ordering;
 mod page_faulters;
 mod pairing;
@@ -61,6 +65,7 @@ impl Piece {
             lifetime::PIECES,
             entries::PIECES,
             page_faulters::PIECES,
+            mirrors::PIECES,
             peers::PIECES,
         ]
         .concat()

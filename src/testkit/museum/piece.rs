@@ -46,7 +46,7 @@ pub enum Shown {
 /// ```
 #[derive(Clone, Copy)]
 pub struct Piece {
-    /// Number in the catalogue: `B1` to `B51`, and `C` with a number, for Linux and its drivers, the
+    /// Number in the catalogue: `B1` to `B51` and `C1` to `C56` for Linux and its drivers, the
     /// system's name for others.
     pub id: &'static str,
     /// Year of the mistake or of its discovery.

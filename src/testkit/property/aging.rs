@@ -1,6 +1,8 @@
 //! Aging: the accessed state of pages that the device uses.
 
+use super::memory::{HUGE, fresh_huge};
 use crate::{
+    addr::PMD_PAGES,
     ctx::CallCx,
     frame::FrameFlags,
     mm::PageState,
@@ -46,6 +48,7 @@ pub(super) fn aging(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     unused(t, cx);
     others(t, cx);
     evicted(t, cx);
+    of_a_huge_page(t, cx);
     Ok(())
 }
 
@@ -75,6 +78,28 @@ fn others(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
         let _was = ask(t, cx, aged, AgeKind::ClearFlush);
         if !ask(t, cx, USED, AgeKind::Test) && (was_marked || !is_marked(t, cx, USED)) {
             t.see(Seen::Forgot(at(USED)));
+        }
+    }
+}
+
+/// A use of one page of a huge page makes the whole young, and that page, also after a split.
+fn of_a_huge_page(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
+    let all = pages(HUGE, HUGE + PMD_PAGES);
+    fresh_huge(t, cx);
+    for used in [0, 255, 511] {
+        if used == 511 {
+            t.drop_pages(cx, HUGE + 1, HUGE + 2);
+            t.agree(cx, HUGE + used);
+        }
+        let _was = t.act(cx, "age the huge page (ClearFlush)", |mm, cx| {
+            mm.age(cx, all, AgeKind::ClearFlush)
+        });
+        if t.read(cx, at(HUGE + used)).is_err() {
+            continue;
+        }
+        let whole = t.mm.age(cx, all, AgeKind::Test);
+        if !whole || !ask(t, cx, HUGE + used, AgeKind::Test) {
+            t.see(Seen::Forgot(at(HUGE + used)));
         }
     }
 }

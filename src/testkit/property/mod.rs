@@ -6,6 +6,7 @@
 //! | `race` | look-ups, and uses of their results, that windows overtake |
 //! | `aging` | accessed bits |
 //! | `memory` | bytes, forks, rights, writes, references, huge pages |
+//! | `pins` | pins |
 //! | `pool` | huge pages of a pool |
 //! | `userfaults` | faults that a handler answers, write protection, tracked writes |
 //! | `life` | other threads, failures, exit, unregistration |
@@ -19,6 +20,7 @@
 mod aging;
 mod life;
 mod memory;
+mod pins;
 mod pool;
 mod race;
 mod scripts;
@@ -55,6 +57,7 @@ impl Property {
             Self::Aging => aging::aging,
             Self::Dirty => memory::dirty,
             Self::References => memory::references,
+            Self::Pins => pins::pins,
             Self::Reentrant => race::reentrant,
             Self::AtomicWindows => windows::atomic_windows,
             Self::AllocFailure => life::alloc_failure,

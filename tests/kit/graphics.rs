@@ -1,0 +1,62 @@
+//! The GPU on trial: without memory, and with memory of either kind; and each of its mistakes.
+
+use emmu::{
+    extmmu::gpu::{GpuConfig, GpuMistake},
+    frame::DeviceKind,
+    testkit::{self, Kit, Property},
+};
+
+fn mirror(mistake: Option<GpuMistake>) -> Kit {
+    let config = GpuConfig {
+        mistake,
+        ..GpuConfig::default()
+    };
+    testkit::gpu(config, None)
+}
+/// Pages migrate at every third fault.
+fn board(kind: DeviceKind, mistake: Option<GpuMistake>) -> Kit {
+    let config = GpuConfig {
+        migrate_after: Some(3),
+        mistake,
+        ..GpuConfig::default()
+    };
+    testkit::gpu(config, Some(kind)).cases(16)
+}
+
+mod without_memory {
+    emmu::conformance_tests!(kit = super::mirror(None));
+}
+mod private_memory {
+    emmu::conformance_tests!(kit = super::board(super::DeviceKind::Private, None));
+}
+mod coherent_memory {
+    emmu::conformance_tests!(kit = super::board(super::DeviceKind::Coherent, None));
+}
+
+/// The mistakes with atomic operations are found where these are tested: no property makes any.
+#[test]
+fn each_mistake_is_caught_by_the_property_that_should() {
+    for (mistake, by) in [
+        (GpuMistake::NoFlush, Property::DropsRange),
+        (GpuMistake::FirstEngineOnly, Property::DropsRange),
+        (GpuMistake::FirstPageOnly, Property::DropsRange),
+        (GpuMistake::LateFlush, Property::DropsRange),
+        (GpuMistake::SmallFlush, Property::HugePages),
+        (GpuMistake::BatchVouched, Property::Retry),
+        (GpuMistake::ReplacesDirty, Property::Forks),
+        (GpuMistake::LostDirty, Property::Dirty),
+        (GpuMistake::AgesSmallOnly, Property::Aging),
+        (GpuMistake::KeepsRefusals, Property::Rights),
+    ] {
+        caught(&mirror(Some(mistake)), by);
+    }
+    let filters = board(DeviceKind::Private, Some(GpuMistake::FiltersOwn));
+    caught(&filters, Property::Rights);
+}
+
+#[track_caller]
+fn caught(kit: &Kit, by: Property) {
+    let verdict = kit.check(by);
+    assert!(verdict.is_failed(), "{verdict}");
+    println!("{verdict}");
+}
