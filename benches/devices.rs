@@ -15,6 +15,8 @@ use emmu::{
         References,
         gru::{Gru, GruConfig, GruContext, GruSpace},
         kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
+        odp::{Adapter, OdpConfig},
+        sva::{Iommu, IommuConfig, SvaDevice},
         xpmem::{Owner, OwnerConfig, Partition, PartitionId},
     },
     mm::Prot,
@@ -188,6 +190,64 @@ fn xpmem(c: &mut Criterion<Ratio>) {
     });
 }
 
+/// A window and the faults that it makes necessary, beside the same with a hand-written table: an
+/// adapter that pages on demand, and a device that shares the page table.
+fn page_faulters(c: &mut Criterion<Ratio>) {
+    const HELD: u64 = 64;
+    with_world(|w| {
+        mapped(w);
+        let adapter = Adapter::new(OdpConfig::default());
+        let bytes = (addr(0), HELD * PAGE_SIZE);
+        let key = adapter.register(&mut w.cx, &w.mm, bytes, Access::Write);
+        let key = key.expect("a range");
+        let theirs = Shadowing::new(PAGES, TLB);
+        let touch = |w: &mut World<'_>, n: u64| {
+            let read = adapter.read(&mut w.cx, key, addr(n), &mut [0]);
+            read.expect("mapped");
+        };
+        let again = || {
+            *theirs.shadow.lock().expect("no panic") = floor::Floor::new();
+            *theirs.tlb.lock().expect("no panic") = tlb::Tlb::new(TLB);
+            timed(|| (0..HELD).for_each(|n| theirs.access(n, Shadowing::fault)))
+        };
+        duel(
+            c,
+            "ODP: window and page faults",
+            FLOOR,
+            &mut || {
+                (0..HELD).for_each(|n| touch(w, n));
+                timed(|| {
+                    window(w, HELD);
+                    (0..HELD).for_each(|n| touch(w, n));
+                })
+            },
+            &mut || again(),
+        );
+        adapter.deregister(&mut w.cx, key).expect("registered");
+        let iommu = Iommu::new(IommuConfig::default());
+        let device = SvaDevice::new(&iommu);
+        let bond = iommu.bind(&mut w.cx, &w.mm, &device).expect("a PASID");
+        let touch = |w: &mut World<'_>, n: u64| {
+            let read = device.read(&mut w.cx, bond.pasid(), addr(n), &mut [0]);
+            read.expect("mapped");
+        };
+        duel(
+            c,
+            "SVA: flush and walks",
+            FLOOR,
+            &mut || {
+                (0..HELD).for_each(|n| touch(w, n));
+                timed(|| {
+                    window(w, HELD);
+                    (0..HELD).for_each(|n| touch(w, n));
+                })
+            },
+            &mut || again(),
+        );
+        iommu.unbind(&mut w.cx, bond);
+    });
+}
+
 /// Runs `f` while another thread has a window open over the first pages.
 fn while_open<T>(mm: &Mm, f: impl FnOnce() -> T) -> T {
     let (opened, is_open) = channel();
@@ -251,6 +311,6 @@ fn elsewhere(c: &mut Criterion<Ratio>) {
 criterion_group! {
     name = benches;
     config = criterion();
-    targets = kvm, gru, xpmem, elsewhere
+    targets = kvm, gru, xpmem, page_faulters, elsewhere
 }
 criterion_main!(benches);

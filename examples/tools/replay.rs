@@ -50,7 +50,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 5)]
     reports: usize,
     /// External MMUs to attach to the first process, which touch what it touches: kvm, gru, xpmem,
-    /// gpu, regcache.
+    /// gpu, regcache, odp, sva.
     /// For each is printed: windows, pages dropped for them, faults, refaults of pages dropped
     /// before, retries because of windows, acknowledgements by processors, GRUs and partitions,
     /// agings, time in windows, the longest hold-off.

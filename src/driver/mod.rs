@@ -122,8 +122,8 @@ pub use crate::{
         Access, Ack, AgeKind, Cached, Event, ExternalMmu, FaultRequest, FirstPass, Gate, GateGuard,
         Gates, Invalidated, Invalidation, NoStore, OrderedStore, Pending, Permit, RangePending,
         RangePermit, RangeRetry, RangeTicket, Rearrange, Registration, RemovedEntries, Retry, Seat,
-        SecondPass, SecondaryTlb, ShadowEntry, ShadowStore, Slot, Spared, Ticket, TlbGate,
-        TlbRegistration, TlbSeat, Translation, WouldBlock,
+        SecondPass, SecondaryTlb, ShadowEntry, ShadowStore, Slot, Spared, Ticket, TlbEntry,
+        TlbGate, TlbPages, TlbRegistration, TlbSeat, Translation, WouldBlock,
     },
 };
 pub use references::References;

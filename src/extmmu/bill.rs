@@ -30,6 +30,10 @@ pub struct Bill {
     pub waits: u64,
     /// Aging calls.
     pub agings: u64,
+    /// Page requests of a device, or page faults of its work queue.
+    pub requests: u64,
+    /// Pages that were translated on advice.
+    pub prefetched: u64,
     /// Pages that were pinned.
     pub pins: u64,
     /// Pages that moved to memory of the device, or from there.
@@ -50,6 +54,8 @@ impl std::ops::AddAssign for Bill {
         self.acknowledgements += other.acknowledgements;
         self.waits += other.waits;
         self.agings += other.agings;
+        self.requests += other.requests;
+        self.prefetched += other.prefetched;
         self.pins += other.pins;
         self.migrations += other.migrations;
         self.in_windows += other.in_windows;
@@ -99,6 +105,8 @@ struct Tally {
     acknowledgements: AtomicU64,
     waits: AtomicU64,
     agings: AtomicU64,
+    requests: AtomicU64,
+    prefetched: AtomicU64,
     pins: AtomicU64,
     migrations: AtomicU64,
 }
@@ -179,6 +187,8 @@ impl Meter {
             bill.acknowledgements += tally.acknowledgements.load(Ordering::Relaxed);
             bill.waits += tally.waits.load(Ordering::Relaxed);
             bill.agings += tally.agings.load(Ordering::Relaxed);
+            bill.requests += tally.requests.load(Ordering::Relaxed);
+            bill.prefetched += tally.prefetched.load(Ordering::Relaxed);
             bill.pins += tally.pins.load(Ordering::Relaxed);
             bill.migrations += tally.migrations.load(Ordering::Relaxed);
         }
@@ -271,6 +281,16 @@ impl Meter {
     /// Counts an aging call.
     pub fn aged(&self) {
         self.tallies.mine().agings.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Counts a page request.
+    pub fn requested(&self) {
+        let tally = self.tallies.mine();
+        tally.requests.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Counts pages that were translated on advice.
+    pub fn prefetched(&self, pages: u64) {
+        let tally = self.tallies.mine();
+        tally.prefetched.fetch_add(pages, Ordering::Relaxed);
     }
     /// Counts pages that were pinned.
     pub fn pinned(&self, pages: u64) {

@@ -3,8 +3,8 @@
 //!
 //! They differ in how they answer a window. KVM and the GRU spin, so they answer every window at
 //! once; XPmem waits for other processes, so it lives on windows that may sleep. A device behind an
-//! IOMMU that pins is told of no window. A driver of your own begins with
-//! [`driver`](crate::driver).
+//! IOMMU that pins is told of no window, and one behind an IOMMU that walks the page table gets
+//! flushes. A driver of your own begins with [`driver`](crate::driver).
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -12,6 +12,8 @@
 //! | `gru` | TLBs without page tables: entries that nothing but the notifier keeps true |
 //! | `xpmem` | memory that other processes map: a gate that sleeps, answers from afar, two passes |
 //! | `pinned` | devices behind an IOMMU whose pages are pinned: no notifier, long-term pins |
+//! | `odp` | RDMA regions that page on demand: page lists, page faults, implicit regions |
+//! | `sva` | devices behind an IOMMU that walks the process's page table: flushes, page requests |
 //! | `gpu` | a GPU that mirrors an address space: two page sizes, TLBs, memory of its own |
 //! | `regcache` | a cache of registered regions: pins by interval, eviction, a monitor |
 //! | `host_mmu` | the host's own accesses, by addresses that a window waits for |
@@ -39,9 +41,11 @@ mod host_mmu;
 #[cfg(feature = "vm-memory")]
 pub mod iommu;
 pub mod kvm;
+pub mod odp;
 pub mod pinned;
 mod recorder;
 pub mod regcache;
+pub mod sva;
 mod tlb;
 #[cfg(all(feature = "vm-memory", unix))]
 pub mod vhost_iotlb;

@@ -5,6 +5,7 @@
 //! invariant, so an `Ack` of one call answers no other.
 
 use super::{
+    observer::name_of_type,
     reason::{Brand, Event, Spared, Terms},
     translation::{RegId, Translation},
 };
@@ -147,13 +148,6 @@ impl std::fmt::Debug for SecondPass<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SecondPass").finish_non_exhaustive()
     }
-}
-
-/// Returns the name of a type, without its path and its parameters.
-pub(crate) fn name_of_type<T: ?Sized>() -> &'static str {
-    let whole = std::any::type_name::<T>();
-    let plain = whole.split('<').next().unwrap_or(whole);
-    plain.rsplit("::").next().unwrap_or(plain)
 }
 
 /// Calls `f` with a demand under a fresh brand. Returns the second pass that the driver left.

@@ -14,6 +14,7 @@ use super::{
     gate_filter::GateFilter,
     gate_guard::GateGuard,
     guarded_store::{GuardedStore, LeavingEntries},
+    observer::AUDIT_TIMEOUT,
     removed::RemovedEntries,
     seat::Seat,
     shadow_entry::ShadowEntry,
@@ -26,11 +27,7 @@ use crate::{
     frame::{FrameView, FrameViewMut},
     sync::{CachePadded, Mutex},
 };
-use std::{marker::PhantomData, time::Duration};
-
-/// The time after which an audit gives up a gate. A holder unlocks its gate soon, however busy the
-/// machine is; a gate that stays locked longer has a holder that waits for the auditor.
-pub(super) const AUDIT_TIMEOUT: Duration = Duration::from_secs(10);
+use std::marker::PhantomData;
 
 /// A driver's lock around a store `S` and driver state `T`.
 ///

@@ -82,7 +82,9 @@
 //! | `reason` | the reason of a window, and the promise of its opener |
 //! | `flusher` | the flush that a change of the page table owes, and the proof of it |
 //! | `tlb_gate` | the TLB of a device that walks the page table, and the lock that a flush takes |
+//! | `tlb_pages` | its pages under the lock, and copies of them for TLBs behind it |
 //! | `secondary_tlb` | devices that walk the page table: the trait, their list, registration |
+//! | `put_off_panics` | panics in their flushes, which go on when the window ends |
 //! | `store` | the trait of a driver's store, and two stores |
 //! | `removed`, `shadow_entry` | entries that leave a store; one entry |
 //! | `observer` | the interface of an oracle |
@@ -121,6 +123,7 @@ mod observer;
 mod once_arc;
 mod outcome;
 mod permit;
+mod put_off_panics;
 mod range_permit;
 mod range_ticket;
 mod reason;
@@ -137,6 +140,7 @@ mod subscriptions;
 pub(crate) mod test_hook;
 mod ticket;
 mod tlb_gate;
+mod tlb_pages;
 mod translation;
 mod unregistrations;
 mod window;
@@ -144,14 +148,13 @@ mod window;
 pub(crate) use blocks::{block_of, hash_of};
 pub use cached::Cached;
 pub use chain::Registration;
-pub(crate) use driver::name_of_type;
 pub use driver::{Ack, AgeKind, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock};
 pub(crate) use flusher::{Flushed, Flusher};
 pub use gate::{Gate, Invalidated};
 pub use gate_guard::GateGuard;
 pub use gates::Gates;
 pub(crate) use notifiers::Notifiers;
-pub(crate) use observer::WindowObserver;
+pub(crate) use observer::{WindowObserver, name_of_type};
 pub use outcome::{Access, Retry};
 pub(crate) use permit::PermitOf;
 pub use permit::{Pending, Permit};
@@ -168,6 +171,7 @@ pub use store::{NoStore, OrderedStore, Rearrange, ShadowStore};
 pub use ticket::Ticket;
 pub(crate) use ticket::{Admits, Seated};
 pub use tlb_gate::TlbGate;
+pub use tlb_pages::{TlbEntry, TlbPages};
 pub(crate) use translation::RegId;
 pub use translation::Translation;
 pub(crate) use window::OpenWindow;

@@ -20,11 +20,10 @@ use crate::{
     ctx::{Atomic, Below, Cx, Epoch, FaultCx, Rank, Sleepable, rank},
     error::RegisterError,
     frame::PhysMem,
-    sync::{Addresses, Despite, IdSource, Ordering},
+    sync::{Addresses, Despite, Ordering},
 };
 use std::sync::{Arc, Weak};
 
-static NEXT: IdSource = IdSource::starting_at(0);
 /// The addresses of the drivers that are registered, in any address space.
 static REGISTERED: Addresses = Addresses::new();
 
@@ -89,7 +88,7 @@ impl Notifiers {
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> Result<(Arc<E>, Registration), RegisterError> {
         let chain = self.0.share().expect("prepared before");
-        let reg = RegId(NEXT.next());
+        let reg = RegId::next();
         let phase = Arc::new(RegistrationPhase::new());
         let sub = range.map(|range| Arc::new(Subscription::new(range)));
         let ext = build(Seat {

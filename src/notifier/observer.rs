@@ -8,6 +8,18 @@ use crate::{
     addr::{Vpn, VpnRange},
     frame::DeviceId,
 };
+use std::time::Duration;
+
+/// The time after which an audit gives up a gate. A holder unlocks its gate soon, however busy the
+/// machine is; a gate that stays locked longer has a holder that waits for the auditor.
+pub(super) const AUDIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Returns the name of a type, without its path and its parameters.
+pub(crate) fn name_of_type<T: ?Sized>() -> &'static str {
+    let whole = std::any::type_name::<T>();
+    let plain = whole.split('<').next().unwrap_or(whole);
+    plain.rsplit("::").next().unwrap_or(plain)
+}
 
 /// An observer of one address space. Its methods are called with any locks held, so they may lock
 /// gates and nothing else.

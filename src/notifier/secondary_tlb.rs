@@ -14,20 +14,24 @@
 //! A device may walk once every window has ended that found no device counted. So a window that
 //! finds none owes nothing to its end.
 
+#[cfg(feature = "testkit")]
+use super::test_hook;
 use super::{
+    observer::{WindowObserver, name_of_type},
     once_arc::OnceArc,
+    put_off_panics::PutOffPanics,
+    translation::{RegId, Translation},
     unregistrations::{Space, Unregistrations},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{AtomicCallbackCx, Below, Context, Cx, Outside, Sleepable, rank},
     frame::PhysMem,
-    sync::{AtomicU8, AtomicUsize, Despite, Mutex, Ordering, RwLock},
+    sync::{AtomicU8, AtomicUsize, Despite, Mutex, OnceLock, Ordering, RwLock},
 };
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak},
-    thread::{self, ThreadId},
 };
 
 /// A device that walks the page table of an address space itself, as an IOMMU does that shares the
@@ -62,6 +66,22 @@ pub trait SecondaryTlb: Send + Sync {
     /// nothing.
     fn release(&self, cx: AtomicCallbackCx<'_>) {
         let _unused = cx;
+    }
+
+    /// Returns the name of the device in reports. The default is the name of its type.
+    fn name(&self) -> &'static str {
+        name_of_type::<Self>()
+    }
+
+    /// Shows every translation that the device could use at this moment:
+    /// [`TlbGate::audit`](super::TlbGate::audit), and its copies in TLBs behind that. Returns false
+    /// if it could not look everywhere.
+    ///
+    /// An [oracle](crate::oracle) calls this on any thread, with any lock of the library held but
+    /// that of the device's gate. The default shows nothing.
+    fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+        let _unused = visit;
+        true
     }
 }
 
@@ -133,6 +153,7 @@ pub(super) fn remove(pages: &mut BTreeMap<Vpn, Walked>, range: VpnRange) {
 /// The right to make the [`TlbGate`](super::TlbGate) of one registration.
 #[derive(Debug)]
 pub struct TlbSeat {
+    pub(super) reg: RegId,
     pub(super) phase: Arc<TlbPhase>,
     pub(super) mem: Arc<PhysMem>,
     pub(super) list: Arc<TlbList>,
@@ -150,44 +171,12 @@ pub(super) struct TlbList {
     /// The number of devices, with those that are about to be put on the list.
     count: AtomicUsize,
     panics: PutOffPanics,
+    /// Learns of each translation that a device reads.
+    pub(super) observer: OnceLock<Arc<dyn WindowObserver>>,
+    #[cfg(feature = "testkit")]
+    hooked: OnceLock<test_hook::HookedSpace>,
     /// The unregistrations under way, which exit waits for.
     unregistrations: Unregistrations,
-}
-
-/// Panics of flushes. A lock of the page table is held then, and the entries have changed already,
-/// so each goes on when its thread ends a window.
-#[derive(Default)]
-struct PutOffPanics {
-    all: Mutex<Vec<(ThreadId, Despite)>>,
-    /// The number of panics in the list, so that the end of a window takes no lock without any. It
-    /// changes under the lock; a thread that put one off finds it counted.
-    len: AtomicUsize,
-}
-
-impl PutOffPanics {
-    fn put_off(&self, panic: Despite) {
-        let mut all = self.all.lock();
-        all.push((thread::current().id(), panic));
-        self.len.store(all.len(), Ordering::Relaxed);
-    }
-    /// Goes on with the first panic of this thread.
-    #[inline]
-    fn resume(&self) {
-        if self.len.load(Ordering::Relaxed) > 0 {
-            self.resume_own();
-        }
-    }
-    #[cold]
-    fn resume_own(&self) {
-        let me = thread::current().id();
-        let mut all = self.all.lock();
-        let first = all.iter().position(|(thread, _)| *thread == me);
-        let panic = first.map(|nth| all.remove(nth).1);
-        all.retain(|(thread, _)| *thread != me);
-        self.len.store(all.len(), Ordering::Relaxed);
-        drop(all);
-        panic.into_iter().for_each(Despite::resume);
-    }
 }
 
 impl TlbList {
@@ -196,6 +185,9 @@ impl TlbList {
             listed: RwLock::default(),
             count: AtomicUsize::new(0),
             panics: PutOffPanics::default(),
+            observer: OnceLock::new(),
+            #[cfg(feature = "testkit")]
+            hooked: OnceLock::new(),
             unregistrations: Unregistrations::new(space),
         }
     }
@@ -240,6 +232,16 @@ impl TlbList {
         self.listed.write().retain(|listed| !is(listed));
         self.count.fetch_sub(1, Ordering::SeqCst);
         despite.call(|| tlb.release(cx.descend()));
+    }
+}
+
+#[cfg(feature = "testkit")]
+impl TlbList {
+    /// Calls the hook of tests.
+    pub(super) fn reached(&self, moment: test_hook::Moment) {
+        if let Some(space) = self.hooked.get() {
+            test_hook::call(*space, moment);
+        }
     }
 }
 
@@ -295,6 +297,7 @@ impl SecondaryTlbs {
         // A device that panics here is not counted.
         let phase = Arc::new(TlbPhase::new());
         let tlb = build(TlbSeat {
+            reg: RegId::next(),
             phase: Arc::clone(&phase),
             mem: Arc::clone(mem),
             list: Arc::clone(&list),
@@ -315,6 +318,19 @@ impl SecondaryTlbs {
     pub(super) fn listed(&self) -> Option<&TlbList> {
         let list = self.0.get()?;
         (list.count.load(Ordering::SeqCst) > 0).then_some(list)
+    }
+    /// Installs an observer, if a device was ever registered; the first one stays.
+    pub(crate) fn watch(&self, watch: Arc<dyn WindowObserver>) {
+        if let Some(list) = self.0.get() {
+            let _first = list.observer.get_or_init(|| watch);
+        }
+    }
+    /// Names the address space to hooks of tests.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn set_hooked(&self, space: test_hook::HookedSpace) {
+        if let Some(list) = self.0.get() {
+            let _first = list.hooked.get_or_init(|| space);
+        }
     }
     /// Returns true if no device is registered.
     pub(crate) fn is_empty(&self) -> bool {

@@ -83,7 +83,7 @@ impl Drop for Hooked {
 
 /// Calls the hook of an address space.
 #[inline]
-pub(super) fn call(space: HookedSpace, moment: Moment) {
+pub(crate) fn call(space: HookedSpace, moment: Moment) {
     if COUNT.load(Ordering::Relaxed) > 0 && !STANDS_BY.get() {
         call_hooked(space, moment);
     }

@@ -4,9 +4,14 @@
 //! frame goes. A walk and the flush take the same lock. If the walk comes first, the flush removes
 //! the translation. If the flush comes first, the walk reads the entry after its change.
 
+#[cfg(feature = "testkit")]
+use super::test_hook::Moment;
 use super::{
+    observer::AUDIT_TIMEOUT,
     outcome::Access,
     secondary_tlb::{SecondaryTlbs, TlbSeat, Walked, remove},
+    tlb_pages::TlbPages,
+    translation::Translation,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -101,9 +106,89 @@ impl<T> TlbGate<T> {
         cx: &mut Cx<'_, R, C>,
         f: impl FnOnce(&mut T) -> V,
     ) -> V {
+        self.with(cx, |state, _| f(state))
+    }
+    /// Runs `f` on the device's state and the pages under the lock: for a device with TLBs of its
+    /// own behind this one, which it fills from here with [`TlbEntry`](super::TlbEntry).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{driver::*, mm::{Advice, MmapArgs}};
+    /// use std::{collections::BTreeMap, sync::Arc};
+    ///
+    /// /// An IOMMU, and the TLB of one device behind it.
+    /// struct Iommu(TlbGate<BTreeMap<Vpn, TlbEntry>>);
+    ///
+    /// impl SecondaryTlb for Iommu {
+    ///     fn flush(&self, cx: AtomicCallbackCx<'_>, range: VpnRange) {
+    ///         self.0.flush(cx, range, |copies, range| copies.retain(|at, _| !range.contains(*at)));
+    ///     }
+    /// }
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let new = |seat| Arc::new(Iommu(TlbGate::new(seat, BTreeMap::new())));
+    /// let (iommu, _registration) = mm.register_tlb(&mut cx, new);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    /// let page = Vpn::containing(at);
+    /// assert!(mm.walk(&mut cx, &iommu.0, page, Access::Read)?);
+    ///
+    /// // The device asks the IOMMU once, and uses its copy from then on.
+    /// iommu.0.with(&mut cx, |copies, pages| {
+    ///     copies.extend(pages.get(page).map(|entry| (page, entry)));
+    /// });
+    /// iommu.0.evict(&mut cx, page.into());
+    /// let read = iommu.0.with(&mut cx, |copies, pages| {
+    ///     Some(pages.view(copies.get(&page)?)?.read_u8(0))
+    /// });
+    /// assert_eq!(read, Some(7));
+    ///
+    /// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?;
+    /// assert!(iommu.0.with(&mut cx, |copies, _| copies.is_empty()));
+    /// # mm.exit(&mut cx);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with<R: Below<rank::Gate>, C: Context, V>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        f: impl FnOnce(&mut T, &mut TlbPages<'_>) -> V,
+    ) -> V {
         let _unused = cx;
-        let _locked = self.pages();
-        f(&mut self.state.lock())
+        #[cfg(feature = "testkit")]
+        self.seat.list.reached(Moment::Locking);
+        let out = {
+            let mut pages = self.pages();
+            let mut state = self.state.lock();
+            f(&mut state, &mut TlbPages::new(&mut pages, &self.seat))
+        };
+        #[cfg(feature = "testkit")]
+        self.seat.list.reached(Moment::Unlocked);
+        out
+    }
+    /// Shows every page that is cached, for an audit
+    /// ([`SecondaryTlb::translations`](super::SecondaryTlb::translations)). Returns false if the
+    /// lock could not be had within ten seconds.
+    pub fn audit(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+        self.audited(visit, |_, _| ())
+    }
+    /// Shows the pages as [`audit`](Self::audit) does, and then lets `more` show the copies that
+    /// the device's state has.
+    pub fn audited(
+        &self,
+        visit: &mut dyn FnMut(Translation),
+        more: impl FnOnce(&T, &mut dyn FnMut(Translation)),
+    ) -> bool {
+        let Some(pages) = self.seat.phase.pages.try_lock_for(AUDIT_TIMEOUT) else {
+            return false;
+        };
+        let found = |(&at, page)| self.seat.translation(at, page);
+        pages.iter().map(found).for_each(&mut *visit);
+        more(&self.state.lock(), visit);
+        true
     }
     /// Returns a page of the locked TLB, unless that may be stale.
     fn cached_page<'t>(&self, pages: &'t BTreeMap<Vpn, Walked>, at: Vpn) -> Option<&'t Walked> {
@@ -157,6 +242,9 @@ impl<T> TlbGate<T> {
         let Some(page) = walk().filter(allowed) else {
             return false;
         };
+        if let Some(observer) = self.seat.list.observer.get() {
+            observer.handed_out(&self.seat.translation(at, &page));
+        }
         pages.insert(at, page);
         true
     }

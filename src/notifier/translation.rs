@@ -3,7 +3,10 @@
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     frame::PhysMem,
+    sync::IdSource,
 };
+
+static NEXT: IdSource = IdSource::starting_at(0);
 
 /// The identity of a registration, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +37,10 @@ impl Brand {
 }
 
 impl RegId {
+    /// Returns the identity of the next registration.
+    pub(super) fn next() -> Self {
+        Self(NEXT.next())
+    }
     pub(super) const fn brand(self) -> Brand {
         Brand::cut(self.0)
     }

@@ -5,11 +5,12 @@ use super::{
     liveness::Liveness,
     opened::OpenedWindows,
     state::{MIN_AUDIT_INTERVAL, Oracle, Watched, key},
+    watchee::Watchee,
     watchers::{FrameWatcher, WindowWatcher},
 };
 use crate::{
     mm::{Machine, Mm},
-    notifier::ExternalMmu,
+    notifier::{ExternalMmu, RegId, SecondaryTlb},
     sync::{AtomicU64, Mutex, RwLock},
 };
 use std::sync::Arc;
@@ -39,17 +40,28 @@ impl Oracle {
     /// MMU that moved to this address space has nothing to do with the windows of the former.
     pub fn watch(self: &Arc<Self>, mm: &Arc<Mm>, ext: Arc<dyn ExternalMmu>) {
         mm.set_watch(Arc::new(WindowWatcher::new(&self.post, mm)));
+        let reg = mm.registration_of(&ext);
+        self.add(mm, Watchee::Driver(ext), reg);
+    }
+    /// Watches a device that walks the page table of an address space, from now on.
+    ///
+    /// Windows of an address space without drivers are not seen. So beside other threads an audit
+    /// needs a driver there: it would take an entry that is about to be flushed for a stale one.
+    pub fn watch_tlb(self: &Arc<Self>, mm: &Arc<Mm>, tlb: Arc<dyn SecondaryTlb>) {
+        mm.set_walk_watch(Arc::new(WindowWatcher::new(&self.post, mm)));
+        self.add(mm, Watchee::Walker(tlb), None);
+    }
+    fn add(&self, mm: &Arc<Mm>, ext: Watchee, reg: Option<RegId>) {
         let watched = Watched {
             mm: Arc::downgrade(mm),
-            ext: Arc::downgrade(&ext),
-            reg: mm.registration_of(&ext),
+            ext: ext.downgrade(),
+            reg,
         };
         // The oracle has not seen how the MMU got its present translations.
         let space = key(&watched.mm);
-        self.each(&*ext, &mut |t| self.index.note(space, t));
+        self.each(&ext, &mut |t| self.index.note(space, t));
         let mut all = self.watched.write();
-        let is_other = |w: &Watched| !std::ptr::addr_eq(w.ext.as_ptr(), Arc::as_ptr(&ext));
-        all.retain(|w| w.ext.strong_count() > 0 && is_other(w));
+        all.retain(|w| w.ext.upgrade().is_some_and(|other| !other.is(&ext)));
         all.push(watched);
     }
 }

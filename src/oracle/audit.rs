@@ -9,12 +9,13 @@ use super::{
     Finding,
     index::SpaceKey,
     state::{MIN_AUDIT_INTERVAL, Oracle, key, space_of},
+    watchee::Watchee,
 };
 use crate::{
     addr::{Pfn, Vpn},
     ctx::CallCx,
     mm::Mm,
-    notifier::{ExternalMmu, Translation},
+    notifier::Translation,
     sync::Ordering,
 };
 use std::{sync::Arc, time::Duration};
@@ -26,7 +27,7 @@ impl Oracle {
     pub fn audit(&self) {
         self.happened.store(0, Ordering::Relaxed);
         let pairs = self.pairs();
-        let seen = pairs.iter().map(|(mm, ext)| self.compare(mm, &**ext));
+        let seen = pairs.iter().map(|(mm, ext)| self.compare(mm, ext));
         let seen = seen.sum::<u64>();
         self.due
             .store(seen.max(MIN_AUDIT_INTERVAL), Ordering::Relaxed);
@@ -51,7 +52,7 @@ impl Oracle {
             // this looks: what it counts then is no mistake. Windows from before the oracle came
             // are not known here, so only a count that lasts is one.
             let before = self.liveness.begun_if_quiet(key(&w.mm));
-            let count = self.counted(&*ext);
+            let count = self.counted(&ext);
             let is_quiet = before.is_some()
                 && mm.windows_open() == 0
                 && before == self.liveness.begun_if_quiet(key(&w.mm));
@@ -70,7 +71,7 @@ impl Oracle {
     }
     /// Checks an address space that has [ended](Mm::exit): no translation and no window is left.
     pub fn audit_end(&self, mm: &Arc<Mm>) {
-        self.look_at_end(key(&Arc::downgrade(mm)));
+        self.look_at_end(key(&Arc::downgrade(mm)), |_| true);
         self.no_window_at_end(mm);
     }
     /// Checks that nothing is left on the machine: all frames are free, except `kept` that files
@@ -89,17 +90,18 @@ impl Oracle {
         }
     }
     /// Reports translations that are left in an address space, and windows that its drivers count.
-    pub(super) fn look_at_end(&self, space: SpaceKey) {
-        for ext in self.drivers_of(space) {
+    /// Looks at some of its MMUs.
+    pub(super) fn look_at_end(&self, space: SpaceKey, at: fn(&Watchee) -> bool) {
+        for ext in self.drivers_of(space).into_iter().filter(at) {
             let mmu = ext.name();
-            self.each(&*ext, &mut |t| {
+            self.each(&ext, &mut |t| {
                 self.report(Finding::LeftAtExit {
                     mmu,
                     range: t.range(),
                     pfn: t.pfn(),
                 });
             });
-            match self.counted(&*ext) {
+            match self.counted(&ext) {
                 0 => {}
                 count => self.report(Finding::CountsAtExit { mmu, count }),
             }
@@ -113,19 +115,19 @@ impl Oracle {
         }
     }
     /// Reports translations to frames on which the last reference of the driver is given up.
-    pub(super) fn still_translated(&self, ext: &dyn ExternalMmu, gone: &Translation) {
+    pub(super) fn still_translated(&self, ext: &Watchee, gone: &Translation) {
         self.report_all(self.translated(ext, gone));
     }
     /// Reports translations to frames that a driver gives up by itself, unless a translation was
     /// handed out meanwhile: the driver may have got the page again, and may use it.
-    pub(super) fn still_used(&self, ext: &dyn ExternalMmu, gone: &Translation, handed: u64) {
+    pub(super) fn still_used(&self, ext: &Watchee, gone: &Translation, handed: u64) {
         let translated = self.translated(ext, gone);
         if self.handed.load(Ordering::Relaxed) == handed {
             self.report_all(translated);
         }
     }
     /// Returns a finding for each translation that leads to a frame of `gone`.
-    fn translated(&self, ext: &dyn ExternalMmu, gone: &Translation) -> Vec<Finding> {
+    fn translated(&self, ext: &Watchee, gone: &Translation) -> Vec<Finding> {
         let mut found = Vec::new();
         self.each_in(ext, gone.range(), &mut |t| {
             if gone.frames().any(|pfn| t.leads_to(pfn)) {
@@ -140,14 +142,14 @@ impl Oracle {
     }
     /// Returns the first page that the page table maps differently, if the MMU still has the
     /// translation.
-    fn still_wrong(&self, mm: &Mm, ext: &dyn ExternalMmu, t: &Translation) -> Option<Vpn> {
+    fn still_wrong(&self, mm: &Mm, ext: &Watchee, t: &Translation) -> Option<Vpn> {
         let at = disagreement(mm, t)?;
         let mut has = false;
         self.each_in(ext, t.range(), &mut |other| has |= other == t);
         has.then_some(at)
     }
     /// Compares the translations of one MMU, and returns their number.
-    fn compare(&self, mm: &Mm, ext: &dyn ExternalMmu) -> u64 {
+    fn compare(&self, mm: &Mm, ext: &Watchee) -> u64 {
         let mut suspects = Vec::new();
         let mut seen = 0;
         mm.with_translations(|primary| {

@@ -35,6 +35,10 @@
 //!   when all drivers have been released.
 //! * **O12**: no window is open at that moment, and no driver counts one. Checked then.
 //!
+//! A device that walks the page table ([`SecondaryTlb`](crate::notifier::SecondaryTlb)) is watched
+//! as well, with its TLB and those behind it: O1, O11, and O4 outside of windows. Inside of a
+//! window it may have what the page table says at that moment.
+//!
 //! The cost follows the changes: for a frame, a look at the pages that led to it (`index`); for a
 //! window, a look at its pages in each MMU. All translations are compared each time that as much
 //! has happened as there are translations, so that an entry which came too late into a TLB is found
@@ -47,6 +51,7 @@
 //! | `index` | which pages may be translated to a frame |
 //! | `opened` | the last window over each page |
 //! | `liveness` | windows and look-ups that last too long |
+//! | `watchee` | drivers of windows, and devices that walk the page table |
 //! | `state` | [`Oracle`]: its state, and its questions to drivers |
 //! | `audit` | comparing everything, and the end of an address space |
 //! | `watchers` | the events at which the oracle looks |
@@ -61,6 +66,7 @@ mod liveness;
 mod names;
 mod opened;
 mod state;
+mod watchee;
 mod watchers;
 
 pub use finding::{Finding, Invariant};

@@ -5,11 +5,12 @@ use super::{
     index::{Index, SpaceKey},
     liveness::Liveness,
     opened::OpenedWindows,
+    watchee::{Watchee, WeakWatchee},
 };
 use crate::{
     addr::VpnRange,
     mm::{Machine, Mm},
-    notifier::{ExternalMmu, RegId, Translation},
+    notifier::{RegId, Translation},
     sync::{AtomicU64, Mutex, Ordering, RwLock},
 };
 use smallvec::SmallVec;
@@ -95,7 +96,7 @@ impl Post {
 #[derive(Clone)]
 pub(super) struct Watched {
     pub(super) mm: Weak<Mm>,
-    pub(super) ext: Weak<dyn ExternalMmu>,
+    pub(super) ext: WeakWatchee,
     /// The registration; `None`: the MMU was not on the chain when it was shown.
     pub(super) reg: Option<RegId>,
 }
@@ -132,33 +133,33 @@ impl Oracle {
         }
     }
     /// Returns the MMUs that still exist, with their address spaces.
-    pub(super) fn pairs(&self) -> Vec<(Arc<Mm>, Arc<dyn ExternalMmu>)> {
+    pub(super) fn pairs(&self) -> Vec<(Arc<Mm>, Watchee)> {
         let watched = self.watched.read();
         let both = |w: &Watched| Some((w.mm.upgrade()?, w.ext.upgrade()?));
         watched.iter().filter_map(both).collect()
     }
     /// Returns the driver of a registration, if it is watched.
-    pub(super) fn driver_of(&self, reg: RegId) -> Option<Arc<dyn ExternalMmu>> {
+    pub(super) fn driver_of(&self, reg: RegId) -> Option<Watchee> {
         let watched = self.watched.read();
         let mine = watched.iter().find(|w| w.reg == Some(reg));
         mine.and_then(|w| w.ext.upgrade())
     }
     /// Returns the MMUs of an address space. Takes no reference on the address space: it may be
     /// about to be dropped, and must not be dropped here.
-    pub(super) fn drivers_of(&self, space: SpaceKey) -> SmallVec<[Arc<dyn ExternalMmu>; 4]> {
+    pub(super) fn drivers_of(&self, space: SpaceKey) -> SmallVec<[Watchee; 4]> {
         let watched = self.watched.read();
         let mine = watched.iter().filter(|w| key(&w.mm) == space);
         mine.filter_map(|w| w.ext.upgrade()).collect()
     }
     /// Visits all translations of an MMU.
-    pub(super) fn each(&self, ext: &dyn ExternalMmu, visit: &mut dyn FnMut(&Translation)) {
+    pub(super) fn each(&self, ext: &Watchee, visit: &mut dyn FnMut(&Translation)) {
         let shown = self.guarded_call(ext, || ext.translations(&mut |t| visit(&t)));
         self.hidden(ext, shown);
     }
     /// Visits the translations of an MMU that touch a range.
     pub(super) fn each_in(
         &self,
-        ext: &dyn ExternalMmu,
+        ext: &Watchee,
         range: VpnRange,
         visit: &mut dyn FnMut(&Translation),
     ) {
@@ -166,13 +167,13 @@ impl Oracle {
         self.hidden(ext, shown);
     }
     /// Reports a driver that did not show its translations.
-    fn hidden(&self, ext: &dyn ExternalMmu, shown: Option<bool>) {
+    fn hidden(&self, ext: &Watchee, shown: Option<bool>) {
         if shown == Some(false) {
             self.report(Finding::Hidden(ext.name()));
         }
     }
     /// Returns the number of windows that a driver counts as open.
-    pub(super) fn counted(&self, ext: &dyn ExternalMmu) -> u64 {
+    pub(super) fn counted(&self, ext: &Watchee) -> u64 {
         self.guarded_call(ext, || ext.windows()).unwrap_or(0)
     }
     /// Calls a driver, and returns its answer if there is one.
@@ -180,7 +181,7 @@ impl Oracle {
     /// A driver is called at any moment, with locks of the address space held, and from
     /// destructors. So its panic ends here and is a finding. While this thread unwinds, no driver
     /// is called at all: it may be the one that panicked, in the middle of a change.
-    fn guarded_call<T>(&self, ext: &dyn ExternalMmu, question: impl FnOnce() -> T) -> Option<T> {
+    fn guarded_call<T>(&self, ext: &Watchee, question: impl FnOnce() -> T) -> Option<T> {
         if std::thread::panicking() {
             return None;
         }

@@ -5,6 +5,7 @@ use super::{
     audit::disagreement,
     index::SpaceKey,
     state::{Oracle, Post, key},
+    watchee::Watchee,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -41,7 +42,7 @@ impl FrameWatch for FrameWatcher {
         for (space, at) in pages {
             oracle.happened();
             for ext in oracle.drivers_of(space) {
-                oracle.each_in(&*ext, at, &mut |t| {
+                oracle.each_in(&ext, at, &mut |t| {
                     if t.leads_to(pfn) {
                         oracle.report(Finding::FreedWhileTranslated {
                             mmu: ext.name(),
@@ -88,8 +89,9 @@ impl WindowWatcher {
         let (Some(oracle), mm) = (self.post.oracle(), self.mm.upgrade()) else {
             return;
         };
-        for ext in oracle.drivers_of(self.space()) {
-            oracle.each_in(&*ext, window, &mut |t| {
+        let all = oracle.drivers_of(self.space()).into_iter();
+        for ext in all.filter(Watchee::gets_windows) {
+            oracle.each_in(&ext, window, &mut |t| {
                 if mm.as_ref().is_some_and(|mm| stays(mm, t)) {
                     return;
                 }
@@ -148,7 +150,7 @@ impl WindowObserver for WindowWatcher {
     fn giving_up(&self, reg: RegId, gone: &[Translation]) {
         self.with(|oracle| {
             if let Some(ext) = oracle.driver_of(reg) {
-                gone.iter().for_each(|t| oracle.still_translated(&*ext, t));
+                gone.iter().for_each(|t| oracle.still_translated(&ext, t));
             }
         });
     }
@@ -159,14 +161,14 @@ impl WindowObserver for WindowWatcher {
     fn given_up(&self, reg: RegId, gone: &[Translation], handed: u64) {
         self.with(|oracle| {
             if let Some(ext) = oracle.driver_of(reg) {
-                gone.iter()
-                    .for_each(|t| oracle.still_used(&*ext, t, handed));
+                gone.iter().for_each(|t| oracle.still_used(&ext, t, handed));
             }
         });
     }
     fn released(&self) {
         self.with(|oracle| {
-            oracle.look_at_end(self.space());
+            // Devices that walk the page table are released after this.
+            oracle.look_at_end(self.space(), Watchee::gets_windows);
             oracle.opened.forget(self.space());
         });
     }

@@ -50,6 +50,8 @@ impl Presented {
                 "agings": b.agings,
                 "pins": b.pins,
                 "migrations": b.migrations,
+                "requests": b.requests,
+                "prefetched": b.prefetched,
                 "in_windows": b.in_windows.as_secs_f64(),
                 "longest": b.longest.as_secs_f64(),
             })
@@ -65,12 +67,12 @@ impl fmt::Display for Presented {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "mmu       windows  dropped   faults refaults  retries     acks   agings     pins migrated  in windows     longest"
+            "mmu       windows  dropped   faults refaults  retries     acks   agings     pins migrated requests  in windows     longest"
         )?;
         for (kind, b) in &self.bills {
             writeln!(
                 f,
-                "{kind:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:>11} {:>11}",
+                "{kind:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:>11} {:>11}",
                 b.windows,
                 b.dropped,
                 b.faults,
@@ -80,6 +82,7 @@ impl fmt::Display for Presented {
                 b.agings,
                 b.pins,
                 b.migrations,
+                b.requests,
                 format!("{:.1?}", b.in_windows),
                 format!("{:.1?}", b.longest),
             )?;
@@ -149,7 +152,7 @@ impl Devices {
         });
         for kind in &self.kinds {
             let device = followers::attach(cx, mm, *kind, compared);
-            oracle.watch(mm, device.ext());
+            device.show_to(oracle, mm);
             self.devices.push((*kind, device));
         }
     }

@@ -81,6 +81,8 @@ fn style(kind: MmuKind) -> (RGBColor, u32, Option<(u32, u32)>) {
         MmuKind::Xpmem => (RGBColor(0, 0, 0), 2, Some((5, 7))),
         MmuKind::Gpu => (RGBColor(0, 158, 115), 3, None),
         MmuKind::RegCache => (RGBColor(213, 94, 0), 2, Some((2, 4))),
+        MmuKind::Odp => (RGBColor(86, 180, 233), 2, Some((9, 4))),
+        MmuKind::Sva => (RGBColor(204, 121, 167), 2, Some((4, 2))),
     }
 }
 
@@ -91,6 +93,8 @@ fn label(kind: MmuKind) -> &'static str {
         MmuKind::Xpmem => "XPmem",
         MmuKind::Gpu => "GPU",
         MmuKind::RegCache => "registrations",
+        MmuKind::Odp => "ODP",
+        MmuKind::Sva => "SVA",
     }
 }
 

@@ -15,11 +15,23 @@ pub enum MmuKind {
     Gpu,
     /// An adapter with a registration cache.
     RegCache,
+    /// An RDMA adapter with a region of everything that pages on demand.
+    Odp,
+    /// A device that shares the page table of the process.
+    Sva,
 }
 
 impl MmuKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Kvm, Self::Gru, Self::Xpmem, Self::Gpu, Self::RegCache];
+    pub const ALL: [Self; 7] = [
+        Self::Kvm,
+        Self::Gru,
+        Self::Xpmem,
+        Self::Gpu,
+        Self::RegCache,
+        Self::Odp,
+        Self::Sva,
+    ];
     /// Returns the name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
@@ -28,13 +40,15 @@ impl MmuKind {
             Self::Xpmem => "xpmem",
             Self::Gpu => "gpu",
             Self::RegCache => "regcache",
+            Self::Odp => "odp",
+            Self::Sva => "sva",
         }
     }
 }
 
 /// The error of an unknown kind of external MMU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no external MMU is called {0:?}: kvm, gru, xpmem, gpu, regcache")]
+#[error("no external MMU is called {0:?}: kvm, gru, xpmem, gpu, regcache, odp, sva")]
 pub struct NoSuchMmu(
     /// The unknown name.
     pub String,

@@ -107,6 +107,7 @@ impl Property {
     /// one.
     pub(super) fn needs(self, declared: &Declared) -> Option<&'static str> {
         match self {
+            Self::HoldsOff | Self::Overlap if declared.walks => Some("it gets no windows"),
             Self::Auditable if declared.holds == Holds::Nothing => Some("it keeps no translations"),
             Self::Reuse | Self::HoldsOff | Self::Overlap if !declared.coherent => {
                 Some("it does not follow its address space")

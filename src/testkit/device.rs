@@ -7,7 +7,8 @@ use crate::{
     error::FaultError,
     extmmu::References,
     mm::Mm,
-    notifier::{ExternalMmu, Registration},
+    notifier::{ExternalMmu, Registration, SecondaryTlb, Translation},
+    oracle::Oracle,
 };
 use std::sync::Arc;
 use thiserror::Error;
@@ -79,6 +80,10 @@ pub struct Declared {
     /// without paging) do not. The kit does not compare the bytes that such a device reads, and no
     /// window has to hold it off; only a use of returned pages counts against it.
     pub coherent: bool,
+    /// The device walks the page table itself ([`SecondaryTlb`]): it gets flushes, and no windows,
+    /// so it uses what the page table says inside of a window as well. The kit skips the properties
+    /// that are about accesses inside of windows.
+    pub walks: bool,
     /// The device pins what it translates: it has one pin ([`Mm::pin`]) on the frame of each
     /// translation that it shows, and no other pin once an access has ended, but for memory that
     /// cannot be pinned. It may give up the pins of translations that windows removed as late as in
@@ -122,6 +127,7 @@ impl Default for Declared {
             caches_refusals: false,
             always_writes: false,
             coherent: true,
+            walks: false,
             pins: false,
             reads_only: false,
         }
@@ -183,8 +189,83 @@ pub struct Attached {
     pub registration: Registration,
 }
 
+/// A device that walks the page table of an address space.
+pub struct AttachedTlb {
+    /// The device that accesses memory.
+    pub device: Arc<dyn Device>,
+    /// The device on the channel of flushes, which shows its TLBs to an oracle.
+    pub tlb: Arc<dyn SecondaryTlb>,
+    /// The end of the device's use of the address space: of its registration, and of more.
+    pub leave: Leave,
+}
+
+/// The end of a device's use of an address space.
+pub type Leave = Box<dyn FnOnce(&mut CallCx<'_>) + Send>;
+
+impl std::fmt::Debug for AttachedTlb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AttachedTlb")
+            .field("tlb", &self.tlb.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A device of either kind.
+#[derive(Debug)]
+pub(super) enum Placed {
+    Driver(Attached),
+    Walker(AttachedTlb),
+}
+
+/// The external MMU of a device of either kind.
+#[derive(Clone)]
+pub(super) enum PlacedMmu {
+    Driver(Arc<dyn ExternalMmu>),
+    Walker(Arc<dyn SecondaryTlb>),
+}
+
+impl Placed {
+    pub(super) fn device(&self) -> &Arc<dyn Device> {
+        match self {
+            Self::Driver(attached) => &attached.device,
+            Self::Walker(attached) => &attached.device,
+        }
+    }
+    pub(super) fn mmu(&self) -> PlacedMmu {
+        match self {
+            Self::Driver(attached) => PlacedMmu::Driver(Arc::clone(&attached.mmu)),
+            Self::Walker(attached) => PlacedMmu::Walker(Arc::clone(&attached.tlb)),
+        }
+    }
+    /// Returns the end of its use of the address space.
+    pub(super) fn into_leave(self) -> Leave {
+        match self {
+            Self::Driver(Attached { registration, .. }) => {
+                Box::new(move |cx| registration.unregister(cx))
+            }
+            Self::Walker(attached) => attached.leave,
+        }
+    }
+}
+
+impl PlacedMmu {
+    /// Has an oracle watch it.
+    pub(super) fn show_to(&self, oracle: &Arc<Oracle>, mm: &Arc<Mm>) {
+        match self {
+            Self::Driver(mmu) => oracle.watch(mm, Arc::clone(mmu)),
+            Self::Walker(tlb) => oracle.watch_tlb(mm, Arc::clone(tlb)),
+        }
+    }
+    pub(super) fn translations(&self, visit: &mut dyn FnMut(Translation)) {
+        let _all = match self {
+            Self::Driver(mmu) => mmu.translations(visit),
+            Self::Walker(tlb) => tlb.translations(visit),
+        };
+    }
+}
+
 /// A constructor of a device for an address space.
-pub(super) type Attach = dyn Fn(&mut CallCx<'_>, &Arc<Mm>) -> Attached + Send + Sync;
+pub(super) type Attach = dyn Fn(&mut CallCx<'_>, &Arc<Mm>) -> Placed + Send + Sync;
 
 impl std::fmt::Debug for Attached {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

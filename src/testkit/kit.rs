@@ -1,7 +1,7 @@
 //! [`Kit`]: the way to build a device for its trial, and the limits of the trial.
 
 use super::{
-    device::{Attach, Attached, Device},
+    device::{Attach, Attached, AttachedTlb, Device, Placed},
     settings,
 };
 use crate::{
@@ -74,6 +74,20 @@ impl Kit {
     pub fn attaching(
         attach: impl Fn(&mut CallCx<'_>, &Arc<Mm>) -> Attached + Send + Sync + 'static,
     ) -> Self {
+        Self::placing(move |cx, mm| Placed::Driver(attach(cx, mm)))
+    }
+    /// Returns a kit for a device that walks the page table itself
+    /// ([`Declared::walks`](super::Declared)).
+    ///
+    /// The kit calls `attach` as [`attaching`](Self::attaching) says.
+    pub fn walking(
+        attach: impl Fn(&mut CallCx<'_>, &Arc<Mm>) -> AttachedTlb + Send + Sync + 'static,
+    ) -> Self {
+        Self::placing(move |cx, mm| Placed::Walker(attach(cx, mm)))
+    }
+    fn placing(
+        attach: impl Fn(&mut CallCx<'_>, &Arc<Mm>) -> Placed + Send + Sync + 'static,
+    ) -> Self {
         Self {
             attach: Arc::new(attach),
             deadline: Duration::from_secs(5),
@@ -121,7 +135,18 @@ impl Kit {
         self.cases
     }
     /// Builds the device and registers it on a process.
+    ///
+    /// # Panics
+    ///
+    /// If the device [walks](Self::walking) the page table.
     pub fn attach(&self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) -> Attached {
+        match self.place(cx, mm) {
+            Placed::Driver(attached) => attached,
+            Placed::Walker(_) => panic!("a kit of a device that walks the page table"),
+        }
+    }
+    /// Builds the device, of either kind, and registers it on a process.
+    pub(super) fn place(&self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) -> Placed {
         (self.attach)(cx, mm)
     }
 }

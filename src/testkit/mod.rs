@@ -206,7 +206,7 @@
 //! | --- | --- |
 //! | all properties, in a call | [`conformance`], [`Kit::run`] |
 //! | … as tests | [`conformance_tests!`](crate::conformance_tests) |
-//! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`], [`gpu`], [`regcache`] |
+//! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`], [`gpu`], [`regcache`], [`odp`], [`sva`] |
 //! | random operations on processes, with any set of devices | [`Suite`] |
 //! | the model of pages, also for an address space of your own | [`Reference`] |
 //! | the failure of each operation that can fail, in turn or at random | [`Suite::fail_each`], [`Disturbances::random_faults`], [`fail_each`] |
@@ -227,6 +227,7 @@
 //! | `museum` | historical mistakes |
 //! | `fuzz` | fuzz targets |
 //! | `models` | kits for the models of this library |
+//! | `page_faulters` | kits for those whose devices raise page faults: ODP and SVA |
 //! | `inject`, `fault` | the failure of each operation in turn, and the kinds of faults |
 //! | `place` | the pages of a check, by number |
 //! | `trial` | machine, process, neighbours and oracle of one check |
@@ -249,6 +250,7 @@ mod log;
 mod models;
 pub mod museum;
 mod neighbour;
+mod page_faulters;
 mod patience;
 mod place;
 mod property;
@@ -261,11 +263,12 @@ mod verdict;
 
 pub use catalogue::Property;
 pub use conformance::conformance;
-pub use device::{Attached, Declared, Device, Holds, Refused};
+pub use device::{Attached, AttachedTlb, Declared, Device, Holds, Leave, Refused};
 pub use fault::{Broken, Fault};
 pub use inject::{Failed, fail_each};
 pub use kit::Kit;
 pub use models::{gpu, gru, kvm, pfn_caches, regcache, xpmem};
+pub use page_faulters::{odp, sva};
 pub use reference::{Checks, Reference};
 pub use suite::{Disturbances, Failure, Profile, Suite};
 pub use verdict::{Conformance, PropertyOutcome, Seen, Side, TrialStep, Verdict};

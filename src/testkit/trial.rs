@@ -2,7 +2,7 @@
 //! between two neighbours, and an oracle.
 
 use super::{
-    device::{Attach, Device, Refused},
+    device::{Attach, Device, Leave, PlacedMmu, Refused},
     log::Log,
     neighbour::Neighbour,
     place::{BASE, place},
@@ -14,7 +14,6 @@ use crate::{
     error::FaultError,
     frame::MemConfig,
     mm::{Advice, Machine, MachineConfig, Mm, MmapArgs},
-    notifier::{ExternalMmu, Registration},
     oracle::Oracle,
     sync::Mutex,
 };
@@ -35,8 +34,8 @@ pub(super) struct Trial {
     pub(super) mm: Arc<Mm>,
     pub(super) oracle: Arc<Oracle>,
     pub(super) device: Arc<dyn Device>,
-    pub(super) mmu: Arc<dyn ExternalMmu>,
-    registration: Mutex<Option<Registration>>,
+    pub(super) mmu: PlacedMmu,
+    leave: Mutex<Option<Leave>>,
     pub(super) log: Arc<Log>,
     /// The neighbour that the chain calls before the device.
     pub(super) first: Arc<Neighbour>,
@@ -82,14 +81,15 @@ impl Trial {
         let (last, _stays) = mm.register(cx, Neighbour::new);
         let attached = attach(cx, &mm);
         let (first, _stays) = mm.register(cx, Neighbour::new);
-        oracle.watch(&mm, Arc::clone(&attached.mmu));
+        let (device, mmu) = (Arc::clone(attached.device()), attached.mmu());
+        mmu.show_to(&oracle, &mm);
         Arc::new(Self {
             machine,
             mm,
             oracle,
-            device: attached.device,
-            mmu: attached.mmu,
-            registration: Mutex::new(Some(attached.registration)),
+            device,
+            mmu,
+            leave: Mutex::new(Some(attached.into_leave())),
             log: Arc::clone(log),
             first,
             last,
@@ -105,9 +105,9 @@ impl Trial {
     /// Takes the device off the chain, if it is on it.
     pub(super) fn unregister(&self, cx: &mut CallCx<'_>) {
         self.process("unregister");
-        let registration = self.registration.lock().take();
-        if let Some(registration) = registration {
-            self.mm.unregister(cx, registration);
+        let leave = self.leave.lock().take();
+        if let Some(leave) = leave {
+            leave(cx);
         }
     }
 

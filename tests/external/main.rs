@@ -20,6 +20,7 @@ mod host_mmu;
 #[cfg(feature = "vm-memory")]
 mod iommu;
 mod kvm;
+mod odp;
 mod pfn_cache;
 mod pinned;
 mod regcache;
@@ -28,6 +29,7 @@ mod serialized;
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]
 #[path = "../common/skipped.rs"]
 mod skipped;
+mod sva;
 #[cfg(all(feature = "vm-memory", unix))]
 mod vhost_iotlb;
 mod xpmem;

@@ -34,6 +34,10 @@ impl Mm {
     pub(crate) fn set_watch(&self, watch: Arc<dyn WindowObserver>) {
         self.notifiers.watch(watch);
     }
+    /// Lets an oracle watch the walks of devices in this address space, which has one.
+    pub(crate) fn set_walk_watch(&self, watch: Arc<dyn WindowObserver>) {
+        self.tlbs.watch(watch);
+    }
     /// Returns the registration of a driver of this address space.
     pub(crate) fn registration_of(&self, ext: &Arc<dyn ExternalMmu>) -> Option<RegId> {
         self.notifiers.registration_of(self.machine().epoch(), ext)

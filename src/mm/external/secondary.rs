@@ -1,6 +1,8 @@
 //! Devices that walk the page table themselves: registration, the walk, the page request.
 
 use crate::mm::{guard::MmapWriteGuard, space::Mm};
+#[cfg(feature = "testkit")]
+use crate::notifier::test_hook::{self, Moment};
 use crate::{
     addr::{TASK_PAGES, Vpn},
     ctx::{Below, CallCx, Context, Cx, rank},
@@ -72,7 +74,10 @@ impl Mm {
         access: Access,
     ) -> Result<(), FaultError> {
         let mut patience = crate::mm::fault::Patience::default();
-        patience.allow_retry(self.fault_in_for_driver(cx, at, at.addr(), access))
+        patience.allow_retry(self.fault_in_for_driver(cx, at, at.addr(), access))?;
+        #[cfg(feature = "testkit")]
+        test_hook::call(self.hooked_space(), Moment::LookedUp(at, access));
+        Ok(())
     }
 }
 
@@ -85,6 +90,9 @@ impl MmapWriteGuard<'_> {
         // Walks over reverse maps open windows without the mmap lock.
         let (mm, layout) = (self.mm, &self.layout);
         let of = (mm.machine().mem(), layout.space.clone() as _);
-        mm.tlbs.register(of, || layout.drain_walks(), build)
+        let registered = mm.tlbs.register(of, || layout.drain_walks(), build);
+        #[cfg(feature = "testkit")]
+        mm.tlbs.set_hooked(mm.hooked_space());
+        registered
     }
 }

@@ -1,6 +1,6 @@
 //! The trait of an external MMU that follows a process.
 
-use crate::{ctx::CallCx, extmmu::Meter, notifier::ExternalMmu};
+use crate::{ctx::CallCx, extmmu::Meter, mm::Mm, oracle::Oracle};
 use std::sync::Arc;
 
 /// The part of a replay that is compared with Linux, which has no such device.
@@ -14,7 +14,8 @@ pub(in crate::replay) enum Compared {
 
 /// A device and its driver.
 pub(in crate::replay) trait Follower: Send + Sync {
-    fn ext(&self) -> Arc<dyn ExternalMmu>;
+    /// Has an oracle watch the device.
+    fn show_to(&self, oracle: &Arc<Oracle>, mm: &Arc<Mm>);
     fn meter(&self) -> &Meter;
     /// Returns the number of its entries.
     fn held(&self, cx: &mut CallCx<'_>) -> usize;

@@ -10,7 +10,7 @@ use crate::{
     },
     frame::DeviceKind,
     mm::Mm,
-    notifier::ExternalMmu,
+    oracle::Oracle,
     sync::{AtomicUsize, Ordering},
 };
 use std::sync::Arc;
@@ -43,8 +43,8 @@ impl Engines {
 }
 
 impl Follower for Engines {
-    fn ext(&self) -> Arc<dyn ExternalMmu> {
-        self.gpu.clone()
+    fn show_to(&self, oracle: &Arc<Oracle>, mm: &Arc<Mm>) {
+        oracle.watch(mm, self.gpu.clone());
     }
     fn meter(&self) -> &Meter {
         self.gpu.meter()

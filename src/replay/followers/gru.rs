@@ -8,7 +8,7 @@ use crate::{
         gru::{Gru, GruConfig, GruContext, GruSpace},
     },
     mm::Mm,
-    notifier::ExternalMmu,
+    oracle::Oracle,
 };
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ impl Instructions {
 }
 
 impl Follower for Instructions {
-    fn ext(&self) -> Arc<dyn ExternalMmu> {
-        self.0.clone()
+    fn show_to(&self, oracle: &Arc<Oracle>, mm: &Arc<Mm>) {
+        oracle.watch(mm, self.0.clone());
     }
     fn meter(&self) -> &Meter {
         self.0.meter()

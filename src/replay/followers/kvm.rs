@@ -8,7 +8,7 @@ use crate::{
         kvm::{MemSlot, Vcpu, Vm, VmConfig},
     },
     mm::Mm,
-    notifier::ExternalMmu,
+    oracle::Oracle,
 };
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ impl Guest {
 }
 
 impl Follower for Guest {
-    fn ext(&self) -> Arc<dyn ExternalMmu> {
-        self.0.clone()
+    fn show_to(&self, oracle: &Arc<Oracle>, mm: &Arc<Mm>) {
+        oracle.watch(mm, self.0.clone());
     }
     fn meter(&self) -> &Meter {
         self.0.meter()

@@ -9,12 +9,16 @@
 //! | `xpmem` | a partition that has the whole address space attached |
 //! | `gpu` | a GPU of two engines |
 //! | `regcache` | an adapter with a registration cache |
+//! | `odp` | an RDMA adapter with a region of everything |
+//! | `sva` | a device that shares the page table |
 
 mod follower;
 mod gpu;
 mod gru;
 mod kvm;
+mod odp;
 mod regcache;
+mod sva;
 mod xpmem;
 
 use super::mmu_kind::MmuKind;
@@ -35,6 +39,8 @@ pub(super) fn attach(
         MmuKind::Gru => Box::new(gru::Instructions::attach(cx, mm)),
         MmuKind::Xpmem => Box::new(xpmem::Importer::attach(cx, mm)),
         MmuKind::Gpu => Box::new(gpu::Engines::attach(cx, mm, compared)),
+        MmuKind::Odp => Box::new(odp::Rdma::attach(cx, mm)),
+        MmuKind::Sva => Box::new(sva::Sharing::attach(cx, mm)),
         MmuKind::RegCache => Box::new(regcache::Adapter::attach(cx, mm, compared)),
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         regcache::{RegCache, RegCacheConfig},
     },
     mm::Mm,
-    notifier::ExternalMmu,
+    oracle::Oracle,
 };
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ impl Adapter {
 }
 
 impl Follower for Adapter {
-    fn ext(&self) -> Arc<dyn ExternalMmu> {
-        self.0.clone()
+    fn show_to(&self, oracle: &Arc<Oracle>, mm: &Arc<Mm>) {
+        oracle.watch(mm, self.0.clone());
     }
     fn meter(&self) -> &Meter {
         self.0.meter()

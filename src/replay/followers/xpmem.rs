@@ -9,7 +9,8 @@ use crate::{
         xpmem::{Attachment, Owner, OwnerConfig, Partition, PartitionId},
     },
     mm::Mm,
-    notifier::{Access, ExternalMmu},
+    notifier::Access,
+    oracle::Oracle,
 };
 use std::sync::Arc;
 
@@ -31,8 +32,8 @@ impl Importer {
 }
 
 impl Follower for Importer {
-    fn ext(&self) -> Arc<dyn ExternalMmu> {
-        self.0.clone()
+    fn show_to(&self, oracle: &Arc<Oracle>, mm: &Arc<Mm>) {
+        oracle.watch(mm, self.0.clone());
     }
     fn meter(&self) -> &Meter {
         self.0.meter()

@@ -14,7 +14,8 @@
 //! cargo run --features testkit --example museum B22 gVisor  some
 //! ```
 //!
-//! The catalogue has 51 families of mistakes of Linux and its drivers, and those of other systems.
+//! The catalogue has 51 families of mistakes of Linux and its drivers (`B`), some of IOMMUs and of
+//! RDMA (`C`), and those of other systems.
 //! Two are costs rather than mistakes and have no piece: B10, windows for each table instead of one
 //! for the range (Linux since 2014; a matter of windows for each call), and B48, hardware without
 //! accessed bits, for which "young" means "was mapped", and which pays with refaults
@@ -30,6 +31,7 @@
 //! | `bits` | rights, dirty bits, aging |
 //! | `lifetime` | registration, release, sleeping, locks |
 //! | `entries` | userfaultfd, huge pages of a pool |
+//! | `page_faulters` | IOMMUs that share the page table, RDMA that pages on demand: `C21` and on |
 //! | `mirrors` | GPUs that mirror an address space, caches of registered memory |
 //! | `peers` | mistakes that other systems found in themselves |
 //! | `piece` | the type of a piece, and its run |
@@ -42,6 +44,7 @@ mod interface;
 mod lifetime;
 mod mirrors;
 mod ordering;
+mod page_faulters;
 mod pairing;
 mod paper;
 mod peers;
@@ -61,6 +64,7 @@ impl Piece {
             bits::PIECES,
             lifetime::PIECES,
             entries::PIECES,
+            page_faulters::PIECES,
             mirrors::PIECES,
             peers::PIECES,
         ]

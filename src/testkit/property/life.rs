@@ -260,11 +260,11 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run 
         t.drop_pages(cx, page, page + 1);
         t.put(cx, page, 150);
     }
-    let next = kit.attach(cx, &t.mm);
-    t.oracle.watch(&t.mm, Arc::clone(&next.mmu));
+    let next = kit.place(cx, &t.mm);
+    next.mmu().show_to(&t.oracle, &t.mm);
     t.process("another device of the kind registers");
     for page in 0..8 {
-        let got = next.device.read(cx, &t.mm, at(page));
+        let got = next.device().read(cx, &t.mm, at(page));
         let text = got.as_ref().map_or_else(ToString::to_string, u8::to_string);
         t.log.step(
             crate::testkit::Side::Device,
@@ -273,7 +273,7 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run 
         t.compare(cx, at(page), got);
     }
     t.audit();
-    t.mm.unregister(cx, next.registration);
+    next.into_leave()(cx);
     t.process("that one is unregistered too");
     Ok(())
 }

@@ -105,6 +105,27 @@ pub(super) fn retry(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             }
         }
     }
+    match t.device.declares().walks {
+        true => overtaken_flush(t, cx),
+        false => Ok(()),
+    }
+}
+
+/// While a flush is on its way, each time that it unlocks the gate, the device uses the page once
+/// more. The oracle judges.
+fn overtaken_flush(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
+    let use_page: Meanwhile = |t, cx| drop(t.device_reads(cx, at(PAGE)));
+    for nth in 1..=MOMENTS {
+        prepare(t, cx);
+        t.agree(cx, PAGE);
+        let flush = || t.drop_pages(cx, PAGE, PAGE + 1);
+        let ((), there_was) = t.beside(after_look_ups, nth, use_page, flush)?;
+        t.audit();
+        t.agree(cx, PAGE);
+        if !there_was || t.log.has_seen() {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use crate::{
     sync::Mutex,
     testkit::{
         Checks, Fault, Kit, Reference,
-        device::{Attached, Refused},
+        device::{Placed, Refused},
         neighbour::Neighbour,
         trial,
         verdict::Seen,
@@ -42,7 +42,7 @@ pub(super) struct Checker<'k> {
     pub(super) disturbances: Disturbances,
     oracle: Arc<Oracle>,
     first: Option<Arc<Mm>>,
-    pub(super) attached: Vec<Attached>,
+    pub(super) attached: Vec<Placed>,
     /// A neighbour that the chain calls after the devices.
     last: Option<Arc<Neighbour>>,
     /// A neighbour that the chain calls before the devices.
@@ -132,7 +132,7 @@ impl<'k> Checker<'k> {
     }
     fn accesses(&self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Option<Result<u8, Refused>>> {
         let mm = self.mm();
-        let devices = self.attached.iter().map(|a| &a.device);
+        let devices = self.attached.iter().map(Placed::device);
         devices
             .map(|device| {
                 self.beat.moves_on();
@@ -157,7 +157,7 @@ impl<'k> Checker<'k> {
         let writes: Vec<bool> = self
             .attached
             .iter()
-            .map(|a| a.device.declares().always_writes)
+            .map(|a| a.device().declares().always_writes)
             .collect();
         let made = |(got, writes): (Option<_>, bool)| got.map(|got| (got, writes));
         for (got, writes) in came.into_iter().zip(writes).filter_map(made) {
@@ -209,7 +209,7 @@ impl<'k> Checker<'k> {
                 let devices: Vec<_> = self
                     .attached
                     .iter()
-                    .map(|a| Arc::clone(&a.device))
+                    .map(|a| Arc::clone(a.device()))
                     .collect();
                 foremost.at_start(nth, move |_| {
                     for device in &devices {
@@ -308,15 +308,15 @@ impl Follow for Checker<'_> {
             self.last = Some(last);
         }
         for kit in self.kits {
-            let attached = kit.attach(cx, first);
-            self.oracle.watch(first, Arc::clone(&attached.mmu));
+            let attached = kit.place(cx, first);
+            attached.mmu().show_to(&self.oracle, first);
             self.attached.push(attached);
         }
         if !self.attached.is_empty() {
             // Devices fault pages in that the script does not name.
             self.checks.remove(Checks::ACCOUNTS);
         }
-        let pinned = |a: &Attached| a.device.declares().references == References::Held;
+        let pinned = |a: &Placed| a.device().declares().references == References::Held;
         if self.attached.iter().any(pinned) {
             self.checks.remove(Checks::COUNTS);
         }
@@ -389,7 +389,7 @@ impl Follow for Checker<'_> {
         self.mm().machine().mem().inject().disarm();
         self.oracle.audit();
         self.listen();
-        let counted = |a: &Attached| a.device.unsettled().map(Seen::Unsettled);
+        let counted = |a: &Placed| a.device().unsettled().map(Seen::Unsettled);
         self.seen.extend(self.attached.iter().filter_map(counted));
         self.beat.does("the processes exit");
     }

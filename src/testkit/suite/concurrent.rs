@@ -52,7 +52,7 @@ impl Checker<'_> {
         let devices: Vec<_> = self
             .attached
             .iter()
-            .map(|a| Arc::clone(&a.device))
+            .map(|a| Arc::clone(a.device()))
             .collect();
         let (pace, panics) = (Arc::clone(&self.pace), Arc::clone(&self.panics));
         let beat = Arc::clone(&self.beat);

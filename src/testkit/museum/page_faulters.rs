@@ -1,0 +1,98 @@
+//! Mistakes of devices that raise page faults: IOMMUs that share the page table, and RDMA that
+//! pages on demand.
+
+use super::piece::{Piece, Shown};
+use crate::{
+    extmmu::{
+        odp::{OdpConfig, OdpMistake},
+        sva::{IommuConfig, SvaMistake},
+    },
+    testkit::{Property, odp, sva},
+};
+
+/// Shows an IOMMU with a mistake; the twin is one without.
+macro_rules! of_iommu {
+    ($mistake:ident, $property:ident, $($oracle:literal)|+) => {
+        Shown::Device {
+            property: Property::$property,
+            oracles: &[$($oracle),+],
+            broken: || sva(IommuConfig {
+                mistake: Some(SvaMistake::$mistake),
+                ..IommuConfig::default()
+            }),
+            sound: || sva(IommuConfig::default()),
+        }
+    };
+}
+
+pub(super) const PIECES: &[Piece] = &[
+    Piece {
+        id: "C21",
+        year: 2026,
+        system: "Linux, HMM",
+        reference: "hmm_range_fault, lib/test_hmm.c",
+        what: "A page that is there for reading is not asked for again for a write: the device's \
+               write is refused instead of the page copied.",
+        shown: Shown::Device {
+            property: Property::Pairing,
+            oracles: &["answer"],
+            broken: || {
+                odp(OdpConfig {
+                    mistake: Some(OdpMistake::NeverUpgrades),
+                    ..OdpConfig::default()
+                })
+            },
+            sound: || odp(OdpConfig::default()),
+        },
+    },
+    Piece {
+        id: "C26",
+        year: 2025,
+        system: "Linux, VT-d",
+        reference: "04b1b069f151",
+        what: "The flush is the command for entries without a PASID: those with one stay.",
+        shown: of_iommu!(NoAtcFlush, Auditable, "O1"),
+    },
+    Piece {
+        id: "C27",
+        year: 2026,
+        system: "Linux, VT-d",
+        reference: "6.18.y, intel/pasid.c",
+        what: "The entry of a PASID is cleared before the caches that need it are flushed, so they \
+               are not: the old entries answer for the next user.",
+        shown: of_iommu!(UnbindKeepsAtc, Unregister, "answer"),
+    },
+    Piece {
+        id: "C30",
+        year: 2026,
+        system: "Linux, AMD IOMMU",
+        reference: "6.18.y, amd/iommu.c",
+        what: "A flush waits for a number that another processor has drawn, and returns before the \
+               device is done.",
+        shown: of_iommu!(NoWait, Auditable, "O1"),
+    },
+    Piece {
+        id: "C31",
+        year: 2023,
+        system: "Linux, Arm SMMU",
+        reference: "d5afb4b47e13",
+        what: "The size of a flush of everything overflows to nothing.",
+        shown: of_iommu!(WholeMissed, Auditable, "O1"),
+    },
+    Piece {
+        id: "C33",
+        year: 2026,
+        system: "Linux, generic page table",
+        reference: "CVE-2026-31735",
+        what: "A range that ends inside of a table is flushed too short.",
+        shown: of_iommu!(ShortFlush, Pairing, "O1"),
+    },
+    Piece {
+        id: "C33'",
+        year: 2026,
+        system: "Linux, drivers of IOMMUs",
+        reference: "order of IOTLB and device TLB",
+        what: "The device's TLB is flushed before the IOTLB, and is filled again from it.",
+        shown: of_iommu!(AtcFirst, Retry, "O1"),
+    },
+];
