@@ -1,12 +1,12 @@
 //! A GPU on an address space, and its settings.
 
-use super::{board::GpuBoard, engines::Engines, mistake::GpuMistake};
+use super::{board::GpuBoard, engines::Engines, mistake::GpuMistake, table::PageTable};
 use crate::{
     addr::Vpn,
     ctx::{Atomic, CallCx},
     extmmu::bill::{Bill, Meter},
     mm::Mm,
-    notifier::{Gate, GateGuard, OrderedStore, RangePermit, Registration, ShadowStore},
+    notifier::{Gate, GateGuard, RangePermit, Registration},
     sync::Mutex,
 };
 use std::{
@@ -58,9 +58,8 @@ impl Default for GpuConfig {
     }
 }
 
-pub(super) type Store = OrderedStore<Vpn>;
-pub(super) type Guard<'p> = GateGuard<'p, Store, Engines, Atomic>;
-pub(super) type Permit<'p> = RangePermit<'p, Store, Engines, Atomic>;
+pub(super) type Guard<'p> = GateGuard<'p, PageTable, Engines, Atomic>;
+pub(super) type Permit<'p> = RangePermit<'p, PageTable, Engines, Atomic>;
 
 /// A GPU that mirrors an address space.
 ///
@@ -90,7 +89,7 @@ pub(super) type Permit<'p> = RangePermit<'p, Store, Engines, Atomic>;
 pub struct Gpu {
     pub(super) mm: Weak<Mm>,
     pub(super) board: Option<Arc<GpuBoard>>,
-    pub(super) gate: Gate<Store, Engines, Atomic>,
+    pub(super) gate: Gate<PageTable, Engines, Atomic>,
     /// Pages that migrated to the board, oldest first. Some may have left it.
     pub(super) resident: Mutex<VecDeque<Vpn>>,
     pub(super) config: GpuConfig,
@@ -110,7 +109,7 @@ impl Gpu {
             Arc::new(Self {
                 mm: Arc::downgrade(mm),
                 board: board.cloned(),
-                gate: Gate::new(seat, Store::default(), engines),
+                gate: Gate::new(seat, PageTable::default(), engines),
                 resident: Mutex::default(),
                 config,
                 meter: Meter::default(),
@@ -119,10 +118,7 @@ impl Gpu {
     }
     /// Returns the number of entries of the page table.
     pub fn entries(&self, cx: &mut CallCx<'_>) -> usize {
-        let mut entries = 0;
-        let gate = self.gate.lock(cx);
-        gate.store().for_each(&mut |_| entries += 1);
-        entries
+        self.gate.lock(cx).store().len()
     }
     /// Returns the counts of windows, faults and migrations so far.
     pub fn bill(&self) -> Bill {

@@ -75,7 +75,7 @@ pub struct RegStats {
 /// let (cache, registration) = RegCache::attach(&mut cx, &mm, RegCacheConfig::default());
 /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 * PAGE_SIZE))?;
 /// cache.write(&mut cx, at, b"sent")?;
-/// cache.write(&mut cx, at + PAGE_SIZE, b"again")?;
+/// cache.write(&mut cx, at + 100, b"again")?;
 /// let stats = cache.stats(&mut cx);
 /// assert_eq!((stats.misses, stats.hits), (1, 1), "the second transfer finds the region");
 ///
@@ -123,7 +123,9 @@ impl RegCache {
         access: Access,
     ) -> Result<RegionHandle<'_>, RegError> {
         let range = pages_of(addr, len)?;
-        self.collect(cx);
+        if self.gate.lock(cx).state().waiting() > 0 {
+            self.collect(cx);
+        }
         let mut gate = self.gate.lock(cx);
         if let Some(region) = gate.state().hit(range, access) {
             gate.state().hits += 1;
