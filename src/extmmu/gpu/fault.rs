@@ -160,8 +160,9 @@ impl Gpu {
             .collect();
         for page in &found {
             let range = page.range();
-            if !self.made(GpuMistake::ReplacesDirty) || range.pages() > 1 {
-                let guard = permit.guard();
+            let guard = permit.guard();
+            let keeps = self.made(GpuMistake::ReplacesDirty) && range.pages() == 1;
+            if !keeps && guard.store().has(range) {
                 guard.forget_range(range, |engines| {
                     engines.flush(range);
                 });

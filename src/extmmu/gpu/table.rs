@@ -15,6 +15,10 @@ impl PageTable {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
+    /// Returns true if an entry has a page in `range`.
+    pub(super) fn has(&self, range: VpnRange) -> bool {
+        self.within(range).next().is_some()
+    }
     /// Returns the entries with a page in `range`, by their first page.
     fn within(&self, range: VpnRange) -> impl Iterator<Item = (&Vpn, &ShadowEntry)> {
         // An entry of 2 MiB begins up to 511 pages before the range.

@@ -12,7 +12,7 @@ use crate::{
     error::ByteRange,
     extmmu::bill::{Bill, Meter},
     mm::Mm,
-    notifier::{Access, Gate, OrderedStore, Registration},
+    notifier::{Access, Gate, OrderedStore, Registration, ShadowEntry, ShadowStore},
 };
 use std::sync::{Arc, Weak};
 
@@ -192,12 +192,13 @@ impl RegCache {
         let gone = gate.state().idle_doomed();
         for region in &gone {
             let others = gate.state().overlapping(region.range);
-            if others.is_empty() {
-                gate.forget_range(region.range, |_| ());
-            } else {
-                let covered = |at| others.iter().any(|other| other.range.contains(at));
-                let alone = region.range.iter().filter(|at| !covered(*at));
-                alone.for_each(|at| gate.forget(&at));
+            let covered = |at| others.iter().any(|other| other.range.contains(at));
+            // Entries of pages that the window spared, unless another region has them now.
+            let mut alone = Vec::new();
+            let mut look = |entry: &ShadowEntry| alone.push(entry.vpn());
+            gate.store().for_each_in(region.range, &mut look);
+            for at in alone.into_iter().filter(|at| !covered(*at)) {
+                gate.forget(&at);
             }
             if self.made(RegMistake::KeyByPage) {
                 others.iter().for_each(|other| other.deregister());
