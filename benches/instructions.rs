@@ -1,15 +1,10 @@
 //! Instructions that the hottest paths take, counted by callgrind: the same on every run, where
 //! times are not.
 //!
-//! ```text
-//! cargo install --locked gungraun-runner --version 0.20.0
-//! cargo bench --bench instructions
-//! ```
-//!
-//! Fails where a path takes more than `instructions.txt` says and a twentieth of it. Where a path
-//! has become longer for a reason, or shorter, `.ci/run baseline` writes the file anew.
-
-#![allow(missing_docs)] // What the macros write has none.
+//! `cargo bench --bench instructions` runs itself under valgrind once for each path, prints the
+//! counts, and fails where a path takes more than `instructions.txt` says and a twentieth of it.
+//! Where a path has become longer for a reason, or shorter, `.ci/run baseline` writes the file
+//! anew. What callgrind wrote is left in `target/instructions/PATH/`.
 
 mod chain;
 mod floor;
@@ -23,32 +18,18 @@ use emmu::{
     mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot},
     notifier::Event,
 };
-use gungraun::{
-    Callgrind, EntryPoint, EventKind, LibraryBenchmarkConfig, library_benchmark,
-    library_benchmark_group, main,
+use std::{
+    env, fs,
+    hint::black_box,
+    path::Path,
+    process::{Command, ExitCode},
 };
-use std::hint::black_box;
 use world::{World, addr, number, with_world};
 
 /// Pages of those paths that take a range: one leaf table.
 const PAGES: u64 = 512;
 /// Turns of those paths that are short, after one that is not counted.
 const TURNS: u64 = 16;
-
-/// How each path is counted: in [`counted`] alone, and not more than what is on record for `name`.
-fn config(name: &str) -> LibraryBenchmarkConfig {
-    let record = include_str!("instructions.txt")
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-    let mut callgrind = Callgrind::with_args(["--cache-sim=no", "--dump-instr=yes"]);
-    callgrind.entry_point(EntryPoint::Custom("*counted*".to_owned()));
-    if let Some(record) = record {
-        callgrind.hard_limits([(EventKind::Ir, record + record / 20)]);
-    }
-    let mut config = LibraryBenchmarkConfig::default();
-    config.tool(callgrind);
-    config
-}
 
 /// What is counted: all that happens in here.
 #[inline(never)]
@@ -80,19 +61,15 @@ fn touched(w: &mut World<'_>) {
     w.store(0..PAGES);
 }
 
-#[library_benchmark(config = config("load_hit"))]
 fn load_hit() {
     turns(touched, |w, n| w.load(n..n + 1));
 }
-#[library_benchmark(config = config("fault_zero_page"))]
 fn fault_zero_page() {
     turns(|w| w.map(0..PAGES, |a| a), |w, n| w.load(n..n + 1));
 }
-#[library_benchmark(config = config("fault_anonymous"))]
 fn fault_anonymous() {
     turns(|w| w.map(0..PAGES, |a| a), |w, n| w.store(n..n + 1));
 }
-#[library_benchmark(config = config("fault_copy_on_write"))]
 fn fault_copy_on_write() {
     let forked = |w: &mut World<'_>| {
         touched(w);
@@ -100,7 +77,6 @@ fn fault_copy_on_write() {
     };
     turns(forked, |w, n| w.store(n..n + 1));
 }
-#[library_benchmark(config = config("populate_512"))]
 fn populate_512() {
     let args = |a: MmapArgs| a.flags(MapFlags::POPULATE);
     // The first frame of many has their metadata made.
@@ -110,11 +86,9 @@ fn populate_512() {
     };
     count(mapped, |w| w.map(0..PAGES, args));
 }
-#[library_benchmark(config = config("munmap_512"))]
 fn munmap_512() {
     count(touched, |w| w.unmap(0..PAGES));
 }
-#[library_benchmark(config = config("pair_among_1000"))]
 fn pair_among_1000() {
     let striped = |w: &mut World<'_>| {
         for n in 0..1000 {
@@ -126,18 +100,15 @@ fn pair_among_1000() {
         w.map(2 * n..2 * n + 1, |a| a);
     });
 }
-#[library_benchmark(config = config("fork_512"))]
 fn fork_512() {
     count(touched, |w| w.fork());
 }
-#[library_benchmark(config = config("mprotect_512"))]
 fn mprotect_512() {
     count(touched, |w| {
         w.mm.mprotect(&mut w.cx, addr(0), PAGES * PAGE_SIZE, Prot::READ)
             .expect("mapped");
     });
 }
-#[library_benchmark(config = config("mremap_1_gib"))]
 fn mremap_1_gib() {
     const PAGES: u64 = 1 << 18;
     let remap = |w: &mut World<'_>, from, to| {
@@ -177,11 +148,9 @@ fn windows(drivers: usize) {
         }
     });
 }
-#[library_benchmark(config = config("window_nobody"))]
 fn window_nobody() {
     windows(0);
 }
-#[library_benchmark(config = config("window_4_drivers"))]
 fn window_4_drivers() {
     windows(4);
 }
@@ -200,7 +169,6 @@ fn guest(w: &mut World<'_>) -> Vcpu {
     vm.set_memory(&mut w.cx, slot).expect("it fits");
     vm.vcpu(&mut w.cx)
 }
-#[library_benchmark(config = config("kvm_miss"))]
 fn kvm_miss() {
     with_world(|w| {
         let vcpu = guest(w);
@@ -212,7 +180,6 @@ fn kvm_miss() {
         });
     });
 }
-#[library_benchmark(config = config("kvm_zap_512"))]
 fn kvm_zap_512() {
     with_world(|w| {
         let vcpu = guest(w);
@@ -227,9 +194,82 @@ fn kvm_zap_512() {
     });
 }
 
-library_benchmark_group!(
-    name = paths;
-    benchmarks = load_hit, fault_zero_page, fault_anonymous, fault_copy_on_write, populate_512, munmap_512,
-        pair_among_1000, fork_512, mprotect_512, mremap_1_gib, window_nobody, window_4_drivers, kvm_miss, kvm_zap_512
-);
-main!(library_benchmark_groups = paths);
+/// The paths, by name.
+const PATHS: &[(&str, fn())] = &[
+    ("load_hit", load_hit),
+    ("fault_zero_page", fault_zero_page),
+    ("fault_anonymous", fault_anonymous),
+    ("fault_copy_on_write", fault_copy_on_write),
+    ("populate_512", populate_512),
+    ("munmap_512", munmap_512),
+    ("pair_among_1000", pair_among_1000),
+    ("fork_512", fork_512),
+    ("mprotect_512", mprotect_512),
+    ("mremap_1_gib", mremap_1_gib),
+    ("window_nobody", window_nobody),
+    ("window_4_drivers", window_4_drivers),
+    ("kvm_miss", kvm_miss),
+    ("kvm_zap_512", kvm_zap_512),
+];
+
+/// Runs this program under callgrind, which counts in [`counted`] alone, and returns the number of
+/// instructions. Addresses and environment are the same each time, as far as a count can depend on
+/// them.
+fn instructions(path: &str) -> u64 {
+    let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/instructions");
+    let out = out.join(path);
+    fs::create_dir_all(&out).expect("a folder below target");
+    let file = out.join("callgrind.out");
+    let run = Command::new("valgrind")
+        .args(["--tool=callgrind", "--cache-sim=no", "--dump-instr=yes"])
+        .args(["--toggle-collect=*counted*", "--error-exitcode=1"])
+        // As .ci/locked reads it: whole addresses and names on each line.
+        .args(["--compress-pos=no", "--compress-strings=no"])
+        .arg(format!("--callgrind-out-file={}", file.display()))
+        .arg(env::current_exe().expect("this program has a path"))
+        .args(["--path", path])
+        .env_clear()
+        .env("PATH", env::var_os("PATH").unwrap_or_default())
+        .output()
+        .expect("valgrind is installed");
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{path}: {said}");
+    let counts = fs::read_to_string(&file).expect("callgrind has written it");
+    let total = counts
+        .lines()
+        .find_map(|line| line.strip_prefix("totals: "));
+    let total = total.and_then(|total| total.trim().parse().ok());
+    total.expect("callgrind's file has a total")
+}
+
+/// The number on record for a path.
+fn on_record(path: &str) -> Option<u64> {
+    let mut lines = include_str!("instructions.txt").lines();
+    lines.find_map(|line| line.strip_prefix(path)?.strip_prefix(' ')?.parse().ok())
+}
+
+fn main() -> ExitCode {
+    let mut args = env::args().skip(1).skip_while(|arg| arg != "--path");
+    if let Some(name) = args.nth(1) {
+        let (_, path) = PATHS
+            .iter()
+            .find(|(path, _)| *path == name)
+            .expect("a path");
+        path();
+        return ExitCode::SUCCESS;
+    }
+    let mut longer = false;
+    for (path, _) in PATHS {
+        let count = instructions(path);
+        println!("{path} {count}");
+        if let Some(record) = on_record(path).filter(|record| count > record + record / 20) {
+            eprintln!("{path}: {count} instructions, {record} are on record");
+            longer = true;
+        }
+    }
+    if longer {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -34,6 +34,7 @@ pub const TASK_PAGES: u64 = TASK_SIZE >> PAGE_SHIFT;
 
 /// The number of a page in an address space.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Vpn(pub u64);
 
 impl Vpn {
@@ -91,6 +92,7 @@ impl fmt::Debug for Vpn {
 
 /// The number of a physical frame. No public function turns it into access to the frame.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pfn(pub(crate) u32);
 
 impl Pfn {
@@ -122,6 +124,11 @@ impl fmt::Debug for Pfn {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(try_from = "std::ops::Range<Vpn>", into = "std::ops::Range<Vpn>")
+)]
 pub struct VpnRange {
     start: Vpn,
     end: Vpn,

@@ -118,8 +118,12 @@
 //! | `mm/lock/mod.rs`, `sync/sharded_rwlock.rs` | locks that readers on different processors take without a common line |
 //! | `notifier/epoch_list.rs`, `notifier/grace.rs`, `notifier/once_arc.rs` | the chain of drivers |
 //! | `frame/atomic_bytes.rs` | words of memory that other code accesses at the same time |
-//! | `frame/shared.rs` (feature `remote`) | memory that other processes map |
+//! | `frame/shared.rs` (features `remote`, `host-mapping`) | memory that is mapped more than once |
+//! | `extmmu/host_mapping/area.rs`, `extmmu/host_mapping/userfault.rs` (feature `host-mapping`) | mappings of the host, and reports of touches |
+//! | `extmmu/host_mapping/guest.rs` (with feature `vm-memory`) | slices of such mappings |
 //! | `extmmu/vm_memory.rs` (feature `vm-memory`) | slices of pages that are held |
+//! | `extmmu/iommu/leased_memory.rs` (feature `vm-memory`) | slices of pages that are leased |
+//! | `extmmu/vhost_iotlb/frame_memory.rs` (feature `vm-memory`) | slices of frames that a back-end maps |
 //! | `host/executor.rs` (feature `host`) | the process that is recorded |
 //! | `sync/checked.rs` (under a model checker) | one call of the checker |
 #![deny(unsafe_code)]
@@ -127,7 +131,7 @@
 
 pub mod addr;
 pub mod ctx;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 #[path = "../tests/common/drawn.rs"]
 mod drawn;
 pub mod driver;
@@ -153,6 +157,7 @@ mod sync;
 #[cfg(feature = "testkit")]
 #[allow(clippy::disallowed_methods, reason = "its threads are users")]
 pub mod testkit;
+mod trace;
 
 pub use addr::{PAGE_SIZE, TASK_SIZE};
 pub use error::{Errno, FaultError, Signal};

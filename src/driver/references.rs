@@ -5,6 +5,7 @@
 /// A frame with more references than mappings is copied at the next write after a fork, where it
 /// would have been reused otherwise, and is not swapped out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum References {
     /// No references: the notifier alone keeps the entries true (KVM since 2.6.27). Made with
     /// [`Permit::establish`](crate::notifier::Permit::establish).

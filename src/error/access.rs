@@ -10,7 +10,7 @@ use thiserror::Error;
 
 /// The error of an access to memory that could not be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum FaultError {
     /// Nothing is mapped at the address: SIGSEGV with `SEGV_MAPERR`.

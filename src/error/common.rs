@@ -53,7 +53,7 @@ impl VmaError {
 
 /// The kind of memory that could not be allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum NoMemory {
     /// Physical memory is used up.

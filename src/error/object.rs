@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// The error of an operation on a memory object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum ObjectError {
     /// The page lies at or beyond the end.

@@ -12,6 +12,7 @@ use std::{
 
 /// Counts of the events of one MMU. Counts are the same in each run of one thread; times are not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Bill {
     /// Windows that began.
     pub windows: u64,

@@ -15,20 +15,36 @@
 //! | `gpu` | a GPU that mirrors an address space: two page sizes, TLBs, memory of its own |
 //! | `regcache` | a cache of registered regions: pins by interval, eviction, a monitor |
 //! | `host_mmu` | the host's own accesses, by addresses that a window waits for |
+//! | `host_mapping` | memory at addresses in a row of the host (feature `host-mapping`, on Linux) |
+//! | `iommu` | an IOMMU for rust-vmm's devices: slices are leases of their pages (feature `vm-memory`) |
+//! | `dirty_pages` | dirty pages for rust-vmm's devices, from KVM's log and from slices (feature `vm-memory`) |
+//! | `vhost_iotlb` | the IOTLB of a vhost back-end, by messages over sockets (feature `vm-memory`, Unix) |
 //! | `vm_memory` | the memory of a process as guest memory of rust-vmm (feature `vm-memory`) |
 //! | `recorder` | an MMU that translates nothing and records its callbacks |
 //! | `tlb` | a set-associative TLB for pages of 4 KiB and 2 MiB |
 //! | `bill` | counts of the windows, faults and retries of one MMU |
 
 mod bill;
+#[cfg(feature = "vm-memory")]
+pub mod dirty_pages;
 pub mod gpu;
 pub mod gru;
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "its threads are its own, and wait for clients"
+)]
+mod host_mapping;
 mod host_mmu;
+#[cfg(feature = "vm-memory")]
+pub mod iommu;
 pub mod kvm;
 pub mod pinned;
 mod recorder;
 pub mod regcache;
 mod tlb;
+#[cfg(all(feature = "vm-memory", unix))]
+pub mod vhost_iotlb;
 #[cfg(feature = "vm-memory")]
 pub mod vm_memory;
 #[allow(
@@ -39,6 +55,10 @@ pub mod xpmem;
 
 pub use crate::driver::References;
 pub use bill::{Bill, Meter, Span};
+#[cfg(all(feature = "host-mapping", feature = "vm-memory", target_os = "linux"))]
+pub use host_mapping::HostRegion;
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+pub use host_mapping::{HostMapping, HostMappingError};
 pub use host_mmu::{HostMmu, HostSlice, SliceError};
 pub use recorder::{Recorded, Recorder};
 pub use tlb::{PageSize, Tlb};

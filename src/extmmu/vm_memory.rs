@@ -13,7 +13,10 @@ use std::{
     collections::HashMap,
     io,
     iter::FusedIterator,
-    sync::{Arc, atomic::AtomicU8},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
 };
 use vm_memory::{
     GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryError, GuestMemoryRegion,
@@ -30,6 +33,16 @@ pub struct GuestRegion {
     pub len: u64,
     /// The address of the first byte in the process.
     pub process: u64,
+}
+
+impl GuestRegion {
+    /// Returns the address in the process of a guest address, and the number of bytes from there to
+    /// the end of the region.
+    pub(super) fn locate(&self, at: GuestAddress) -> Option<(u64, u64)> {
+        let offset = at.0.checked_sub(self.guest.0)?;
+        let left = self.len.checked_sub(offset).filter(|&left| left > 0)?;
+        Some((self.process.checked_add(offset)?, left))
+    }
 }
 
 /// The guest memory of a process, as the device models of rust-vmm use it.
@@ -87,16 +100,22 @@ pub struct ProcessMemory {
 
 /// A page of zeros.
 #[repr(align(4096))]
-struct Zeros([AtomicU8; PAGE_SIZE as usize]);
+pub(super) struct Zeros([AtomicU8; PAGE_SIZE as usize]);
 
 impl Zeros {
-    fn new() -> Box<Self> {
+    pub(super) fn new() -> Box<Self> {
         Box::new(Self([const { AtomicU8::new(0) }; PAGE_SIZE as usize]))
     }
     /// Returns the address of the byte at an offset within the page.
-    fn address(&self, offset: u64) -> *mut u8 {
+    pub(super) fn address(&self, offset: u64) -> *mut u8 {
         let offset = usize::try_from(offset).expect("within a page");
         self.0.as_ptr().cast_mut().cast::<u8>().wrapping_add(offset)
+    }
+    /// Makes it a page of zeros again.
+    pub(super) fn clear(&self) {
+        for byte in &self.0 {
+            byte.store(0, Relaxed);
+        }
     }
 }
 
@@ -111,11 +130,7 @@ impl ProcessAddressSpace {
     /// Returns the address in the process of a guest address, and the number of bytes from there to
     /// the end of the region.
     fn locate(&self, at: GuestAddress) -> Option<(u64, u64)> {
-        self.regions.iter().find_map(|region| {
-            let offset = at.0.checked_sub(region.guest.0)?;
-            let left = region.len.checked_sub(offset).filter(|&left| left > 0)?;
-            Some((region.process.checked_add(offset)?, left))
-        })
+        self.regions.iter().find_map(|region| region.locate(at))
     }
     /// Returns true if the process allows the access to all of the bytes.
     fn allows(&self, cx: &mut CallCx<'_>, (at, len): (u64, u64), needs: VmFlags) -> bool {
@@ -170,7 +185,7 @@ impl ProcessMemory {
     }
 }
 
-fn access_of(permissions: Permissions) -> Option<Access> {
+pub(super) fn access_of(permissions: Permissions) -> Option<Access> {
     match permissions {
         Permissions::No => None,
         Permissions::Read => Some(Access::Read),

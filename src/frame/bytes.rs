@@ -2,7 +2,9 @@
 //!
 //! Without [contents](super::Contents::None), reads give zeros and writes are lost.
 
-use super::{contents::Page, mem::PhysMem, pfn::ZERO, word::WordAccess};
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+use super::arena;
+use super::{contents::Page, host_page::HostPage, mem::PhysMem, pfn::ZERO, word::WordAccess};
 use crate::addr::Pfn;
 use std::ptr::NonNull;
 
@@ -54,7 +56,38 @@ impl PhysMem {
     /// address, which must not be stored to.
     pub(crate) fn address(&self, pfn: Pfn) -> Option<NonNull<u8>> {
         let pfn = if pfn.is_zero() { ZERO } else { pfn };
-        self.page(pfn)?.address()
+        self.page(pfn)?.address(|| self.new_host_page(pfn))
+    }
+    /// Makes the page of a frame that gets an address: a page of the arena, or, if the host has no
+    /// memory of that kind, one that can be mapped nowhere else.
+    #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+    fn new_host_page(&self, pfn: Pfn) -> HostPage {
+        let memory = self.arena.memory(self.numbers());
+        memory.map_or_else(HostPage::new, |memory| arena::page_of(memory, pfn))
+    }
+    #[cfg(not(all(feature = "host-mapping", target_os = "linux")))]
+    fn new_host_page(&self, _pfn: Pfn) -> HostPage {
+        HostPage::new()
+    }
+    /// Returns a descriptor of the arena, to be mapped elsewhere. Returns `None` if frames have no
+    /// contents, or the host refuses such memory.
+    #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+    pub(crate) fn arena(&self) -> Option<std::os::fd::OwnedFd> {
+        let _has_contents = self.page(ZERO)?;
+        let memory = self.arena.memory(self.numbers())?;
+        memory.fd().try_clone_to_owned().ok()
+    }
+    /// Gives the bytes of a frame an address, as [`address`](Self::address) does, and returns their
+    /// offset in the arena. Returns `None` where that has no address, and for a frame that got one
+    /// outside of the arena.
+    #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+    pub(crate) fn offset_in_arena(&self, pfn: Pfn) -> Option<u64> {
+        let address = self.address(pfn)?;
+        let memory = self.arena.memory(self.numbers())?;
+        let at = arena::offset_of(if pfn.is_zero() { ZERO } else { pfn });
+        // The host has memory for the page from now on, so that another mapping finds it.
+        memory.read(at, &mut [0]);
+        (memory.address(at) == address).then_some(at as u64)
     }
     /// Returns true if the frame holds nothing but zeros; false without contents, as the bytes are
     /// unknown.

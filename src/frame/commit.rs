@@ -5,6 +5,7 @@ use crate::sync::{AtomicI64, Ordering, Sharded};
 
 /// The overcommit mode of a machine: `vm.overcommit_memory`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Overcommit {
     /// Mode 0: refuses only a charge that exceeds all memory at once.

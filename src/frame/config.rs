@@ -3,6 +3,7 @@
 
 /// The kind of contents that frames have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Contents {
     /// Real contents of 4 KiB, allocated by the first write.
@@ -19,6 +20,8 @@ pub enum Contents {
 
 /// Size and kind of a machine's memory. The `Default` is 256 MiB with contents and no swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct MemConfig {
     /// The number of frames of 4 KiB, without the zero page; at most 2^28.
     pub frames: u32,

@@ -6,7 +6,7 @@
 
 #[cfg(all(feature = "remote", target_os = "linux"))]
 use super::lent::LendableBytes;
-use super::{config::Contents, page_bytes::PageBytes, word::WordAccess};
+use super::{config::Contents, host_page::HostPage, page_bytes::PageBytes, word::WordAccess};
 use std::ptr::NonNull;
 
 /// The contents of all frames of a chunk.
@@ -83,12 +83,13 @@ impl Page<'_> {
     pub(super) fn access(self, offset: usize, access: &WordAccess) -> u64 {
         wherever!(self.access(offset, access))
     }
-    /// Gives the bytes an address in this process; `None` while they are lent.
-    pub(super) fn address(self) -> Option<NonNull<u8>> {
+    /// Gives the bytes an address in this process, in a page that `new` makes if they have none;
+    /// `None` while they are lent.
+    pub(super) fn address(self, new: impl FnOnce() -> HostPage) -> Option<NonNull<u8>> {
         match self {
-            Page::Own(cell) => Some(cell.address()),
+            Page::Own(cell) => Some(cell.address(new)),
             #[cfg(all(feature = "remote", target_os = "linux"))]
-            Page::Shared(spot) => spot.address(),
+            Page::Shared(spot) => spot.address(new),
         }
     }
     /// Returns true if all bytes are zero.

@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// The size of the pages of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum HugeSize {
     /// 2 MiB, the usual size.
     #[default]
@@ -69,6 +70,8 @@ impl HugeSize {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct HugePoolConfig {
     /// The number of pages (`vm.nr_hugepages`).
     pub pages: u64,

@@ -6,7 +6,10 @@
 //! to the memory of the loan reaches the frame. A frame is retired only with its bytes at home, so
 //! its next owner finds zeros, even if other processes still have the memory mapped.
 
-use super::{page_bytes::PageBytes, pfn::PAGE_BYTES, shared::SharedMemory, word::WordAccess};
+use super::{
+    host_page::HostPage, page_bytes::PageBytes, pfn::PAGE_BYTES, shared::SharedMemory,
+    word::WordAccess,
+};
 use crate::{
     addr::Vpn,
     ctx::CallCx,
@@ -141,10 +144,11 @@ impl LendableBytes {
             None => self.home.access(offset, access),
         }
     }
-    /// Gives the bytes an address in this process; `None` while they are lent.
-    pub(super) fn address(&self) -> Option<NonNull<u8>> {
+    /// Gives the bytes an address in this process, in a page that `new` makes if they have none;
+    /// `None` while they are lent.
+    pub(super) fn address(&self, new: impl FnOnce() -> HostPage) -> Option<NonNull<u8>> {
         let lent = self.lent.lock();
-        lent.is_none().then(|| self.home.address())
+        lent.is_none().then(|| self.home.address(new))
     }
     fn bytes(&self) -> [u8; PAGE_BYTES] {
         let mut bytes = [0; PAGE_BYTES];

@@ -3,6 +3,8 @@
 //! Metadata and contents are made by the chunk, when the first frame of a chunk is used: a machine
 //! of a terabyte costs a directory until then.
 
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+use super::arena::Arena;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 use super::shared::SharedMemory;
 use super::{
@@ -53,6 +55,8 @@ pub struct PhysMem {
     pub(super) quota: Quota,
     pub(super) pools: HugePools,
     pub(super) devices: DeviceFrames,
+    #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+    pub(super) arena: Arena,
 }
 
 impl PhysMem {
@@ -95,6 +99,8 @@ impl PhysMem {
             quota: Quota::default(),
             pools: HugePools::default(),
             devices: DeviceFrames::new(0..0),
+            #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+            arena: Arena::default(),
         })
     }
     /// Returns the number of frames, the zero page not counted.
@@ -135,6 +141,11 @@ impl PhysMem {
     pub(super) fn extend_to(&mut self, end: u32) {
         let chunks = end.div_ceil(CHUNK);
         self.chunks = (0..chunks).map(|_| OnceLock::new()).collect();
+    }
+    /// Returns a number above those of all frames.
+    #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+    pub(super) fn numbers(&self) -> u32 {
+        CHUNK * u32::try_from(self.chunks.len()).expect("frames have numbers of 32 bits")
     }
     /// Returns true if the frame, or one near it, was used before.
     pub(super) fn is_made(&self, pfn: Pfn) -> bool {

@@ -24,6 +24,7 @@
 //! | `atomic_bytes` | bytes that code outside of this crate accesses as well |
 //! | `host_page` | the bytes of a frame that has an address in the host |
 //! | `page_bytes` | the bytes of one frame |
+//! | `arena` | the file of the host that frames with an address lie in (feature `host-mapping`) |
 //! | `shared` | memory that several processes map |
 //! | `lent` | loans: memory where lent frames lie |
 //! | `contents` | the bytes of all frames of a chunk, of one kind or another |
@@ -64,6 +65,8 @@
 
 mod access_bits;
 mod alloc;
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+mod arena;
 mod atomic_bytes;
 mod bytes;
 mod commit;
@@ -100,7 +103,7 @@ mod pool_pages;
 mod quota;
 mod read_ahead;
 mod resv_map;
-#[cfg(all(feature = "remote", target_os = "linux"))]
+#[cfg(all(any(feature = "host-mapping", feature = "remote"), target_os = "linux"))]
 mod shared;
 mod swap_cache;
 mod swap_slots;

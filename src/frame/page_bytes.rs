@@ -48,30 +48,32 @@ impl Bytes {
         }
         match self {
             Self::Own(page) => page[offset..offset + bytes.len()].copy_from_slice(bytes),
-            host => host.in_host().write(offset, bytes),
+            host => host.in_use().write(offset, bytes),
         }
     }
-    /// Returns the page in the host, with the bytes of the frame in it.
-    fn in_host(&mut self) -> &HostPage {
-        let page = match std::mem::take(self) {
-            Self::None => HostPage::new(),
+    /// Moves the bytes to the host, to a page of zeros that `new` makes, unless they are there.
+    fn move_to_host(&mut self, new: impl FnOnce() -> HostPage) {
+        let page = match self {
+            Self::Host { .. } => return,
+            Self::None => new(),
             Self::Own(own) => {
-                let page = HostPage::new();
+                let page = new();
                 page.write(0, &own[..]);
                 page
             }
-            Self::Host { page, clean } => {
-                if clean {
-                    page.write(0, &[0; PAGE_BYTES]);
-                }
-                page
-            }
         };
+        let page = Box::new(page);
         *self = Self::Host { page, clean: false };
-        match self {
-            Self::Host { page, .. } => page,
-            _ => unreachable!("just made"),
+    }
+    /// Returns the page in the host, with the bytes of the frame in it.
+    fn in_use(&mut self) -> &HostPage {
+        let Self::Host { page, clean } = self else {
+            unreachable!("the bytes are in the host");
+        };
+        if std::mem::take(clean) {
+            page.write(0, &[0; PAGE_BYTES]);
         }
+        page
     }
     /// Returns a copy; `None` if all bytes are zero because none was written.
     fn copied(&self) -> Option<Own> {
@@ -89,7 +91,7 @@ impl Bytes {
     fn replace(&mut self, bytes: Option<Own>) {
         match (&mut *self, bytes) {
             (Self::Host { clean, .. }, None) => *clean = true,
-            (Self::Host { .. }, Some(bytes)) => self.in_host().write(0, &bytes[..]),
+            (Self::Host { .. }, Some(bytes)) => self.in_use().write(0, &bytes[..]),
             (_, Some(bytes)) => *self = Self::Own(bytes),
             (_, None) => *self = Self::None,
         }
@@ -131,7 +133,7 @@ impl PageBytes {
         sequential();
         let mut held = self.0.lock();
         if let Bytes::Host { clean: false, .. } = &*held {
-            return held.in_host().access(offset, access);
+            return held.in_use().access(offset, access);
         }
         let mut old = [0; 8];
         held.read(offset, &mut old[..access.size]);
@@ -143,9 +145,12 @@ impl PageBytes {
         sequential();
         old
     }
-    /// Gives the bytes an address in the host, and takes them for written from now on.
-    pub(super) fn address(&self) -> NonNull<u8> {
-        self.0.lock().in_host().address()
+    /// Gives the bytes an address in the host, in a page that `new` makes if they have none, and
+    /// takes them for written from now on.
+    pub(super) fn address(&self, new: impl FnOnce() -> HostPage) -> NonNull<u8> {
+        let mut held = self.0.lock();
+        held.move_to_host(new);
+        held.in_use().address()
     }
     /// Returns true if the bytes are the frame's own and in the host: they cannot be moved.
     #[cfg(all(feature = "remote", target_os = "linux"))]
@@ -199,7 +204,7 @@ impl PageBytes {
 mod tests {
     use super::{
         super::{AtomicOp, word::WordAccess},
-        PageBytes,
+        HostPage, PageBytes,
     };
     use crate::sync::Ordering::{Relaxed, SeqCst};
 
@@ -213,9 +218,9 @@ mod tests {
     fn bytes_are_the_frames_before_and_after_they_have_an_address() {
         let (page, other) = (PageBytes::default(), PageBytes::default());
         page.write(4, &[1, 2]);
-        let at = page.address();
+        let at = page.address(HostPage::new);
         assert!(at.addr().get().is_multiple_of(4096));
-        assert_eq!((read(&page), page.address()), ([1, 2], at));
+        assert_eq!((read(&page), page.address(HostPage::new)), ([1, 2], at));
         page.write(5, &[3]);
         other.copy_from(&page);
         assert!(other.equals(&page) && page.equals(&other));
@@ -225,7 +230,7 @@ mod tests {
             assert_eq!(read(page), [2, 4]);
         }
         page.copy_from(&PageBytes::default());
-        assert!(page.is_zero() && page.address() == at);
+        assert!(page.is_zero() && page.address(HostPage::new) == at);
     }
 
     /// A page that is taken for never written is not copied, and not cleared.
@@ -233,11 +238,11 @@ mod tests {
     fn bytes_with_an_address_are_taken_for_written() {
         let page = PageBytes::default();
         assert!(!page.is_made());
-        let at = page.address();
+        let at = page.address(HostPage::new);
         assert!(page.is_made() && page.is_zero());
         page.clear();
         assert!(!page.is_made());
-        assert_eq!(page.address(), at, "a frame has one address");
+        assert_eq!(page.address(HostPage::new), at, "a frame has one address");
     }
 
     #[test]
@@ -247,7 +252,7 @@ mod tests {
         for in_host in [false, true] {
             let page = PageBytes::default();
             if in_host {
-                page.address();
+                page.address(HostPage::new);
             }
             page.write(0, &[0xff; 8]);
             let steps = [

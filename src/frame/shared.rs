@@ -11,11 +11,15 @@ use super::{atomic_bytes, pfn::PAGE_BYTES, word::WordAccess};
 use crate::sync::hardware::AtomicU8;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags};
+#[cfg(feature = "remote")]
+use std::os::fd::OwnedFd;
+#[cfg(feature = "host-mapping")]
+use std::ptr::NonNull;
 use std::{
     fmt,
     fs::File,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
 };
 
 /// A piece of shared memory, mapped in this process.
@@ -50,6 +54,7 @@ impl SharedMemory {
     }
     /// Maps memory that another process made. Fails with `InvalidData` if the size is not sealed:
     /// shrinking it would kill each process that touches the lost part.
+    #[cfg(feature = "remote")]
     pub(crate) fn open(fd: OwnedFd, writable: bool) -> io::Result<Self> {
         let file = File::from(fd);
         if !rustix::fs::fcntl_get_seals(&file)?.contains(SealFlags::SHRINK) {
@@ -75,6 +80,7 @@ impl SharedMemory {
         self.file.as_fd()
     }
     /// Returns true if this process may write to the memory.
+    #[cfg(feature = "remote")]
     pub(crate) fn is_writable(&self) -> bool {
         self.writable
     }
@@ -90,6 +96,15 @@ impl SharedMemory {
         let all: &[AtomicU8] =
             unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast(), self.map.len()) };
         &all[at..][..len]
+    }
+    /// Returns the address of the byte at an offset, which lives as long as this value.
+    ///
+    /// # Panics
+    ///
+    /// If it is not in the memory.
+    #[cfg(feature = "host-mapping")]
+    pub(crate) fn address(&self, at: usize) -> NonNull<u8> {
+        NonNull::from(&self.part(at, 1)[0]).cast()
     }
     /// Loads bytes from offset `at` on.
     ///
@@ -130,7 +145,7 @@ impl fmt::Debug for SharedMemory {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "remote"))]
 mod tests {
     use super::{super::AtomicOp, PAGE_BYTES, SharedMemory, WordAccess};
     use crate::sync::{AtomicBool, Ordering};

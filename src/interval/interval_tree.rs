@@ -46,7 +46,7 @@ impl<V> IntervalTree<V> {
     }
 
     /// Returns true if there is no interval.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
         matches!(self.form, Form::One(None))
@@ -104,7 +104,7 @@ impl<V> IntervalTree<V> {
     }
 
     /// Returns end and value of the interval with that key.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn get(&self, key: Key) -> Option<(u64, &V)> {
         let list = match &self.form {
             Form::One(one) => one.as_slice(),

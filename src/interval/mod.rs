@@ -37,7 +37,7 @@ mod pool;
 mod tree;
 mod walk;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub(crate) use interval_tree::IntervalTree;

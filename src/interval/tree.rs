@@ -73,7 +73,7 @@ impl<V> Tree<V> {
     }
 
     /// Returns end and value of `key`.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn get(&self, key: Key) -> Option<(u64, &V)> {
         let PathStep { node, at } = self.find(key)?;
         let leaf = self.leaf(node);

@@ -5,12 +5,12 @@
 //! and none has closed since the ticket was drawn; and in that case it always returns `Current`. A
 //! window over other pages makes no ticket stale, however many such windows have closed.
 //!
-//! How: a page belongs to a bucket by its 2-MiB block (see `blocks`), and each bucket has a lock. A
-//! ticket lies in the bucket of its page; a window is written into the bucket of each of its
-//! blocks. A window that closes marks the tickets there whose pages it covers. So the board keeps
-//! nothing of closed windows, and windows and tickets of different blocks seldom meet at a lock. A
-//! *wide* window, one over many blocks, is written into one list of its own, and goes through all
-//! buckets when it closes (`docs/adr/0010-tickets-lie-on-the-board.md`).
+//! How: a page belongs to a bucket by its 2-MiB block (see `blocks` and `bucket`). A ticket lies in
+//! the bucket of its page; a window is written into the bucket of each of its blocks. A window that
+//! closes marks the tickets there whose pages it covers. So the board keeps nothing of closed
+//! windows, and windows and tickets of different blocks seldom meet. A *wide* window, one over many
+//! blocks, is written into one list of its own, and goes through all buckets when it closes
+//! (`docs/adr/0010-tickets-lie-on-the-board.md`).
 //!
 //! Invariants, which the loom models check:
 //!
@@ -22,7 +22,8 @@
 //!    the verdict is given. It drops the entry that was made meanwhile.
 
 use super::{
-    blocks::{BUCKETS, block_of, blocks_of, bucket_of, buckets_of, indices, overlaps_block},
+    blocks::{BUCKETS, block_of, blocks_of, bucket_of, buckets_of, indices},
+    bucket::{Bucket, take_one},
     observer::WindowObserver,
     outcome::TicketVerdict,
 };
@@ -32,32 +33,6 @@ use crate::{
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
-
-/// A ticket that was drawn and has had no verdict yet.
-#[derive(Debug)]
-struct IssuedTicket {
-    id: u64,
-    /// The pages that are looked up, all of one block.
-    pages: VpnRange,
-    /// Set when a window over one of the pages has closed.
-    page: bool,
-    /// Set when a window over a page of its block has closed: for a verdict on a huge page.
-    block: bool,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    open: SmallVec<[VpnRange; 2]>,
-    tickets: SmallVec<[IssuedTicket; 2]>,
-    /// The number of tickets drawn so far, from which the next one gets its id.
-    drawn: u64,
-}
-
-#[derive(Debug, Default)]
-struct Bucket {
-    state: Mutex<State>,
-    changed: Condvar,
-}
 
 /// The windows over so many blocks that they are in no bucket.
 #[derive(Debug, Default)]
@@ -83,49 +58,6 @@ pub(super) struct BoardTicket<'b> {
     board: &'b Board,
     id: u64,
     at: Vpn,
-}
-
-/// Takes one of several equal ranges from a list.
-fn take_one(open: &mut SmallVec<[VpnRange; 2]>, range: VpnRange) {
-    let at = open.iter().position(|o| *o == range);
-    open.swap_remove(at.expect("a window ends once"));
-}
-
-impl State {
-    fn is_open(&self, range: VpnRange) -> bool {
-        self.open.iter().any(|open| open.overlaps(range))
-    }
-    fn mark(&mut self, range: VpnRange) {
-        for ticket in &mut self.tickets {
-            ticket.page |= range.overlaps(ticket.pages);
-            ticket.block |= overlaps_block(range, ticket.pages.start());
-        }
-    }
-    fn find(&self, id: u64) -> usize {
-        let at = self.tickets.iter().position(|t| t.id == id);
-        at.expect("a ticket is given up once")
-    }
-    fn take(&mut self, id: u64) -> IssuedTicket {
-        let at = self.find(id);
-        self.tickets.swap_remove(at)
-    }
-    /// Returns the verdict on a ticket for `range`, with the answer of the list of wide windows.
-    fn verdict(&self, wide: bool, ticket: &IssuedTicket, range: VpnRange) -> TicketVerdict {
-        let of_pages = ticket.pages.covers(range);
-        let (first, block) = (block_of(ticket.pages.start()), blocks_of(range));
-        assert!(
-            of_pages || block == (first, first),
-            "{range} is not around {:?}",
-            ticket.pages
-        );
-        if wide || self.is_open(range) {
-            TicketVerdict::Busy
-        } else if ticket.page || (ticket.block && !of_pages) {
-            TicketVerdict::Stale
-        } else {
-            TicketVerdict::Current
-        }
-    }
 }
 
 impl Default for Board {
@@ -157,29 +89,22 @@ impl Board {
             return;
         };
         for bucket in self.among(bits) {
-            bucket.state.lock().open.push(range);
+            bucket.begin(range);
         }
     }
     /// Takes a window from the board that [`begin`](Self::begin) wrote with this range, and marks
     /// the tickets of its pages.
     pub(super) fn end(&self, range: VpnRange) {
-        let narrow = buckets_of(range);
-        for bucket in self.among(narrow.unwrap_or(u64::MAX)) {
-            let mut state = bucket.state.lock();
-            state.mark(range);
-            if narrow.is_some() {
-                take_one(&mut state.open, range);
-                drop(state);
-                bucket.changed.notify_all();
-            }
+        if let Some(bits) = buckets_of(range) {
+            self.among(bits).for_each(|bucket| bucket.end(range));
+            return;
         }
-        if narrow.is_none() {
-            let mut open = self.wide.0.open.lock();
-            take_one(&mut open, range);
-            self.wide.0.len.fetch_sub(1, Ordering::AcqRel);
-            drop(open);
-            self.wide.0.changed.notify_all();
-        }
+        self.among(u64::MAX).for_each(|bucket| bucket.mark(range));
+        let mut open = self.wide.0.open.lock();
+        take_one(&mut open, range);
+        self.wide.0.len.fetch_sub(1, Ordering::AcqRel);
+        drop(open);
+        self.wide.0.changed.notify_all();
     }
     /// Returns true if a wide window overlaps `range`.
     ///
@@ -198,22 +123,14 @@ impl Board {
     pub(super) fn is_busy(&self, range: VpnRange) -> bool {
         let mut buckets = self.among(buckets_of(range).unwrap_or(u64::MAX));
         let wide = self.wide.0.open.lock().iter().any(|o| o.overlaps(range));
-        wide || buckets.any(|bucket| bucket.state.lock().is_open(range))
+        wide || buckets.any(|bucket| bucket.is_open(range))
     }
     /// Draws a ticket for a page, or for pages of one block. The caller does this before it looks
     /// the pages up.
     pub(super) fn draw(&self, pages: VpnRange) -> BoardTicket<'_> {
         let at = pages.start();
         debug_assert_eq!(blocks_of(pages).0, blocks_of(pages).1, "more than a block");
-        let mut state = self.bucket(at).state.lock();
-        let id = state.drawn;
-        state.drawn += 1;
-        state.tickets.push(IssuedTicket {
-            id,
-            pages,
-            page: false,
-            block: false,
-        });
+        let id = self.bucket(at).lock().draw(pages);
         BoardTicket {
             board: self,
             id,
@@ -225,11 +142,7 @@ impl Board {
         let mut again = true;
         while std::mem::take(&mut again) {
             for bucket in self.among(buckets_of(range).unwrap_or(u64::MAX)) {
-                let mut state = bucket.state.lock();
-                while state.is_open(range) {
-                    bucket.changed.wait(&mut state);
-                    again = true;
-                }
+                again |= bucket.wait_idle(range);
             }
             let mut open = self.wide.0.open.lock();
             while open.iter().any(|open| open.overlaps(range)) {
@@ -248,7 +161,7 @@ impl Board {
         for (i, bucket) in self.buckets.iter().enumerate() {
             // A window over several blocks is counted in the bucket of its first block.
             let home = |open: &&VpnRange| bucket_of(block_of(open.start())) == i;
-            all.extend(bucket.0.state.lock().open.iter().filter(home));
+            all.extend(bucket.0.lock().open().iter().filter(home));
         }
         all.extend(self.wide.0.open.lock().iter());
         all
@@ -282,21 +195,21 @@ impl BoardTicket<'_> {
         std::mem::forget(self);
         // The wide list comes first: see the second invariant.
         let wide = board.is_wide_open(range);
-        let mut state = board.bucket(at).state.lock();
-        let ticket = state.take(id);
-        state.verdict(wide, &ticket, range)
+        let mut bucket = board.bucket(at).lock();
+        let ticket = bucket.take(id);
+        bucket.verdict(wide, &ticket, range)
     }
     /// Returns the verdict as [`verdict`](Self::verdict) does, and keeps the ticket.
     pub(super) fn look(&self, range: VpnRange) -> TicketVerdict {
         let wide = self.board.is_wide_open(range);
-        let state = self.board.bucket(self.at).state.lock();
-        state.verdict(wide, &state.tickets[state.find(self.id)], range)
+        let bucket = self.board.bucket(self.at).lock();
+        bucket.verdict(wide, bucket.ticket(self.id), range)
     }
 }
 
 impl Drop for BoardTicket<'_> {
     fn drop(&mut self) {
-        self.board.bucket(self.at).state.lock().take(self.id);
+        self.board.bucket(self.at).lock().take(self.id);
     }
 }
 
@@ -308,5 +221,5 @@ impl std::fmt::Debug for Board {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

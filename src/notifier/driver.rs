@@ -5,7 +5,7 @@
 //! invariant, so an `Ack` of one call answers no other.
 
 use super::{
-    reason::{Brand, Event, Reason, Spared},
+    reason::{Brand, Event, Spared, Terms},
     translation::{RegId, Translation},
 };
 use crate::{
@@ -22,8 +22,7 @@ use std::marker::PhantomData;
 #[must_use = "pass it to the gate: `Gate::exclude`"]
 #[derive(Debug)]
 pub struct Invalidation<'i> {
-    range: VpnRange,
-    reason: Reason,
+    terms: &'i Terms,
     reg: RegId,
     brand: Brand<'i>,
 }
@@ -70,17 +69,17 @@ impl<'i> Invalidation<'i> {
     /// Returns the pages to drop.
     #[inline]
     pub fn range(&self) -> VpnRange {
-        self.range
+        self.terms.range()
     }
     /// Returns the reason of the invalidation.
     #[inline]
     pub fn event(&self) -> Event {
-        self.reason.event()
+        self.terms.reason().event()
     }
     /// Returns the device memory for which the window is opened: of a migration to that device or
     /// from it, or of an exclusive access (`mmu_notifier_range::owner`).
     pub fn owner(&self) -> Option<DeviceId> {
-        self.reason.owner()
+        self.terms.reason().owner()
     }
     /// Returns the right to keep translations of frames of `memory` while the range is dropped
     /// ([`Gate::exclude_sparing`]), if the opener of the window has promised that no entry of such
@@ -88,8 +87,16 @@ impl<'i> Invalidation<'i> {
     ///
     /// [`Gate::exclude_sparing`]: super::Gate::exclude_sparing
     pub fn spare(&self, memory: &DeviceMemory) -> Option<Spared<'i>> {
-        let spared = self.reason.spared().filter(|id| *id == memory.id())?;
+        let spared = self
+            .terms
+            .reason()
+            .spared()
+            .filter(|id| *id == memory.id())?;
         Some(Spared::new(spared, self.brand))
+    }
+    #[inline]
+    pub(super) fn terms(&self) -> &'i Terms {
+        self.terms
     }
     #[inline]
     pub(super) fn reg(&self) -> RegId {
@@ -152,14 +159,12 @@ pub(crate) fn name_of_type<T: ?Sized>() -> &'static str {
 /// Calls `f` with a demand under a fresh brand. Returns the second pass that the driver left.
 #[inline]
 pub(super) fn demand<F, E>(
-    range: VpnRange,
-    reason: Reason,
+    terms: &Terms,
     reg: RegId,
     f: impl for<'i> FnOnce(Invalidation<'i>) -> Result<FirstPass<'i, F>, E>,
 ) -> Result<Option<F>, E> {
     let begun = f(Invalidation {
-        range,
-        reason,
+        terms,
         reg,
         brand: PhantomData,
     })?;

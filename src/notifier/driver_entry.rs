@@ -5,7 +5,7 @@
 
 use super::{
     driver::{ExternalMmu, FirstPass, demand},
-    reason::Event,
+    reason::{Event, Terms},
     registration_phase::RegistrationPhase,
     subscription::Subscription,
     translation::RegId,
@@ -133,7 +133,8 @@ impl DriverEntry {
     /// the store is empty.
     pub(super) fn exclude_all<R: Below<rank::Callback>>(&self, cx: &mut Cx<'_, R, Sleepable>) {
         self.phase.forbid_permits();
-        let Ok(None::<Infallible>) = demand(VpnRange::ALL, Event::Unmap.into(), self.reg, |inv| {
+        let terms = Terms::new(VpnRange::ALL, Event::Unmap.into());
+        let Ok(None::<Infallible>) = demand(&terms, self.reg, |inv| {
             let ack = self.ext.invalidate_start(cx.descend(), inv);
             Ok::<_, Infallible>(FirstPass::Done(ack))
         });

@@ -10,7 +10,7 @@
 
 use super::{
     cached::Cached,
-    driver::{Ack, Invalidation, WouldBlock},
+    driver::{Ack, Invalidation},
     gate_filter::GateFilter,
     gate_guard::GateGuard,
     guarded_store::{GuardedStore, LeavingEntries},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{AtomicCallbackCx, Below, Context, Cx, EnterFrom, Outside, rank},
+    ctx::{Below, Context, Cx, EnterFrom, Outside, rank},
     frame::{FrameView, FrameViewMut},
     sync::Mutex,
 };
@@ -39,7 +39,7 @@ pub(super) const AUDIT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Gate<S: ShadowStore, T, C: Context> {
     pub(super) seat: Seat,
     pub(super) filter: GateFilter,
-    guarded: Mutex<GuardedStore<S, T>>,
+    pub(super) guarded: Mutex<GuardedStore<S, T>>,
     kind: PhantomData<fn() -> C>,
 }
 
@@ -277,34 +277,6 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         leaving.put_after_unlock();
         inv.ack()
     }
-
-    /// Removes every entry in the range as [`exclude`](Self::exclude) does, from an atomic context
-    /// and for any gate, without waiting.
-    ///
-    /// # Errors
-    ///
-    /// [`WouldBlock`] if the gate is locked.
-    ///
-    /// # Panics
-    ///
-    /// If the demand was made of another registration.
-    pub fn try_exclude<'i>(
-        &self,
-        cx: AtomicCallbackCx<'_>,
-        inv: Invalidation<'i>,
-        f: impl FnOnce(&mut T, VpnRange),
-    ) -> Result<Ack<'i>, WouldBlock> {
-        self.seat.check_owner(&inv);
-        let _unused = cx;
-        let mut leaving = LeavingEntries::new(&self.seat);
-        let mut guarded = self.guarded.try_lock().ok_or(WouldBlock)?;
-        guarded.zap_into(inv.range(), &mut leaving.gone);
-        f(&mut guarded.state, inv.range());
-        leaving.flushed(&guarded.store);
-        drop(guarded);
-        leaving.put_after_unlock();
-        Ok(inv.ack())
-    }
 }
 
 impl<S: ShadowStore, C: Context> Gate<S, (), C> {
@@ -325,10 +297,9 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
     where
         C: EnterFrom<D>,
     {
-        let range = inv.range();
         // Tickets of a driver of a range are not checked at the board, so the filter says nothing
         // of them.
-        if self.filter.may_hold(range) || self.seat.sub.is_some() {
+        if self.filter.may_hold(inv.terms()) || self.seat.sub.is_some() {
             return self.exclude_held(cx, inv);
         }
         self.seat.check_owner(&inv);

@@ -6,11 +6,11 @@
 //! has ended.
 //!
 //! How: a permit, with the gate locked, notes the bucket of its pages before its ticket is checked.
-//! The check happens under the lock of that bucket, and so did the writing of the window. So the
-//! second of the two finds the first: the window finds the note, or the ticket finds the window. A
-//! wide window is in no bucket, and locks the gate.
+//! The check happens with that bucket locked, and a window comes into the bucket before it or after
+//! it. So the second of the two finds the first: the window finds the note, or the ticket finds the
+//! window. A wide window is in no bucket, and locks the gate.
 
-use super::blocks::buckets_of;
+use super::{blocks::buckets_of, reason::Terms};
 use crate::{
     addr::VpnRange,
     sync::{AtomicU64, Ordering},
@@ -38,7 +38,8 @@ impl GateFilter {
     }
     /// Returns true if the store may have, or get, an entry in a window that is on the board.
     #[inline]
-    pub(super) fn may_hold(&self, window: VpnRange) -> bool {
-        buckets_of(window).is_none_or(|bits| self.0.load(Ordering::Acquire) & bits != 0)
+    pub(super) fn may_hold(&self, window: &Terms) -> bool {
+        let buckets = window.buckets();
+        buckets.is_none_or(|bits| self.0.load(Ordering::Acquire) & bits != 0)
     }
 }

@@ -53,6 +53,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `debug` | `Debug` of the parts that drivers are made of |
 //! | `window` | an open window: it calls the drivers, and notifies them of its end |
 //! | `gates` | several gates of one registration, by 2-MiB block |
 //! | `range_permit` | pending frames and permits of the pages of a range |
@@ -65,6 +66,7 @@
 //! | `subscriptions` | the drivers of ranges, in an interval tree |
 //! | `driver_entry` | one registered driver: visits to it, the right to unregister it |
 //! | `sparing` | entries that a driver keeps while its range is dropped |
+//! | `gate_try` | excluding a range without waiting |
 //! | `gate` | the driver's lock, with its store inside |
 //! | `gate_guard` | all that a driver may do while it holds its gate |
 //! | `gate_filter` | the blocks in which a gate may have entries |
@@ -73,6 +75,7 @@
 //! | `cached` | translations outside of a gate: the contents of a TLB |
 //! | `seat` | a driver's place on the chain, against which its tickets are checked |
 //! | `board` | the windows that are open, and the tickets that are drawn |
+//! | `bucket` | those of some blocks: one word, or a list under a lock |
 //! | `subscription` | the sequence of one subscribed range |
 //! | `registration_phase` | the phase of a registration |
 //! | `driver` | the trait that drivers implement, the demand, and the proof |
@@ -94,9 +97,11 @@
 
 mod blocks;
 mod board;
+mod bucket;
 mod cached;
 mod callees;
 mod chain;
+mod debug;
 mod deferred_put;
 mod driver;
 mod driver_entry;
@@ -105,6 +110,7 @@ mod flusher;
 mod gate;
 mod gate_filter;
 mod gate_guard;
+mod gate_try;
 mod gates;
 mod grace;
 mod guarded_store;

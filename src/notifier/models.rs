@@ -7,7 +7,7 @@
 
 use super::{
     Access, Ack, AgeKind, Event, ExternalMmu, FirstPass, Gate, Invalidation, Notifiers, OpenWindow,
-    OrderedStore, Registration, Seat, ShadowStore, chain::Chain, driver::demand,
+    OrderedStore, Registration, Seat, ShadowStore, chain::Chain, driver::demand, reason::Terms,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -238,8 +238,9 @@ fn registration_against_window(
 fn window_in_wrong_order(world: &World, mut cx: CallCx<'_>) {
     let callees = world.chain().callees(&mut cx, RANGE, 0);
     world.chain().board.begin(RANGE);
+    let terms = Terms::new(RANGE, Event::Clear.into());
     for entry in callees.entries() {
-        let Ok(None::<Infallible>) = demand(RANGE, Event::Clear.into(), entry.reg, |inv| {
+        let Ok(None::<Infallible>) = demand(&terms, entry.reg, |inv| {
             let ack = entry.ext.invalidate_start(cx.descend(), inv);
             Ok::<_, Infallible>(FirstPass::Done(ack))
         });

@@ -166,6 +166,12 @@ impl<'g, G> RangeTicket<'g, G> {
     pub(crate) fn own(&self) -> Option<DeviceId> {
         self.own
     }
+    pub(crate) fn seat(&self) -> &Seat
+    where
+        G: Seated,
+    {
+        self.gate.seat()
+    }
     /// Returns the pages; fewer than were asked for if an error cut them short.
     pub fn range(&self) -> VpnRange {
         self.range

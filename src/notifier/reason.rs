@@ -1,7 +1,8 @@
 //! The reason of a window, its owner, and the promise of its opener.
 
+use super::blocks::buckets_of;
 use crate::{
-    addr::Pfn,
+    addr::{Pfn, VpnRange},
     frame::{DeviceId, PhysMem},
 };
 use std::marker::PhantomData;
@@ -11,6 +12,7 @@ pub(super) type Brand<'i> = PhantomData<fn(&'i ()) -> &'i ()>;
 
 /// The reason of an invalidation, with the names of Linux's `mmu_notifier_event`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
     /// The range is unmapped, moved or replaced.
     Unmap,
@@ -79,6 +81,38 @@ impl Reason {
     /// Returns the memory whose frames no entry loses in the window.
     pub(super) fn spared(self) -> Option<DeviceId> {
         self.owner.filter(|_| self.spares_owner)
+    }
+}
+
+/// The part that is the same in the demands of one window to all of its drivers.
+#[derive(Debug)]
+pub(super) struct Terms {
+    range: VpnRange,
+    reason: Reason,
+    /// The buckets of the range, one bit each; `None` if it is wide.
+    buckets: Option<u64>,
+}
+
+impl Terms {
+    #[inline]
+    pub(super) fn new(range: VpnRange, reason: Reason) -> Self {
+        Self {
+            range,
+            reason,
+            buckets: buckets_of(range),
+        }
+    }
+    #[inline]
+    pub(super) fn range(&self) -> VpnRange {
+        self.range
+    }
+    #[inline]
+    pub(super) fn reason(&self) -> Reason {
+        self.reason
+    }
+    #[inline]
+    pub(super) fn buckets(&self) -> Option<u64> {
+        self.buckets
     }
 }
 

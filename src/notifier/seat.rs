@@ -18,6 +18,7 @@ use super::{
 use crate::{
     addr::{Vpn, VpnRange},
     frame::PhysMem,
+    trace,
 };
 use std::sync::Arc;
 
@@ -124,6 +125,10 @@ impl Seat {
         }
         sub.wait_idle();
     }
+    /// Returns the name of the driver; empty until it is registered.
+    pub(crate) fn name(&self) -> &'static str {
+        self.phase.name()
+    }
     /// Returns true if windows over each page of `range` call the driver.
     pub(super) fn covers(&self, range: VpnRange) -> bool {
         self.sub.as_ref().is_none_or(|sub| sub.range.covers(range))
@@ -151,13 +156,14 @@ impl Seat {
 /// Reports to the observer, if there is one.
 impl Seat {
     pub(super) fn tried(&self, at: Vpn) {
-        let mmu = || self.phase.name();
-        self.board.observe(|w| w.tried(self.reg, mmu(), at));
+        trace::asked(|| self.name(), at);
+        self.board.observe(|w| w.tried(self.reg, self.name(), at));
     }
     pub(super) fn got(&self, at: Vpn) {
         self.board.observe(|w| w.got(self.reg, at));
     }
     pub(super) fn handed_out(&self, translation: &Translation) {
+        trace::admitted(|| self.name(), translation.range);
         self.board.observe(|w| w.handed_out(translation));
     }
     pub(super) fn established(&self, translation: &Translation) {

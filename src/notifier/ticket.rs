@@ -127,6 +127,12 @@ impl<'g, G> Ticket<'g, G> {
     pub fn vpn(&self) -> Vpn {
         self.vpn
     }
+    pub(crate) fn seat(&self) -> &Seat
+    where
+        G: Seated,
+    {
+        self.gate.seat()
+    }
     /// Returns the access that the ticket is for.
     pub fn access(&self) -> Access {
         self.access

@@ -16,12 +16,13 @@ use super::{
     driver_entry::DriverEntry,
     notifiers::Notifiers,
     observer::WindowObserver,
-    reason::Reason,
+    reason::{Reason, Terms},
 };
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Sleepable, rank},
     sync::{Despite, panicking},
+    trace::{self, InSpan, Pass},
 };
 use smallvec::SmallVec;
 use std::{convert::Infallible, marker::PhantomData, ops::Deref};
@@ -101,6 +102,7 @@ pub(crate) struct OpenWindow<'w, C: Context> {
     live: Option<Callees<'w>>,
     range: VpnRange,
     cx: Cx<'w, rank::Window, C>,
+    _span: InSpan,
 }
 
 /// A window that is being announced. It is ended if a driver refuses or panics.
@@ -137,11 +139,17 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
         range: VpnRange,
         reason: Reason,
     ) -> Result<Self, C::Refusal> {
+        let span = trace::window(range, reason.event());
         let live = match notifiers.chain() {
             None => None,
             Some(chain) => Opening::announce(chain, cx.reborrow(), range, reason)?,
         };
-        Ok(Self { live, range, cx })
+        Ok(Self {
+            live,
+            range,
+            cx,
+            _span: span,
+        })
     }
 }
 
@@ -169,6 +177,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         let id = chain.board.next_window_id();
         let callees = chain.callees(&mut self.cx, self.range, id);
         let callees = self.live.insert(callees);
+        let terms = Terms::new(self.range, reason);
         // First passes of all drivers, and then the second passes: so all drivers wait at the same
         // time.
         let mut deferred: SmallVec<[(&DriverEntry, C::Deferred<'_>); 1]> = SmallVec::new();
@@ -180,9 +189,8 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
                     .observe(|w| w.calling(id, self.range, entry.ext.name()));
             }
             let cx = self.cx.descend();
-            let left = demand(self.range, reason, entry.reg, |inv| {
-                C::call(&*entry.ext, cx, inv)
-            })?;
+            let _call = trace::callback(|| entry.ext.name(), self.range, Pass::Start);
+            let left = demand(&terms, entry.reg, |inv| C::call(&*entry.ext, cx, inv))?;
             callees.agrees();
             if let Some(left) = left {
                 deferred.push((entry, left));
@@ -192,7 +200,8 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
             let calling = |w: &dyn WindowObserver| w.calling(id, self.range, entry.ext.name());
             chain.board.observe(calling);
             let cx = self.cx.descend();
-            let Ok(None::<Infallible>) = demand(self.range, reason, entry.reg, |inv| {
+            let _call = trace::callback(|| entry.ext.name(), self.range, Pass::Finish);
+            let Ok(None::<Infallible>) = demand(&terms, entry.reg, |inv| {
                 Ok::<_, Infallible>(FirstPass::Done(C::finish(left, cx, inv)))
             });
         }
@@ -216,7 +225,10 @@ fn end<C: Context>(mut callees: Callees<'_>, mut cx: Cx<'_, rank::Window, C>, ra
     let _closed = ReportClosed(callees.board(), id);
     let mut ends = EndNotifications {
         rest: callees.to_notify(),
-        notify: |entry: &DriverEntry| entry.ext.invalidate_end(cx.descend(), range),
+        notify: |entry: &DriverEntry| {
+            let _call = trace::callback(|| entry.ext.name(), range, Pass::End);
+            entry.ext.invalidate_end(cx.descend(), range);
+        },
     };
     if !panicking() {
         ends.for_each_left(|notify, entry| notify(entry));

@@ -35,7 +35,8 @@ impl Oracle {
         post.take(&oracle);
         oracle
     }
-    /// Watches an external MMU of an address space from now on.
+    /// Watches an external MMU of an address space from now on, and no longer of another one: an
+    /// MMU that moved to this address space has nothing to do with the windows of the former.
     pub fn watch(self: &Arc<Self>, mm: &Arc<Mm>, ext: Arc<dyn ExternalMmu>) {
         mm.set_watch(Arc::new(WindowWatcher::new(&self.post, mm)));
         let watched = Watched {
@@ -47,7 +48,8 @@ impl Oracle {
         let space = key(&watched.mm);
         self.each(&*ext, &mut |t| self.index.note(space, t));
         let mut all = self.watched.write();
-        all.retain(|w| w.ext.strong_count() > 0);
+        let is_other = |w: &Watched| !std::ptr::addr_eq(w.ext.as_ptr(), Arc::as_ptr(&ext));
+        all.retain(|w| w.ext.strong_count() > 0 && is_other(w));
         all.push(watched);
     }
 }

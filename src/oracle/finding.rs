@@ -7,9 +7,13 @@ use crate::{
 use std::{fmt, time::Duration};
 use thiserror::Error;
 
+/// The name of an MMU, or of a kind of thing.
+type Name = &'static str;
+
 /// The invariants that an [`Oracle`](super::Oracle) watches; their numbers are those of the
 /// conformance tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Invariant {
     /// O1: no translation leads to a frame that was given back.
@@ -61,13 +65,15 @@ impl fmt::Display for Invariant {
 
 /// A violation of an invariant, with the MMU, the pages and the frame.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Finding {
     /// A frame is given back while an MMU translates to it.
     #[error("O1: {pfn:?} is given back while {mmu} translates {range} to it{}", after(*.window))]
     FreedWhileTranslated {
         /// The name of the MMU.
-        mmu: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        mmu: Name,
         /// The pages of the translation.
         range: VpnRange,
         /// The frame.
@@ -79,7 +85,8 @@ pub enum Finding {
     #[error("O4: {mmu} translates {range} to {pfn:?} {when} of the window over {window}")]
     InsideWindow {
         /// The name of the MMU.
-        mmu: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        mmu: Name,
         /// The pages of the translation.
         range: VpnRange,
         /// The frame of the first page.
@@ -87,13 +94,15 @@ pub enum Finding {
         /// The range of the window.
         window: VpnRange,
         /// The moment: at the beginning or at the end of the window.
-        when: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        when: Name,
     },
     /// A translation disagrees with the page table.
     #[error("O4: {mmu} translates {range} to {pfn:?}{}, and the page table maps {}{}", rw(*.writable), entry_text(*.primary), after(*.window))]
     Incoherent {
         /// The name of the MMU.
-        mmu: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        mmu: Name,
         /// The pages of the translation.
         range: VpnRange,
         /// The frame of the first page.
@@ -110,7 +119,8 @@ pub enum Finding {
     #[error("O4: {mmu} {} {} by a copy of a translation from before the window over {window}", verb(*.access), VpnRange::single(*.at))]
     StaleUse {
         /// The name of the MMU.
-        mmu: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        mmu: Name,
         /// The page.
         at: Vpn,
         /// The access.
@@ -122,7 +132,8 @@ pub enum Finding {
     #[error("O5: {count} {what} are left without an owner")]
     Leaked {
         /// The kind of things that are left.
-        what: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        what: Name,
         /// Their number.
         count: u64,
     },
@@ -139,7 +150,8 @@ pub enum Finding {
     #[error("O5: {mmu} gives up its reference on {pfn:?} while it translates {range} to it")]
     GivenUpWhileTranslated {
         /// The name of the MMU.
-        mmu: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        mmu: Name,
         /// The pages of the translation.
         range: VpnRange,
         /// The frame of the first page.
@@ -153,9 +165,14 @@ pub enum Finding {
         /// How long the window has been open or opening, or was.
         after: Duration,
         /// The driver that has been called and has not acknowledged.
-        waiting: Option<&'static str>,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::some_name"))]
+        waiting: Option<Name>,
         /// The driver that took longest to acknowledge, and its time.
-        slowest: Option<(&'static str, Duration)>,
+        #[cfg_attr(
+            feature = "serde",
+            serde(deserialize_with = "super::names::timed_name")
+        )]
+        slowest: Option<(Name, Duration)>,
     },
     /// An MMU has tried for too long to get a page.
     #[error(
@@ -164,7 +181,8 @@ pub enum Finding {
     )]
     NoProgress {
         /// The name of the MMU.
-        mmu: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        mmu: Name,
         /// The page.
         at: Vpn,
         /// The number of tries.
@@ -176,7 +194,8 @@ pub enum Finding {
     #[error("O3: {mmu} has counted {count} open windows for {after:.1?}, and no window is open")]
     CountsWindows {
         /// The name of the MMU.
-        mmu: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        mmu: Name,
         /// The number that it counts.
         count: u64,
         /// The time since the count was first seen.
@@ -186,7 +205,8 @@ pub enum Finding {
     #[error("O12: {mmu} counts {count} open windows after the address space has ended")]
     CountsAtExit {
         /// The name of the MMU.
-        mmu: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        mmu: Name,
         /// The number that it counts.
         count: u64,
     },
@@ -194,7 +214,8 @@ pub enum Finding {
     #[error("O11: {mmu} still translates {range} to {pfn:?} after the address space has ended")]
     LeftAtExit {
         /// The name of the MMU.
-        mmu: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        mmu: Name,
         /// The pages of the translation.
         range: VpnRange,
         /// The frame of the first page.
@@ -210,13 +231,15 @@ pub enum Finding {
     #[error("O0: the oracle cannot look at {0}: another thread holds its lock, and waits")]
     Hidden(
         /// The name of the MMU.
-        &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        Name,
     ),
     /// A driver panicked while the oracle looked.
     #[error("O0: the oracle cannot look at {mmu}, which panics: {why}")]
     Panicked {
         /// The name of the MMU.
-        mmu: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "super::names::name"))]
+        mmu: Name,
         /// The message of the panic.
         why: String,
     },

@@ -43,6 +43,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `finding` | [`Invariant`] and [`Finding`] |
+//! | `names` | names in findings that are read from elsewhere (feature `serde`) |
 //! | `index` | which pages may be translated to a frame |
 //! | `opened` | the last window over each page |
 //! | `liveness` | windows and look-ups that last too long |
@@ -56,6 +57,8 @@ mod audit;
 mod finding;
 mod index;
 mod liveness;
+#[cfg(feature = "serde")]
+mod names;
 mod opened;
 mod state;
 mod watchers;

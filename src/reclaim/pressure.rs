@@ -56,9 +56,11 @@ impl Reclaim<'_> {
         wanted: u64,
     ) -> u64 {
         let mut freed = 0;
+        let mut retries = RETRIES;
         while freed < wanted {
             match self.attempt(cx, wanted - freed) {
                 0 if self.flush(cx) => {}
+                0 if retries > 0 && self.rebalance(cx) => retries -= 1,
                 0 => break,
                 now => freed += now,
             }
@@ -207,6 +209,18 @@ impl Reclaim<'_> {
             mem.clear_flags(pfn, FrameFlags::ACTIVE);
         }
         kept
+    }
+    /// Makes a batch of private memory inactive if more of it is active than not, and returns true
+    /// then (`inactive_is_low`). Linux does so in each pass, by statistics that may be two seconds
+    /// old; here it is done when all else has failed, so that memory which is all active can go.
+    fn rebalance<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) -> bool {
+        let mem = self.mem();
+        let is_low = mem.lru_len(LruList::InactiveAnon) < mem.lru_len(LruList::ActiveAnon);
+        if is_low && !mem.swap().is_full() {
+            self.deactivate(cx, LruList::ActiveAnon, BATCH);
+            return true;
+        }
+        false
     }
     /// Makes a batch of active pages inactive, used or not (`shrink_active_list`). Clears their
     /// accessed bits, so that the next look is fair.

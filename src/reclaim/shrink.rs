@@ -38,6 +38,7 @@ pub(super) enum Fate {
 
 /// The context in which reclaim opens its windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum RmapWindows {
     /// External MMUs may sleep, as on today's Linux.
     #[default]

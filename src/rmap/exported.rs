@@ -38,6 +38,7 @@ pub trait RmapNotifier: Send + Sync {
 /// exported frames. Operations that drop mappings by address notify after the mappings and before
 /// the frame is freed, in either order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ExportOrder {
     /// After the mappings (V5, patch 4).
     #[default]

@@ -108,7 +108,9 @@ impl Property {
     pub(super) fn needs(self, declared: &Declared) -> Option<&'static str> {
         match self {
             Self::Auditable if declared.holds == Holds::Nothing => Some("it keeps no translations"),
-            Self::Reuse if !declared.coherent => Some("it does not follow its address space"),
+            Self::Reuse | Self::HoldsOff | Self::Overlap if !declared.coherent => {
+                Some("it does not follow its address space")
+            }
             Self::Reuse if ObservedThread::current().is_none() => {
                 Some("this system does not show whether a thread sleeps")
             }

@@ -12,9 +12,22 @@ mod gpu;
 mod gru;
 #[cfg(feature = "vm-memory")]
 mod guest_memory;
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+mod host_mapping;
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+mod host_mapping_files;
 mod host_mmu;
+#[cfg(feature = "vm-memory")]
+mod iommu;
 mod kvm;
 mod pfn_cache;
 mod pinned;
 mod regcache;
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+#[path = "../common/skipped.rs"]
+mod skipped;
+#[cfg(feature = "serde")]
+mod serialized;
+#[cfg(all(feature = "vm-memory", unix))]
+mod vhost_iotlb;
 mod xpmem;

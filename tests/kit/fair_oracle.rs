@@ -9,7 +9,7 @@ use emmu::{
 };
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread,
@@ -259,4 +259,62 @@ fn an_oracle_that_follows_another_one_sees_windows_and_frames() {
         driver.0.lock(cx).state().clear();
     }
     mm.exit(cx);
+}
+
+type Roam = Gate<OrderedStore<Vpn>, (), Atomic>;
+
+/// A device that goes from one address space to another, each time with a new gate.
+struct Roaming(Mutex<Option<Arc<Roam>>>);
+
+impl Roaming {
+    fn gate(&self) -> Arc<Roam> {
+        Arc::clone(self.0.lock().unwrap().as_ref().expect("registered"))
+    }
+    fn go_to(self: &Arc<Self>, cx: &mut CallCx<'_>, mm: &Mm) -> Registration {
+        let seated = |seat| {
+            let gate = Gate::new(seat, OrderedStore::default(), ());
+            *self.0.lock().unwrap() = Some(Arc::new(gate));
+            Arc::clone(self)
+        };
+        mm.register(cx, seated).1
+    }
+}
+
+impl SpinningMmu for Roaming {
+    fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+        self.gate().exclude_entries(cx, inv)
+    }
+    fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+        self.gate().audit(visit)
+    }
+}
+
+/// The former space has pages of its own at the same addresses.
+#[test]
+fn a_device_that_went_to_another_space_is_blamed_for_nothing_in_the_former() {
+    with(|cx, w| {
+        let _stays = w.driver(cx);
+        let roaming = Arc::new(Roaming(Mutex::default()));
+        let registration = roaming.go_to(cx, &w.mm);
+        w.oracle.watch(&w.mm, roaming.clone());
+        registration.unregister(cx);
+        let other = Mm::new(w.mm.machine());
+        let there = MmapArgs::anonymous(PAGE_SIZE).fixed(w.at);
+        other.mmap(cx, &there).unwrap();
+        let _stays = roaming.go_to(cx, &other);
+        w.oracle.watch(&other, roaming.clone());
+        let keep = |permit: Permit<'_, _, _, _>| drop(permit.establish(w.page()));
+        let gate = roaming.gate();
+        gate.translate(cx, &other, w.page(), Access::Write, keep)
+            .unwrap();
+        w.drop_page(cx);
+        w.oracle.audit();
+        w.mm.exit(cx);
+        w.oracle.audit_end(&w.mm);
+        w.assert_silent();
+        // It is watched where it is.
+        other.exit(cx);
+        w.oracle.audit_end(&other);
+        w.assert_silent();
+    });
 }

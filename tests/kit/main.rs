@@ -16,6 +16,7 @@ mod late_fills;
 mod model;
 mod model_kinds;
 mod museum;
+mod pinning;
 mod reads_only;
 mod registrations;
 mod small_mistakes;

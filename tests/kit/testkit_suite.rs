@@ -321,6 +321,26 @@ fn nothing_is_lost_on_a_device_where_memory_runs_out() {
     }
 }
 
+/// Each allocation of a script with huge pages fails in turn. A pool that has no page raises SIGBUS
+/// where memory would be wanting: that one side meets it, and the other does not, blames no device.
+#[test]
+fn a_page_of_a_pool_that_is_wanting_for_one_side_blames_no_device() {
+    let script = r#"{"profile":"testkit","seed":0,"kernel":"emmu","page":4096,"arena":["0x10000000000","0x10040000000"],"files":{"h0":{"kind":"hugefd","size":4194304}},"huge_pages":8}
+{"as":0,"op":"mmap","addr":"0x10000000000","len":4194304,"prot":"rw-","flags":["shared","fixed"],"file":"h0","off":0,"ret":"0x10000000000"}
+{"as":0,"op":"store","addr":"0x10000001000","byte":1,"ret":0}
+{"as":0,"op":"load","addr":"0x10000200000","ret":0}
+{"as":0,"op":"mmap","addr":"0x10000400000","len":4194304,"prot":"rw-","flags":["private","fixed","hugetlb"],"file":null,"off":0,"ret":"0x10000400000"}
+{"as":0,"op":"store","addr":"0x10000400000","byte":2,"ret":0}
+{"as":0,"op":"fork","child":1,"ret":1}
+{"as":0,"op":"store","addr":"0x10000400000","byte":3,"ret":0}
+{"as":0,"op":"load","addr":"0x10000600000","ret":0}"#;
+    let script = Script::parse("pool", script.as_bytes()).expect("ours");
+    let suite = Suite::new([correct_kvm(), correct_gru()]);
+    let failed = suite.fail_each(&script, Fault::Allocation);
+    let failed = failed.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(failed > 12, "{failed}");
+}
+
 /// Each allocation of a script with pins fails in turn, those of a fork's copies among them.
 #[test]
 fn nothing_is_lost_where_pages_are_held_and_memory_runs_out() {

@@ -21,9 +21,12 @@ mod own_space;
 mod protocol;
 mod ranges;
 mod references;
+mod refusing;
 mod registering;
 mod secondary_tlb;
 mod sleeping;
+#[cfg(feature = "tracing")]
+mod spans;
 mod sparing;
 mod stale_uses;
 mod stores;

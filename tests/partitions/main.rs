@@ -10,6 +10,7 @@ mod raw;
 #[path = "../common/thief.rs"]
 mod thief;
 
+mod deaths;
 mod false_owners;
 mod remote;
 mod remote_attacks;

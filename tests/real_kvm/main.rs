@@ -26,6 +26,8 @@
 
 mod guest;
 mod host;
+#[cfg(feature = "host-mapping")]
+mod mapped;
 mod model;
 mod steps;
 mod stories;

@@ -411,6 +411,25 @@ fn a_fault_at_the_limit_of_memory_reclaims_first() {
     w.end();
 }
 
+/// Populated pages are young and referenced, so the first look makes all of them active, and no
+/// inactive page is left.
+#[test]
+fn memory_that_is_all_active_goes_at_the_limit() {
+    let mut w = swapping(4096, 256);
+    w.map(0, 128, RW);
+    let machine = Arc::clone(&w.machine);
+    assert_eq!(
+        machine.set_memory_limit(&mut w.thread.cx(), Some(40)),
+        Ok(())
+    );
+    for n in [0, 64] {
+        assert_eq!(w.advise(n, 64, Advice::PopulateWrite), Ok(()));
+    }
+    w.fill(0, 128);
+    (0..128).for_each(|n| assert_eq!(w.get(n), Ok(1)));
+    w.end();
+}
+
 #[test]
 fn a_limit_that_nothing_can_be_reclaimed_for_is_refused_or_ends_the_fault() {
     let mut w = World::new();

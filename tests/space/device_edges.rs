@@ -10,16 +10,22 @@ use crate::common::{
 use emmu::{
     Errno, Machine, MachineConfig, Mm,
     addr::{TASK_SIZE, Vpn, VpnRange},
+    ctx::{CallbackCx, Sleepable},
     error::{ExclusiveError, FaultError, MigrateError},
     frame::{DeviceKind, DeviceMemory},
     mm::{
         Advice, DevicePages, ForkMode, MapFlags, MigrateArgs, MigrateSelect, MigrateTo, MmapArgs,
         MremapFlags, Prot, Pte, Stays,
     },
+    notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore},
 };
 use std::{
+    hint::spin_loop,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The page stays on the device, with its rights, and comes home when the driver can copy again.
@@ -365,5 +371,63 @@ fn a_page_on_the_device_does_not_go_there() {
         assert_eq!(t.board.home.load(Ordering::Relaxed), 0);
         assert_eq!(bytes(&mut t.w, 0, 2), [1, 2]);
         t.end();
+    }
+}
+
+/// A driver in whose first window another thread gives up page 0.
+struct GivesUp {
+    gate: Gate<OrderedStore<Vpn>, (), Sleepable>,
+    mm: Weak<Mm>,
+    armed: AtomicBool,
+    /// The page is gone, but for the reference of its fault.
+    given_up: AtomicBool,
+}
+
+impl ExternalMmu for GivesUp {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+        if self.armed.swap(false, Ordering::Relaxed) {
+            let mm = self.mm.upgrade().expect("it opened the window");
+            let gives_up = move || {
+                let mut thread = mm.machine().enter().unwrap();
+                mm.madvise(&mut thread.cx(), at(0), PAGE, Advice::DontNeed)
+            };
+            std::thread::spawn(gives_up).join().unwrap().unwrap();
+            self.given_up.store(true, Ordering::Release);
+        }
+        self.gate.exclude(cx, inv, |(), _, _| ())
+    }
+}
+
+/// The fault that wanted to bring the page home finds nothing, not even the device.
+#[test]
+fn a_device_goes_with_the_page_that_a_fault_wants() {
+    for _ in 0..200 {
+        let mut t = There::new(1);
+        let mm = Arc::downgrade(&t.w.mm);
+        let gives_up = |seat| {
+            Arc::new(GivesUp {
+                gate: Gate::new(seat, OrderedStore::default(), ()),
+                mm,
+                armed: AtomicBool::new(true),
+                given_up: AtomicBool::new(false),
+            })
+        };
+        let (driver, _stays) = t.w.mm.register(&mut t.w.thread.cx(), gives_up);
+        let (machine, mut registration) = (Arc::clone(&t.w.machine), t.registration);
+        let removes = move || {
+            let mut thread = machine.enter().unwrap();
+            let mut cx = thread.cx();
+            while !driver.given_up.load(Ordering::Acquire) {
+                spin_loop();
+            }
+            while let Err(again) = machine.remove_device(&mut cx, registration) {
+                registration = again;
+            }
+        };
+        let remover = std::thread::spawn(removes);
+        assert_eq!(t.w.get(0), Ok(0));
+        remover.join().unwrap();
+        t.w.mm.exit(&mut t.w.thread.cx());
+        assert_eq!(t.board.memory.in_use(), 0);
     }
 }

@@ -2,20 +2,25 @@
 //! every operation: `docs/entries.md` has the table, and names the tests here.
 
 use crate::common::{
-    RW, at,
-    mirror::{There, bytes},
+    PAGE, RW, at,
+    mirror::{Mirror, There, bytes, world_of},
 };
 use emmu::{
-    Errno, FaultError,
-    addr::Vpn,
-    frame::DeviceKind,
+    Errno, FaultError, Mm,
+    addr::{Pfn, Vpn},
+    ctx::{CallCx, FolioCx},
+    frame::{DeviceKind, FrameLock},
     mm::{
-        Advice, ForkMode, MigrateSelect, MigrateTo, MremapFlags, PinKind, Prot, ProtectMode, Pte,
-        RegisterMode, Stays, UffdFeatures,
+        Advice, ExclusivePage, ForkMode, MapFlags, MigrateSelect, MigrateTo, MremapFlags, PinKind,
+        Prot, ProtectMode, Pte, RegisterMode, Stays, UffdFeatures, Userfault,
     },
     notifier::Access,
+    rmap::RmapNotifier,
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 /// A page that its device has alone, under every operation.
 #[test]
@@ -122,6 +127,79 @@ fn an_access_waits_until_the_device_has_used_the_page() {
     t.end();
 }
 
+/// The driver draws its ticket after the window in which the right went: the entry says so.
+#[test]
+fn rights_that_go_before_the_device_maps_the_page_are_gone() {
+    let takes: [fn(&Mm, &mut CallCx<'_>, &Userfault); 2] = [
+        |mm, cx, _| mm.mprotect(cx, at(0), PAGE, Prot::READ).unwrap(),
+        |_, cx, uffd| {
+            uffd.write_protect(cx, at(0), PAGE, ProtectMode::WP)
+                .unwrap();
+        },
+    ];
+    for take in takes {
+        let mut t = There::at_home(1);
+        let uffd = t.w.userfaultfd(UffdFeatures::empty());
+        t.w.register(&uffd, 0, 1, RegisterMode::WP);
+        let (mm, gate) = (t.w.mm.clone(), &t.mirror.gate);
+        let meanwhile = || {
+            let mut thread = mm.machine().enter().unwrap();
+            take(&mm, &mut thread.cx(), &uffd);
+        };
+        let cx = &mut t.w.thread.cx();
+        let found = mm.make_device_exclusive(cx, at(0), None, |exclusive, mut cx| {
+            std::thread::scope(|s| s.spawn(meanwhile).join().unwrap());
+            let ticket = gate.ticket(exclusive.page(), Access::Write);
+            exclusive.resolve(&mut cx, ticket).unwrap().is_some()
+        });
+        assert_eq!(found, Ok(false));
+        assert_eq!(t.w.get(0), Ok(1));
+        t.end();
+    }
+}
+
+/// Drivers that have the frame by number lose it before the device has the page.
+struct Exporter(AtomicU32);
+
+impl RmapNotifier for Exporter {
+    fn invalidate_frame(&self, _: FolioCx<'_>, _: Pfn) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn an_exported_page_is_taken_from_its_exporter_first() {
+    let mut t = There::at_home(1);
+    let exporter = Arc::new(Exporter(AtomicU32::new(0)));
+    let registration = t.w.machine.register_exports(exporter.clone());
+    let cx = &mut t.w.thread.cx();
+    let export = |_: FolioCx<'_>, frame: &FrameLock<'_>| frame.export();
+    t.w.mm
+        .with_locked_frame(cx, at(0), Access::Write, export)
+        .unwrap();
+    let told = |_: &ExclusivePage<'_>, _: FolioCx<'_>| exporter.0.load(Ordering::Relaxed);
+    assert_eq!(t.w.mm.make_device_exclusive(cx, at(0), None, told), Ok(1));
+    assert_eq!(t.w.get(0), Ok(1));
+    assert_eq!(exporter.0.load(Ordering::Relaxed), 1, "once");
+    let cx = &mut t.w.thread.cx();
+    t.w.machine.unregister_exports(cx, registration);
+    t.end();
+}
+
+/// The owner of the memory where the page lies gets it as any other device.
+#[test]
+fn a_coherent_page_that_another_device_has_alone_is_taken_back() {
+    let mut t = There::with(DeviceKind::Coherent, 1);
+    assert_eq!(t.go(0, 1), [Ok(())]);
+    let cx = &mut t.w.thread.cx();
+    let other = Mirror::on(cx, &t.w.mm);
+    other.exclusive(cx, &t.w.mm, 0, 1).unwrap();
+    assert!(other.has(cx, 0));
+    assert_eq!(t.mirror.read(cx, &t.w.mm, 0, 1).unwrap().0, [1]);
+    assert!(!other.has(cx, 0));
+    t.end();
+}
+
 #[test]
 fn only_private_memory_is_had_alone() {
     let mut t = There::at_home(1);
@@ -142,6 +220,19 @@ fn only_private_memory_is_had_alone() {
     assert_eq!(t.w.told(), "W512..1024 W600..601");
     assert_eq!((t.w.get(600), t.w.get(601)), (Ok(6), Ok(0)));
     t.end();
+}
+
+/// Not even a private one, since it has no parts.
+#[test]
+fn a_page_of_a_pool_is_had_alone_by_no_device() {
+    let mut w = world_of(0, RW, 1);
+    w.map_with(512, 512, RW, MapFlags::HUGETLB);
+    w.put(512, 7);
+    let mirror = Mirror::on(&mut w.thread.cx(), &w.mm);
+    w.told();
+    let refused = mirror.exclusive(&mut w.thread.cx(), &w.mm, 515, 1);
+    assert_eq!(refused, Err(Errno::EOPNOTSUPP));
+    assert_eq!((w.told().as_str(), w.get(512)), ("", Ok(7)));
 }
 
 /// A page on a device that processors reach is mapped as any other, and stays there but for a

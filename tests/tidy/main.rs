@@ -20,8 +20,8 @@ use std::{
 
 /// A module imports only from those before it.
 const LAYERS: &[&str] = &[
-    "sync", "addr", "interval", "error", "ctx", "frame", "notifier", "rmap", "file", "reclaim",
-    "mm", "oracle", "driver", "extmmu", "replay", "host", "testkit",
+    "sync", "addr", "trace", "interval", "error", "ctx", "frame", "notifier", "rmap", "file",
+    "reclaim", "mm", "oracle", "driver", "extmmu", "replay", "host", "testkit",
 ];
 /// Files that may hold unsafe code.
 const UNSAFE: &[&str] = &[
@@ -34,7 +34,12 @@ const UNSAFE: &[&str] = &[
     "frame/atomic_bytes.rs",
     "frame/shared.rs",
     "mm/lock/mod.rs",
+    "extmmu/host_mapping/area.rs",
+    "extmmu/host_mapping/guest.rs",
+    "extmmu/host_mapping/userfault.rs",
     "extmmu/vm_memory.rs",
+    "extmmu/iommu/leased_memory.rs",
+    "extmmu/vhost_iotlb/frame_memory.rs",
     "host/executor.rs",
 ];
 

@@ -2,8 +2,8 @@
 //! be reached, and into plots.
 //!
 //! ```text
-//! cargo bench --features internals,replay --bench peers --bench floors --bench linux --bench growth --bench interval \
-//!     --bench devices --bench scripts
+//! cargo bench --features internals,replay,host-mapping,vm-memory --bench peers --bench floors --bench linux \
+//!     --bench growth --bench interval --bench devices --bench scripts --bench guest_memory
 //! cargo run --features replay --example bench_report -- docs/benchmarks
 //! ```
 //!

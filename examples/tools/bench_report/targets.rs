@@ -74,5 +74,6 @@ pub(crate) const TARGETS: &[Target] = &[
     row("GRU: hit", HAND, 1.5),
     row("GRU: drop-in", HAND, 1.5),
     row("XPmem: hit", HAND, 1.5),
+    row("guest memory: load that hits", &["plain mmap memory"], 1.5),
     row("a step of a script with three MMUs", &["5 µs"], 1.0),
 ];

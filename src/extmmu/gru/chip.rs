@@ -18,7 +18,9 @@ use std::sync::{Arc, Weak};
 pub(super) const CONTEXTS: usize = 16;
 
 /// The configuration of a GRU.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct GruConfig {
     /// Entries of the TLB.
     pub tlb_entries: usize,

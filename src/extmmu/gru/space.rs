@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 
 /// Mistakes that drivers of this kind have made or could make, for tests that must find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum GruMistake {
     /// Windows do not purge.
     NoPurge,

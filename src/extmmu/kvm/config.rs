@@ -4,6 +4,7 @@ use crate::extmmu::References;
 
 /// The bits that the processor's page-table walk sets in entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum AccessedBits {
     /// The walk sets accessed bits.
     #[default]
@@ -14,6 +15,8 @@ pub enum AccessedBits {
 
 /// The configuration of a virtual machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct VmConfig {
     /// The policy for references on frames.
     pub references: References,
@@ -25,6 +28,7 @@ pub struct VmConfig {
 
 /// Mistakes that drivers of this kind have made, for tests that must find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum KvmMistake {
     /// TLBs are not flushed when entries are zapped (B23).
     NoFlush,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// Mistakes made on purpose, for tests that must find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum XpmemMistake {
     /// Windows recall nothing.
     NoRecall,
@@ -23,7 +24,9 @@ pub enum XpmemMistake {
 }
 
 /// The configuration of an owner.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct OwnerConfig {
     /// The time that a partition has for its answer.
     pub deadline: Duration,

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// An importer's access, or an attachment, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum XpmemError {
     /// The segment was removed, or its owner ended.
@@ -65,7 +65,7 @@ pub enum XpmemError {
 
 /// A resource of which a partition in another process may have a limited number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Limited {
     /// Attachments at a time.

@@ -37,7 +37,6 @@ pub(super) enum NotPut {
     /// The page is lent elsewhere. The function recalls it, and the fault is tried again.
     #[cfg_attr(not(all(feature = "remote", target_os = "linux")), allow(dead_code))]
     Elsewhere(Box<dyn FnOnce(&mut CallCx<'_>)>),
-    #[cfg_attr(not(all(feature = "remote", target_os = "linux")), allow(dead_code))]
     Refused(XpmemError),
 }
 
@@ -155,12 +154,14 @@ impl Owner {
         }
         delivery.put(&cached)?;
         self.meter.faulted(range);
-        // A partition that was cut off meanwhile gets nothing, and its next access fails.
         let alive = request.partition.enter((self.id, page), cached);
         drop(guard);
-        if alive {
-            delivery.tell();
+        if !alive {
+            // It was cut off meanwhile: what was put there for it goes home.
+            let gone = XpmemError::CutOff(request.partition.id());
+            return Err(NotPut::Refused(gone));
         }
+        delivery.tell();
         Ok(())
     }
 }

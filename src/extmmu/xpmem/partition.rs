@@ -22,7 +22,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(1 << 32);
 
 /// The name of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PartitionId(pub u32);
 
 /// An owner, and one of its pages.

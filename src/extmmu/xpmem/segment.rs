@@ -12,7 +12,7 @@ use std::fmt;
 /// A process that knows the name may attach the segment. A name cannot be guessed, since the host
 /// draws half of it at random (with the `remote` feature; without it no name leaves the process).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SegId {
     /// Ascending in the order in which segments are made.
     serial: u64,

@@ -11,6 +11,7 @@ use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::CallCx,
     error::BeyondTask,
+    trace,
 };
 
 /// The flags of the heap: readable and writable private memory (`VM_DATA_DEFAULT_FLAGS`).
@@ -61,6 +62,7 @@ impl Mm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn brk(&self, cx: &mut CallCx<'_>, addr: u64) -> u64 {
+        let _call = trace::call("brk", addr, 0);
         let mut g = self.lock_exclusive_some(cx);
         while !g.claim_brk(addr) {}
         let grown = g.set_brk(addr);

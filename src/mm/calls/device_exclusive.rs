@@ -105,7 +105,8 @@ impl Mm {
 
 impl ExclusivePage<'_> {
     /// Looks the page up for a driver, with the ticket of this page, which allows writing. `None`
-    /// if the page is not exclusive any more: it was unmapped, or a fork took it back.
+    /// if the page is not exclusive any more, since it was unmapped or a fork took it back; or if
+    /// it must not be written any more, since its mapping or userfaultfd forbids that by now.
     ///
     /// # Errors
     ///
@@ -121,7 +122,8 @@ impl ExclusivePage<'_> {
         }
         let pfn = self.locked.pfn();
         self.mm.resolve_as(cx, ticket, |pte| {
-            (pte.device_exclusive() == Some(pfn)).then_some(Found {
+            let is_here = pte.device_exclusive() == Some(pfn);
+            (is_here && pte.on_device() == Some((pfn, true))).then_some(Found {
                 range: self.at.into(),
                 pfn,
                 may_write: true,

@@ -3,7 +3,12 @@
 use crate::mm::{
     entry::flags::VmFlags, page_table::Pin, space::Mm, vma::layout::Layout, window::restore_reserve,
 };
-use crate::{addr::VpnRange, ctx::CallCx, sync::Despite};
+use crate::{
+    addr::{TASK_SIZE, VpnRange},
+    ctx::CallCx,
+    sync::Despite,
+    trace,
+};
 use std::convert::Infallible;
 
 impl Mm {
@@ -33,6 +38,7 @@ impl Mm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn exit(&self, cx: &mut CallCx<'_>) {
+        let _call = trace::call("exit", 0, TASK_SIZE);
         let mut g = self.lock_exclusive(cx);
         let mut despite = Despite::default();
         let closing = self.notifiers.release_all(&mut g.cx, &mut despite);

@@ -19,6 +19,7 @@ use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
     ctx::{CallCx, Sleepable, rank},
     error::{ByteRange, MlockError, VmaError},
+    trace,
 };
 use std::convert::Infallible;
 
@@ -45,6 +46,7 @@ impl Mm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn mlock(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MlockError> {
+        let _call = trace::call("mlock", addr, len);
         self.lock_range(cx, addr, len, VmFlags::LOCKED)
     }
     /// Locks pages as [`mlock`](Self::mlock) does; with `ONFAULT` each when it is faulted in.
@@ -75,6 +77,7 @@ impl Mm {
     ///
     /// [`MlockError`]; VMAs below the failing one stay unlocked.
     pub fn munlock(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MlockError> {
+        let _call = trace::call("munlock", addr, len);
         let Some(range) = touched(addr, len)? else {
             return Ok(());
         };

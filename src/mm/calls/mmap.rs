@@ -18,6 +18,7 @@ use crate::{
     error::{MmapError, VmaError},
     file::{ANONYMOUS, File, FileMode, MAX_SIZE, Shmem},
     frame::Overcommit,
+    trace,
 };
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ impl Mm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn mmap(&self, cx: &mut CallCx<'_>, args: &MmapArgs) -> Result<u64, MmapError> {
+        let _call = trace::call("mmap", args.addr, args.len);
+        let _call = trace::call("mmap", args.addr, args.len);
         let mut g = self.lock_exclusive_some(cx);
         let (range, locked) = g.do_mmap(args)?;
         drop(g);

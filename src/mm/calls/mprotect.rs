@@ -15,6 +15,7 @@ use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
     error::{ByteRange, LimitError, MprotectError},
+    trace,
 };
 
 impl Mm {
@@ -51,6 +52,7 @@ impl Mm {
         len: u64,
         prot: Prot,
     ) -> Result<(), MprotectError> {
+        let _call = trace::call("mprotect", addr, len);
         self.protect_range(cx, (addr, len), prot, NO_KEY)
     }
     /// Changes rights, and gives the range a protection key, of which no other than [`NO_KEY`]

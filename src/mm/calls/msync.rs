@@ -11,6 +11,7 @@ use crate::{
     ctx::CallCx,
     error::{ByteRange, MsyncError},
     file::File,
+    trace,
 };
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ impl Mm {
         len: u64,
         flags: MsyncFlags,
     ) -> Result<(), MsyncError> {
+        let _call = trace::call("msync", addr, len);
         let Some(range) = check_args(addr, len, flags)? else {
             return Ok(());
         };

@@ -18,6 +18,7 @@ use crate::{
     ctx::{CallCx, Sleepable},
     error::{MunmapError, VmaError},
     notifier::Event,
+    trace,
 };
 use smallvec::SmallVec;
 
@@ -60,6 +61,7 @@ impl Mm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn munmap(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MunmapError> {
+        let _call = trace::call("munmap", addr, len);
         let range = check_range(addr, len)?;
         let mut g = self.lock_exclusive_some(cx);
         g.claim_range(range);

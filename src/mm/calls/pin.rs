@@ -16,6 +16,7 @@ use crate::{
     error::{ByteRange, FaultError, PinError},
     frame::{FrameFlags, HeldFrame, PhysMem},
     notifier::Access,
+    trace,
 };
 use std::{convert::Infallible, ptr::NonNull, sync::Arc};
 
@@ -80,6 +81,7 @@ impl Mm {
         access: Access,
         kind: PinKind,
     ) -> Result<HeldPages, PinError> {
+        let _call = trace::call("pin", addr, len as u64);
         let end = end_of(addr, len)?;
         let (held, failed) = self.hold_pages(cx, (addr, end), access, Hold::Pin(kind));
         match failed {

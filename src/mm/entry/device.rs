@@ -23,12 +23,12 @@ impl RawPte {
         let right = if write { MIGRATION_WRITE } else { 0 };
         Self(u64::from(pfn.0) << PFN_SHIFT | DEVICE | right)
     }
-    /// The exclusive entry that replaces this present one: clean and old, and with its other marks
+    /// The exclusive entry that replaces this writable one: clean and old, and with its other marks
     /// (`make_device_exclusive_entry`).
     #[inline]
     pub(in crate::mm) fn exclusive(self) -> Self {
         let bits = u64::from(self.pfn().0) << PFN_SHIFT | DEVICE | EXCLUSIVE;
-        Self(bits | self.0 & READ).in_place_of(self)
+        Self(bits | MIGRATION_WRITE | self.0 & READ).in_place_of(self)
     }
     /// Frame that a device has, by an entry of either kind; `None` of any other kind.
     #[inline]
@@ -66,8 +66,7 @@ impl RawPte {
     /// Frame that a device has, and whether it may write there.
     #[inline]
     pub(in crate::mm) fn on_device(self) -> Option<(Pfn, bool)> {
-        let write = self.0 & (MIGRATION_WRITE | EXCLUSIVE) != 0;
-        Some((self.of_device()?, write))
+        Some((self.of_device()?, self.0 & MIGRATION_WRITE != 0))
     }
     /// This private entry without the right to write; any other as it is.
     #[inline]
@@ -90,14 +89,20 @@ impl RawPte {
         };
         Self::frame(pfn, rights).mkold().in_place_of(self)
     }
-    /// This exclusive entry in a VMA with these rights; any other as it is.
+    /// This exclusive entry in a VMA with these rights; any other as it is. A device whose right to
+    /// write went asks for the page anew.
     #[inline]
     pub(in crate::mm) fn exclusive_under(self, vma: Rights) -> Self {
-        match self.device_exclusive() {
-            Some(_) if vma.read => Self(self.0 | READ),
-            Some(_) => Self(self.0 & !READ),
-            None => self,
+        if self.device_exclusive().is_none() {
+            return self;
         }
+        let read = if vma.read { READ } else { 0 };
+        let gone = if vma.write {
+            READ
+        } else {
+            READ | MIGRATION_WRITE
+        };
+        Self(self.0 & !gone | read)
     }
     /// The private entry that replaces this mark once the page is at `pfn`, with no right that the
     /// VMA lacks by now or that the mark did not keep (`remove_migration_pte`).
@@ -164,7 +169,11 @@ mod tests {
         assert_eq!((there.unexclusive(), there.forked()), (back, back));
         let denied = there.reprotected(rights(false, false));
         assert!(!denied.unexclusive().may_read());
-        assert_eq!(denied.reprotected(rights(true, false)), there);
+        let again = denied.reprotected(rights(true, true));
+        assert_eq!(again.on_device(), Some((Pfn(5), false)));
+        assert!(again.unexclusive().may_read());
+        assert_eq!(there.reprotected(rights(true, true)), there);
+        assert_eq!(there.mkuffd_wp().on_device(), Some((Pfn(5), false)));
         let mark = there.leaving(true);
         assert!(!mark.was_writable() && mark.migrating() == Some(Pfn(5)));
         assert!(there.mkuffd_wp().unexclusive().is_uffd_wp());

@@ -110,6 +110,7 @@ bitflags! {
 
     /// Rights, kind and advice of a VMA: the `VM_*` bits.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
     pub struct VmFlags: u64 {
         /// Readable.
         const READ = 0x1;

@@ -270,7 +270,7 @@ mod tests {
             ..MachineConfig::default()
         });
         let mm = Mm::new(&machine);
-        let rounds = if cfg!(miri) { 20 } else { 2000 };
+        let rounds = if cfg!(miri) { 6 } else { 2000 };
         let range = VpnRange::new(Vpn(16), Vpn(24)).unwrap();
         std::thread::scope(|s| {
             s.spawn(|| {

@@ -11,6 +11,7 @@ use crate::{
     ctx::{Below, Context, Cx, Rank, Sleepable, rank},
     error::FaultError,
     notifier::{Access, Pending, Seated, Ticket},
+    trace,
 };
 
 /// The translation of a page in the page table.
@@ -66,6 +67,7 @@ impl Mm {
     ) -> Result<Pending<'g, G>, FaultError> {
         self.check_ticket(&ticket)?;
         let (at, access) = (ticket.vpn(), ticket.access());
+        let _look_up = trace::resolve(|| ticket.seat().name(), at.into(), access);
         let mut patience = Patience::default();
         loop {
             if let Some(found) = self.look_up(cx, &ticket) {

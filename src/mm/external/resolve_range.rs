@@ -18,6 +18,7 @@ use crate::{
     ctx::{Below, Cx, Rank, Sleepable, rank},
     error::{FaultError, RangeFault},
     notifier::{Access, FaultRequest, RangePending, RangeTicket, Seated, Slot},
+    trace,
 };
 
 /// The outcome of reading a piece.
@@ -88,6 +89,7 @@ impl Mm {
         mut ticket: RangeTicket<'g, G>,
     ) -> Result<RangePending<'g, G>, RangeFault> {
         self.check_range_ticket(&ticket)?;
+        let _look_up = trace::resolve(|| ticket.seat().name(), ticket.range(), "range");
         while let Some(part) = ticket.next_piece() {
             let snapshot = ticket.snapshot(part);
             match self.read_piece(cx, &ticket, part) {
@@ -217,13 +219,15 @@ impl Mm {
         let generation = self.machine().mem().generation(pfn);
         ticket.mapped(range, pfn, generation, writable)
     }
-    /// Returns the frame of a page that lies in the driver's own memory, and whether it may be
-    /// written there.
+    /// Returns the frame of a page that lies in the driver's own memory beyond the processors'
+    /// reach, and whether it may be written there. A page that a device has alone is none,
+    /// wherever it lies.
     fn own_page<G: Seated>(&self, ticket: &RangeTicket<'_, G>, pte: RawPte) -> Option<OwnPage> {
         let mem = self.machine().mem();
         let own = ticket.own()?;
-        let here = |&(pfn, _): &OwnPage| mem.device_of(pfn) == Some(own);
-        pte.on_device().filter(here)
+        let here = |&pfn: &Pfn| mem.device_of(pfn) == Some(own);
+        pte.device_private().filter(here)?;
+        pte.on_device()
     }
     /// Returns true if the page is present for the access.
     fn is_present_for<R: Rank>(

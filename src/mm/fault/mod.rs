@@ -86,6 +86,7 @@ use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     error::{FaultError, ObjectError},
     notifier::Access,
+    trace,
 };
 use entries::SeenEntry;
 use scope::FaultScope;
@@ -274,6 +275,7 @@ impl FaultScope<'_> {
         at: Vpn,
         access: Access,
     ) -> Result<(), FaultError> {
+        let _fault = trace::fault(at, access);
         if let Some(file) = vma.hugetlb() {
             return self.fault_hugetlb(vma, file, at, access);
         }

@@ -10,7 +10,9 @@ use crate::{
 
 /// Settings of a [`Machine`](super::Machine). `Default` is a machine of 256 MiB with Linux's
 /// default settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct MachineConfig {
     /// Physical memory.
     pub memory: MemConfig,
@@ -83,6 +85,8 @@ impl MachineConfig {
 /// The most pages of each kind in 2 MiB of which [`khugepaged`](super::Machine::khugepaged) makes a
 /// huge page (`/sys/kernel/mm/transparent_hugepage/khugepaged`). `Default` has Linux's defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct KhugepagedLimits {
     /// Pages without memory of their own: holes and the zero page (`max_ptes_none`).
     pub none: u32,

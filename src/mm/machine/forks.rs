@@ -14,6 +14,7 @@ use std::{fmt, sync::Weak};
 
 /// How a fork treats page tables. Results, windows and entries are the same in both modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ForkMode {
     /// Copies the tables, as Linux does: the cost grows with the number of pages.
     #[default]

@@ -35,6 +35,7 @@ pub use segments::{ShmGetFlags, ShmId, ShmStat};
 pub(in crate::mm) use spaces::{Space, Spaces};
 
 use crate::{
+    addr::PAGE_SIZE,
     ctx::{
         AlreadyEntered, CallCx, Context, Cx, Epoch, Outside, Rank, Sleepable, Thread, TokenInUse,
     },
@@ -43,6 +44,7 @@ use crate::{
     reclaim::Reclaim,
     rmap::{ExportRegistration, Registry, RmapNotifier},
     sync::IdSource,
+    trace,
 };
 use config::LEAST_TABLES;
 use devices::Devices;
@@ -209,6 +211,7 @@ impl Machine {
     ///
     /// If the token is of a thread that entered another machine.
     pub fn reclaim(&self, cx: &mut CallCx<'_>, wanted: u64) -> u64 {
+        let _call = trace::call("reclaim", 0, wanted.saturating_mul(PAGE_SIZE));
         self.check_token(cx);
         self.reclaimer().free(cx, wanted)
     }
@@ -278,7 +281,7 @@ impl Machine {
         self.check_token(cx);
         self.host.registry.exports.remove(cx, registration);
     }
-    pub(in crate::mm) fn epoch(&self) -> &Epoch {
+    pub(crate) fn epoch(&self) -> &Epoch {
         &self.epoch
     }
 }

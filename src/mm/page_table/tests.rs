@@ -154,7 +154,7 @@ fn a_pin_of_another_epoch_is_refused() {
 #[test]
 fn a_reader_under_a_pin_outlives_the_freeing_of_its_table() {
     let (table, epoch) = table();
-    let rounds = if cfg!(miri) { 8 } else { 2000 };
+    let rounds = if cfg!(miri) { 3 } else { 2000 };
     std::thread::scope(|s| {
         s.spawn(|| {
             let local = epoch.register();

@@ -14,11 +14,12 @@ use crate::mm::{
     space::Mm,
 };
 use crate::{
-    addr::{Pfn, Vpn},
+    addr::{PAGE_SIZE, Pfn, Vpn},
     ctx::{CallCx, FolioCx},
     error::NoMemory,
     frame::{Frame, FrameFlags, FrameLock, PhysMem},
     rmap::{Blocking, MappedAt, RmapCx, Unmap, restore, unmap_frame},
+    trace,
 };
 
 impl Mm {
@@ -58,6 +59,7 @@ impl Mm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn migrate(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<Option<Pfn>, NoMemory> {
+        let _call = trace::call("migrate", addr, PAGE_SIZE);
         let mem = self.machine().mem();
         let at = Vpn::containing(addr);
         let Some(frame) = self.mapped_at(cx, at) else {

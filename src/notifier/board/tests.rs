@@ -15,7 +15,7 @@ fn at(n: u64) -> VpnRange {
 }
 /// The number of tickets on the board.
 fn tickets(board: &Board) -> usize {
-    let each = board.buckets.iter().map(|b| b.0.state.lock().tickets.len());
+    let each = board.buckets.iter().map(|b| b.0.lock().tickets());
     each.sum()
 }
 

@@ -252,13 +252,13 @@ pub(super) fn dirty(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     });
     for round in 0..3_u8 {
         for page in 100..104 {
-            t.deliver(cx, page, 20 + round);
+            deliver_to_file(t, cx, page, 20 + round);
         }
         t.act(cx, "msync", |_, cx| {
             file.sync(cx.reborrow()).expect("written");
         });
         // Clean now. The next write must be noticed again.
-        t.deliver(cx, 100, 40 + round);
+        deliver_to_file(t, cx, 100, 40 + round);
         t.act(cx, "msync", |_, cx| {
             file.sync(cx.reborrow()).expect("written");
         });
@@ -285,6 +285,16 @@ pub(super) fn dirty(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         file.truncate(cx.reborrow(), 0).expect("nobody maps it");
     });
     Ok(())
+}
+
+/// Delivers a byte to a page of a file on disk, but by a device that may not write there: one that
+/// pins pages for any time, and follows no window (`writable_file_mapping_allowed`).
+fn deliver_to_file(t: &Trial, cx: &mut CallCx<'_>, page: u64, byte: u8) {
+    let follows = t.device.declares().coherent || t.only_reads();
+    if !follows && let Err(Refused::Fault(FaultError::Denied(_))) = t.write(cx, at(page), byte) {
+        return;
+    }
+    t.deliver(cx, page, byte);
 }
 
 pub(super) fn references(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {

@@ -7,6 +7,7 @@ use super::{
     page::{Kind, Object, PAGE, Page, Pages, pages},
 };
 use crate::{
+    addr::TASK_PAGES,
     mm::{MapFlags, MremapArgs, MremapFlags},
     replay::{Op, Outcome},
 };
@@ -93,6 +94,7 @@ impl Reference {
             return step;
         }
         match *op {
+            Op::Munmap { .. } if range.end > TASK_PAGES => must(&errno("EINVAL"), came),
             Op::Munmap { .. } if self.is_sealed(actor, &range) => must(&errno("EPERM"), came),
             Op::Munmap { .. } => {
                 self.pages_of(actor).retain(|n, _| !range.contains(n));

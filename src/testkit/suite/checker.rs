@@ -7,6 +7,7 @@ use super::{
     beat::Beat,
     disturbances::{Disturbances, User, mark},
     pace::Pace,
+    shortage::{is_over, is_shortage},
 };
 use crate::{
     addr::PMD_PAGES,
@@ -147,7 +148,7 @@ impl<'k> Checker<'k> {
             .collect()
     }
     /// Compares the outcomes of the devices with the outcome of the process.
-    fn judge(&mut self, came: Vec<Option<Result<u8, Refused>>>, step: &Step) {
+    fn judge(&mut self, cx: &mut CallCx<'_>, came: Vec<Option<Result<u8, Refused>>>, step: &Step) {
         let (addr, stored) = match step.op {
             Op::Load { addr } => (addr, None),
             Op::Store { addr, byte } => (addr, Some(byte)),
@@ -165,10 +166,10 @@ impl<'k> Checker<'k> {
                     let wanted = stored.unwrap_or_else(|| u8::try_from(*byte).unwrap_or_default());
                     (got != wanted).then_some(Seen::Stale { addr, got, wanted })
                 }
-                (Ok(_), Outcome::Err(why)) if self.failing() && why == "ENOMEM" => None,
+                (Ok(_), _) if self.failing() && is_over(cx, &self.mm(), &step.op) => None,
                 (Ok(_), _) => Some(Seen::Allowed(format!("an access to {addr:#x}"))),
                 // The injected failure hits one side alone.
-                (Err(Refused::Fault(FaultError::NoMemory(_))), _) if self.failing() => None,
+                (Err(Refused::Fault(why)), _) if self.failing() && is_shortage(&why) => None,
                 // A device that always looks up for writing may not read this page.
                 (Err(Refused::Fault(FaultError::Denied(_))), _) if writes && stored.is_none() => {
                     None
@@ -355,9 +356,9 @@ impl Follow for Checker<'_> {
         let access = matches!(step.op, Op::Load { .. } | Op::Store { .. });
         if access && step.actor == 0 && self.disturbances.threads == 0 {
             let early = std::mem::take(&mut self.early);
-            self.judge(early, step);
+            self.judge(cx, early, step);
             let late = self.access(cx, &step.op);
-            self.judge(late, step);
+            self.judge(cx, late, step);
             if let (Op::Store { addr, byte }, Outcome::Ret(_)) = (&step.op, &step.outcome) {
                 // A page that lies on a device comes home if there is memory, and else stays there.
                 let load = |cx: &mut CallCx<'_>| self.mm().load(cx, *addr);

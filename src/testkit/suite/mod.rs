@@ -48,6 +48,7 @@
 //! | `scheduled` | the scheduled form, under shuttle |
 //! | `shorten`, `failure` | the short script, and its file |
 //! | `checker`, `concurrent` | the checks of each step, and the disturbances at work |
+//! | `shortage` | refusals for want of memory |
 //! | `disturbances`, `pace` | the settings of disturbances, the mark of a step, the progress of threads |
 //! | `case` | the source of operations, and the result of a case |
 //! | `stream`, `dispatch` | from draws to operations, by profile |
@@ -79,6 +80,7 @@ mod profile;
 mod run;
 #[cfg(shuttle)]
 mod scheduled;
+mod shortage;
 mod shorten;
 mod stream;
 mod swap;

@@ -32,12 +32,13 @@ use crate::mm::{
     window::{Lease, PteTxn},
 };
 use crate::{
-    addr::{PUD_PAGES, VpnRange},
+    addr::{PUD_PAGES, TASK_SIZE, VpnRange},
     ctx::{CallCx, Cx, Rank, Sleepable, rank},
     error::{ForkError, NoMemory},
     frame::{AllocKind, FrameFlags, PhysMem, PoolPage},
     notifier::{Event, Flusher},
     rmap::{AnonLink, RmapTarget},
+    trace,
 };
 use std::sync::{Arc, Weak};
 
@@ -75,6 +76,7 @@ impl Mm {
     ///
     /// Like [`fork`](Self::fork).
     pub fn fork_with(&self, cx: &mut CallCx<'_>, mode: ForkMode) -> Result<Arc<Self>, ForkError> {
+        let _call = trace::call("fork", 0, TASK_SIZE);
         let mut g = self.lock_exclusive(cx);
         let child = Self::build(self.machine(), |space| g.layout.for_child(space));
         // No thread can be waiting for this lock: reverse maps lead to the child, but only to its

@@ -42,6 +42,7 @@ use crate::{
     ctx::{CallCx, Sleepable, rank},
     error::{ByteRange, MadviseError, VmaError},
     notifier::Access,
+    trace,
 };
 
 impl Mm {
@@ -77,6 +78,7 @@ impl Mm {
         len: u64,
         advice: Advice,
     ) -> Result<(), MadviseError> {
+        let _call = trace::call("madvise", addr, len);
         let bad = MadviseError::Range(ByteRange { addr, len });
         let rounded = len.checked_next_multiple_of(PAGE_SIZE).ok_or(bad)?;
         if !addr.is_multiple_of(PAGE_SIZE) {

@@ -22,6 +22,7 @@ use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::CallCx,
     error::{ByteRange, MremapError, VmaError},
+    trace,
 };
 
 /// The remapping of one mapping (`struct vma_remap_struct`). Lengths are in pages.
@@ -83,6 +84,7 @@ impl Mm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn mremap(&self, cx: &mut CallCx<'_>, args: MremapArgs) -> Result<u64, MremapError> {
+        let _call = trace::call("mremap", args.addr, args.old_len);
         let mut g = self.lock_exclusive_some(cx);
         let remap = check_args(&args)?;
         while !g.claim_remap(&remap) {}

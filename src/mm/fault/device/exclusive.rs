@@ -5,7 +5,10 @@
 //! window: so the device has it for a moment at least.
 
 use crate::mm::{
-    entry::pte::{RawPte, Rights},
+    entry::{
+        flags::VmFlags,
+        pte::{RawPte, Rights},
+    },
     fault::scope::{FaultScope, WindowWork},
     vma::Vma,
     window::{Lease, PteSlot},
@@ -21,7 +24,7 @@ use crate::{
 pub(in crate::mm) enum Grant<'m> {
     /// The device has the page.
     Given(FrameLock<'m>),
-    /// The page is no private memory.
+    /// The page is no private memory, or one of a pool.
     NotPrivate,
     /// The page must be faulted in for writing first, or has changed.
     Again,
@@ -36,6 +39,10 @@ impl FaultScope<'_> {
         owner: Option<DeviceId>,
     ) -> Grant<'m> {
         let mm = self.lease.mm;
+        let is_of_pool = |vma: &Vma| vma.flags.contains(VmFlags::HUGETLB);
+        if self.layout.vmas.get(at).is_some_and(is_of_pool) {
+            return Grant::NotPrivate;
+        }
         if mm.is_huge(&mut self.lease.cx, at) {
             self.lease.split_pmd(at);
         }
@@ -52,8 +59,12 @@ impl FaultScope<'_> {
         }
         let locked = mem.lock(&mut self.lease.cx, frame);
         let pfn = locked.pfn();
-        let cx = self.lease.cx.descend::<rank::Folio, Sleepable>();
-        let mut window = Lease { mm, cx }.into_window(at.into(), Reason::exclusive(owner));
+        let mut cx = self.lease.cx.descend::<rank::Folio, Sleepable>();
+        let lease = Lease {
+            mm,
+            cx: cx.reborrow(),
+        };
+        let mut window = lease.into_window(at.into(), Reason::exclusive(owner));
         let given = window.lock_ptes(at, |txn| {
             if txn.leaf().is_huge() {
                 return false;
@@ -65,10 +76,12 @@ impl FaultScope<'_> {
             slot.map(|slot| make_exclusive(slot, pfn)).is_some()
         });
         window.close();
-        match given {
-            Some(true) => Grant::Given(locked),
-            _ => Grant::Again,
+        if given != Some(true) {
+            return Grant::Again;
         }
+        // Now, since the frame stays locked: drivers that have it exported must not write either.
+        mm.machine().registry().exports.notify(mem, &mut cx, pfn);
+        Grant::Given(locked)
     }
     /// Takes the page of the exclusive entry `seen` back for the processors, when the mmap lock is
     /// released if a driver must be called (`remove_device_exclusive_entry`).

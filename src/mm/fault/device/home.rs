@@ -107,10 +107,11 @@ fn send_home<'a>(
     new: Frame<'a>,
 ) -> Result<bool, FaultError> {
     let machine = migration.mm.machine();
-    let device = machine.devices.find(owner).expect("it has a page there");
+    // Without the page, the device may be gone by now.
     let Some(moving) = migration.pages.first_mut() else {
         return Ok(false);
     };
+    let device = machine.devices.find(owner).expect("it has a page there");
     moving.go_to(machine.mem(), new);
     let mut answer = Ok(());
     migration.hand_over(|page| {

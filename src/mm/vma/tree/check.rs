@@ -7,7 +7,7 @@ use super::{
     vma_tree::{Span, VmaTree},
 };
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 impl<V> VmaTree<V> {
     /// Bytes in use or kept for later use, without memory that the values own.
     pub(super) const fn bytes(&self) -> usize {

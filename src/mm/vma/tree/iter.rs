@@ -43,7 +43,7 @@ impl<V> VmaTree<V> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 impl<V: super::vma_tree::Span> VmaTree<V> {
     /// The first range that starts at or above `start`.
     pub(crate) fn next_after(&self, start: crate::addr::Vpn) -> Option<&V> {

@@ -49,7 +49,7 @@ mod vma_tree;
 
 #[cfg(any(test, debug_assertions))]
 mod check;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub(crate) use remove::Drained;

@@ -103,7 +103,7 @@ impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
         self.release(right);
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) const fn bytes(&self) -> usize {
         self.all.capacity() * size_of::<Node<WIDTH, INNER>>()
     }
@@ -174,7 +174,7 @@ impl<V> Values<V> {
         id
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) const fn bytes(&self) -> usize {
         self.all.capacity() * size_of::<Slot<V>>()
     }

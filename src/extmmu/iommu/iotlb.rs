@@ -1,0 +1,171 @@
+//! The driver behind an IOMMU: it translates pages under its gate, and takes leases back in
+//! windows.
+
+use super::{
+    config::IommuMistake,
+    lease::Facts,
+    leases::{Holder, Leases},
+};
+use crate::{
+    addr::{Vpn, VpnRange},
+    ctx::{AtomicCallbackCx, CallCx, CallbackCx, Sleepable},
+    extmmu::SliceError,
+    mm::Mm,
+    notifier::{
+        Access, Ack, ExternalMmu, Gate, GateGuard, Invalidation, OrderedStore, Seat, ShadowStore,
+        Translation, WouldBlock,
+    },
+    sync::AtomicPtr,
+};
+use smallvec::SmallVec;
+use std::{ptr::NonNull, sync::Arc};
+
+/// The IOTLB of a process, and the leases that it gave.
+pub(super) struct ProcessIotlb {
+    gate: Gate<OrderedStore<Vpn>, (), Sleepable>,
+    pub(super) leases: Arc<Leases>,
+}
+
+/// The part of a transfer that lies in one page.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    pub(super) iova: u64,
+    pub(super) page: Vpn,
+    pub(super) offset: usize,
+    pub(super) len: usize,
+}
+
+type Guard<'p> = GateGuard<'p, OrderedStore<Vpn>, (), Sleepable>;
+
+impl ProcessIotlb {
+    pub(super) fn new(seat: Seat, leases: &Arc<Leases>) -> Self {
+        Self {
+            gate: Gate::new(seat, OrderedStore::default(), ()),
+            leases: Arc::clone(leases),
+        }
+    }
+    /// Returns a lease for each part, all of them good at one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`SliceError`], and no lease is given.
+    pub(super) fn lease(
+        &self,
+        cx: &mut CallCx<'_>,
+        mm: &Mm,
+        parts: &[Part],
+        access: Access,
+    ) -> Result<Vec<Holder>, SliceError> {
+        let walks = match access {
+            Access::Write if self.made(IommuMistake::WritesUnseen) => Access::Read,
+            asked => asked,
+        };
+        // As often as each page is missed once, and goes again a few times.
+        let mut left = 4 * parts.len() + 64;
+        loop {
+            let mut gate = self.gate.lock(cx);
+            let missing = match found(&mut gate, parts, walks)? {
+                Ok(found) => {
+                    let facts = parts.iter().zip(found);
+                    let facts = facts.map(|(part, found)| self.facts(part, access, found));
+                    match self.leases.give(facts.collect()) {
+                        Ok(given) => return Ok(given),
+                        Err(closing) => Missing::from_slice(&[closing]),
+                    }
+                }
+                Err(missing) => missing,
+            };
+            drop(gate);
+            let _asks = self.leases.asks();
+            for page in missing {
+                let crowded = SliceError::Crowded(parts.len() as u64);
+                left = left.checked_sub(1).ok_or(crowded)?;
+                self.gate.translate(cx, mm, page, walks, |permit| {
+                    drop(permit.establish(page));
+                })?;
+            }
+        }
+    }
+    fn facts(&self, part: &Part, access: Access, (translation, first): Found) -> Facts {
+        let first = match translation.pfn().is_zero() {
+            true => self.leases.zeros.address(0),
+            false => first.as_ptr(),
+        };
+        Facts {
+            iova: part.iova,
+            len: part.len,
+            offset: part.offset,
+            access,
+            translation,
+            address: AtomicPtr::new(first.wrapping_add(part.offset)),
+        }
+    }
+    fn made(&self, mistake: IommuMistake) -> bool {
+        self.leases.config.mistake == Some(mistake)
+    }
+}
+
+/// A translation, and the address of the first byte of its page.
+type Found = (Translation, NonNull<u8>);
+/// Pages that are not translated, which a miss brings in; the first of many.
+type Missing = SmallVec<[Vpn; 64]>;
+
+/// Returns the translations of all parts, or pages that are not translated for the access.
+fn found(
+    gate: &mut Guard<'_>,
+    parts: &[Part],
+    access: Access,
+) -> Result<Result<Vec<Found>, Missing>, SliceError> {
+    let (mut all, mut missing) = (Vec::with_capacity(parts.len()), Missing::new());
+    for Part { page, .. } in parts {
+        let first = match access {
+            Access::Read => gate.lookup(page).map(|frame| frame.as_ptr()),
+            Access::Write => gate.lookup_mut(page).map(|mut frame| frame.as_mut_ptr()),
+        };
+        match (first, gate.store().get(page)) {
+            (Some(first), Some(entry)) => {
+                let first = first.ok_or(SliceError::NoAddress(*page))?;
+                all.push((entry.translation(), first));
+            }
+            _ if missing.len() < missing.inline_size() => missing.push(*page),
+            _ => break,
+        }
+    }
+    Ok(match missing.is_empty() {
+        true => Ok(all),
+        false => Err(missing),
+    })
+}
+
+impl ExternalMmu for ProcessIotlb {
+    fn invalidate_start<'i>(&self, mut cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+        let (range, event) = (inv.range(), inv.event());
+        let _closing = self.leases.take_back(range, event);
+        self.gate.exclude_with(&mut cx, inv, |(), _, _| ())
+    }
+    fn try_invalidate_start<'i>(
+        &self,
+        cx: AtomicCallbackCx<'_>,
+        inv: Invalidation<'i>,
+    ) -> Result<Ack<'i>, WouldBlock> {
+        let (range, event) = (inv.range(), inv.event());
+        let _closing = self.leases.try_close(range)?;
+        let revoke = |(): &mut (), _| self.leases.revoke(range, event);
+        self.gate.try_exclude(cx, inv, revoke)
+    }
+    fn name(&self) -> &'static str {
+        "iommu"
+    }
+    fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+        self.leases.for_each(visit);
+        self.gate.audit(visit)
+    }
+    fn translations_in(&self, range: VpnRange, visit: &mut dyn FnMut(Translation)) -> bool {
+        self.leases.for_each(&mut |translation| {
+            if translation.range().overlaps(range) {
+                visit(translation);
+            }
+        });
+        self.gate.audit_in(range, visit)
+    }
+}

@@ -1,0 +1,92 @@
+//! Leased pages as the memory behind an `IommuMemory` (`vm_memory::GuestMemoryBackend`).
+//!
+//! Its addresses are those of leases: the page of lease n lies at n × 8 KiB. The gap after each
+//! page keeps the IOTLB of `vm_memory` from joining two pages that lie apart in the host.
+#![allow(unsafe_code)]
+
+use super::{
+    iova_bitmap::{IovaBitmap, LeasedSlice},
+    lease::Lease,
+    leases::Leases,
+};
+use crate::{addr::PAGE_SIZE, sync::Ordering::Relaxed};
+use std::sync::Arc;
+use vm_memory::{
+    Address, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion,
+    GuestMemoryRegionBytes, GuestMemoryResult, GuestUsize, MemoryRegionAddress, VolatileSlice,
+};
+
+/// The distance of two pages.
+const STRIDE: u64 = 2 * PAGE_SIZE;
+
+/// Returns the address of the first byte of a lease.
+pub(super) fn address_of(lease: &Lease) -> GuestAddress {
+    GuestAddress(lease.id * STRIDE + lease.facts.offset as u64)
+}
+
+/// The pages that an IOMMU has leased. An access that passes the IOMMU by finds nothing else here.
+#[derive(Clone, Debug)]
+pub struct LeasedMemory {
+    pub(super) region: LeasedRegion,
+}
+
+/// The only region of a [`LeasedMemory`].
+#[derive(Clone)]
+pub struct LeasedRegion {
+    pub(super) leases: Arc<Leases>,
+}
+
+impl GuestMemoryBackend for LeasedMemory {
+    type R = LeasedRegion;
+
+    fn iter(&self) -> impl Iterator<Item = &LeasedRegion> {
+        std::iter::once(&self.region)
+    }
+}
+
+impl GuestMemoryRegion for LeasedRegion {
+    type B = IovaBitmap;
+
+    fn len(&self) -> GuestUsize {
+        1 << 63
+    }
+    fn start_addr(&self) -> GuestAddress {
+        GuestAddress(0)
+    }
+    fn bitmap(&self) -> LeasedSlice {
+        LeasedSlice::new(&self.leases, None, 0)
+    }
+    fn get_slice(
+        &self,
+        at: MemoryRegionAddress,
+        count: usize,
+    ) -> GuestMemoryResult<VolatileSlice<'_, LeasedSlice>> {
+        let nothing = || GuestMemoryError::InvalidGuestAddress(GuestAddress(at.raw_value()));
+        let holder = self.leases.by_id(at.0 / STRIDE).ok_or_else(nothing)?;
+        let lease = holder.lease();
+        let first = at.0.checked_sub(address_of(lease).0);
+        let first = first.and_then(|first| usize::try_from(first).ok());
+        let first = first.filter(|first| *first <= lease.facts.len);
+        let first = first.ok_or_else(nothing)?;
+        if count > lease.facts.len - first {
+            return Err(nothing());
+        }
+        let address = lease.facts.address.load(Relaxed).wrapping_add(first);
+        let iova = lease.facts.iova + first as u64;
+        let slice = LeasedSlice::new(&self.leases, Some(holder), iova);
+        // SAFETY: the bytes are a part of a frame, or of zeros of the leases. Both keep their
+        // address as long as the leases live, which have the physical memory, and `self` has the
+        // leases. This crate accesses the bytes of a frame that has an address with atomics alone,
+        // and the zeros as well.
+        Ok(unsafe { VolatileSlice::with_bitmap(address, count, slice, None) })
+    }
+}
+impl GuestMemoryRegionBytes for LeasedRegion {}
+
+impl std::fmt::Debug for LeasedRegion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LeasedRegion")
+            .field("leases", &self.leases.len())
+            .finish()
+    }
+}

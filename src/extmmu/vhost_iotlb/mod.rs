@@ -1,0 +1,46 @@
+//! The IOTLB of a vhost back-end, filled and invalidated by messages over Unix sockets (feature
+//! `vm-memory`, Unix).
+//!
+//! The *front-end* has the address space; it is an external MMU of it. The *back-end* has the
+//! devices, and an IOTLB of its own ([`vm_memory::Iommu`](vm_memory::iommu::Iommu)). Messages have
+//! the layout of `struct vhost_iotlb_msg`, 32 bytes; as with `VHOST_USER_PROTOCOL_F_REPLY_ACK`,
+//! each is answered by eight bytes, 0 or a number of Linux's errors.
+//!
+//! ```text
+//! device        back-end                        front-end             address space
+//! access ------> miss  ---- MISS ------------->  look-up -----------> fault
+//!                                                admitted: the gate is locked
+//!                fills <--- UPDATE ------------  |
+//!                      ---- 0 ---------------->  |
+//!                                                the gate is unlocked
+//! goes on <----        <--- 0 -----------------
+//!                                                callback <---------- window
+//!                drops <--- INVALIDATE --------  | the gate is locked
+//!                      ---- 0 ---------------->  | the window opens
+//! ```
+//!
+//! Guarantee: when a window opens, the back-end has no entry of its range, and no iterator of
+//! `get_slices` over it lives. How: an update is sent with the gate locked under which its
+//! translation is valid, and an invalidation under the same gate, so that they arrive in order; the
+//! window waits for the answer, and the back-end for its iterators. A slice that outlives its
+//! iterator is seen by nothing, as in `vm_memory` itself.
+//!
+//! A back-end that closes its end has no entry any more. One that does not answer keeps windows
+//! waiting, as on Linux.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `message` | messages as bytes |
+//! | `front_end` | the driver on an address space: look-ups, windows |
+//! | `back_end` | the IOTLB on the side of the devices: misses, updates |
+//! | `frame_memory` | the memory behind the IOTLB, by frames that it maps |
+
+mod back_end;
+mod frame_memory;
+mod front_end;
+mod message;
+
+pub use back_end::{BackEnd, IotlbGuard};
+pub use frame_memory::{FrameMemory, FrameRegion};
+pub use front_end::FrontEnd;
+pub use message::{BadMessage, IotlbMessage, MessageKind};

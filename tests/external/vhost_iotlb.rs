@@ -1,0 +1,264 @@
+//! The IOTLB of a vhost back-end: messages, their order, and windows that wait for answers.
+
+use crate::{
+    beside::churn,
+    common::{PAGE, RW, World, at, calls::READ},
+};
+use emmu::{
+    Errno,
+    extmmu::{
+        vhost_iotlb::{BackEnd, BadMessage, FrontEnd, IotlbMessage, MessageKind},
+        vm_memory::GuestRegion,
+    },
+    mm::Advice,
+    notifier::Registration,
+    oracle::Oracle,
+};
+use std::{
+    io::{Read, Write},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
+    thread,
+};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
+
+const IOVA: u64 = 0x10_0000;
+const PAGES: u64 = 8;
+
+fn iova(n: u64) -> GuestAddress {
+    GuestAddress(IOVA + n * PAGE)
+}
+
+struct Host {
+    w: World,
+    front: Arc<FrontEnd>,
+    registration: Registration,
+    oracle: Arc<Oracle>,
+    /// The ends of a back-end: of misses, and of updates.
+    misses: UnixStream,
+    applied: UnixStream,
+    /// The front-end's end of misses.
+    asked: UnixStream,
+}
+
+fn host() -> Host {
+    let mut w = World::new();
+    w.map(0, PAGES, RW);
+    let region = GuestRegion {
+        guest: iova(0),
+        len: PAGES * PAGE,
+        process: at(0),
+    };
+    let (misses, asked) = UnixStream::pair().unwrap();
+    let (updates, applied) = UnixStream::pair().unwrap();
+    let (front, registration) =
+        FrontEnd::attach(&mut w.thread.cx(), &w.mm, &[region], updates).unwrap();
+    let oracle = Oracle::new(&w.machine);
+    oracle.watch(&w.mm, Arc::clone(&front) as _);
+    Host {
+        w,
+        front,
+        registration,
+        oracle,
+        misses,
+        applied,
+        asked,
+    }
+}
+
+fn receive(stream: &mut UnixStream) -> IotlbMessage {
+    let mut bytes = [0; IotlbMessage::BYTES];
+    stream.read_exact(&mut bytes).unwrap();
+    IotlbMessage::from_bytes(&bytes).unwrap()
+}
+
+fn answer(stream: &mut UnixStream, errno: i64) {
+    stream.write_all(&errno.to_ne_bytes()).unwrap();
+}
+
+fn answered(stream: &mut UnixStream) -> i64 {
+    let mut answer = [0; 8];
+    stream.read_exact(&mut answer).unwrap();
+    i64::from_ne_bytes(answer)
+}
+
+fn miss(iova: u64, size: u64, perm: Permissions) -> IotlbMessage {
+    IotlbMessage {
+        iova,
+        size,
+        uaddr: 0,
+        perm,
+        kind: MessageKind::Miss,
+    }
+}
+
+#[test]
+fn a_message_is_what_linux_has() {
+    let update = IotlbMessage {
+        iova: 0x1000,
+        size: 0x2000,
+        uaddr: 0x3000,
+        perm: Permissions::ReadWrite,
+        kind: MessageKind::Update,
+    };
+    let bytes = update.to_bytes();
+    assert_eq!(bytes[..8], 0x1000_u64.to_ne_bytes());
+    assert_eq!(bytes[8..16], 0x2000_u64.to_ne_bytes());
+    assert_eq!(bytes[16..24], 0x3000_u64.to_ne_bytes());
+    assert_eq!(bytes[24..26], [3, 2]);
+    assert_eq!(IotlbMessage::from_bytes(&bytes), Ok(update));
+    let refused = |at: usize, byte: u8| {
+        let mut bytes = bytes;
+        bytes[at] = byte;
+        IotlbMessage::from_bytes(&bytes).unwrap_err()
+    };
+    assert_eq!(refused(25, 4), BadMessage::Kind(4));
+    assert_eq!(refused(24, 4), BadMessage::Access(4));
+    let mut empty = bytes;
+    empty[8..16].fill(0);
+    let (iova, size) = (0x1000, 0);
+    let why = IotlbMessage::from_bytes(&empty).unwrap_err();
+    assert_eq!(why, BadMessage::Range { iova, size });
+    assert_eq!(why.errno(), Errno::EINVAL);
+}
+
+/// A back-end by hand: each message and each answer.
+#[test]
+fn a_miss_is_updated_and_a_window_waits_for_the_answer() {
+    let mut h = host();
+    h.w.protect(5, 1, READ).unwrap();
+    let (front, asked) = (Arc::clone(&h.front), h.asked.try_clone().unwrap());
+    let served = thread::spawn(move || front.serve(asked));
+    let ask = |h: &mut Host, miss: IotlbMessage| h.misses.write_all(&miss.to_bytes()).unwrap();
+    // Two pages, one message each.
+    ask(&mut h, miss(IOVA + 8, PAGE, Permissions::Write));
+    for page in 0..2 {
+        let update = receive(&mut h.applied);
+        assert_eq!((update.iova, update.size), (iova(page).0, PAGE));
+        assert_eq!(update.perm, Permissions::ReadWrite);
+        answer(&mut h.applied, 0);
+    }
+    assert_eq!(answered(&mut h.misses), 0);
+    // Errors are the answers of misses.
+    for (miss, errno) in [
+        (miss(iova(PAGES).0, 1, Permissions::Read), Errno::EFAULT),
+        (miss(iova(5).0, 1, Permissions::Write), Errno::EFAULT),
+        (miss(0, 1, Permissions::Read), Errno::EFAULT),
+    ] {
+        ask(&mut h, miss);
+        assert_eq!(answered(&mut h.misses), i64::from(errno.raw()), "{miss:?}");
+    }
+    h.misses.write_all(&[0xff; IotlbMessage::BYTES]).unwrap();
+    assert_eq!(answered(&mut h.misses), i64::from(Errno::EINVAL.raw()));
+    // The window opens when the back-end has answered, and not before.
+    let opened = AtomicBool::new(false);
+    thread::scope(|s| {
+        let Host { w, applied, .. } = &mut h;
+        s.spawn(|| {
+            let gone = receive(applied);
+            assert_eq!((gone.iova, gone.size), (iova(0).0, 2 * PAGE));
+            assert_eq!(gone.kind, MessageKind::Invalidate);
+            assert!(!opened.load(Acquire), "the call has not returned");
+            answer(applied, 0);
+        });
+        w.advise(0, 2, Advice::DontNeed).unwrap();
+        opened.store(true, Release);
+    });
+    // The back-end has nothing: no message, which nothing would answer.
+    h.w.advise(0, PAGES, Advice::DontNeed).unwrap();
+    drop(h.misses);
+    served.join().unwrap().unwrap();
+    h.registration.unregister(&mut h.w.thread.cx());
+    h.oracle.assert_silent();
+    h.w.end();
+}
+
+/// A back-end that is gone has no entries, and keeps no window waiting.
+#[test]
+fn a_back_end_may_go() {
+    let mut h = host();
+    thread::scope(|s| {
+        s.spawn(|| h.front.serve(h.asked.try_clone().unwrap()));
+        let miss = miss(IOVA, 1, Permissions::Read);
+        h.misses.write_all(&miss.to_bytes()).unwrap();
+        receive(&mut h.applied);
+        answer(&mut h.applied, 0);
+        assert_eq!(answered(&mut h.misses), 0);
+        h.applied.shutdown(Shutdown::Both).unwrap();
+        h.w.advise(0, PAGES, Advice::DontNeed).unwrap();
+        h.misses.write_all(&miss.to_bytes()).unwrap();
+        assert_eq!(answered(&mut h.misses), i64::from(Errno::EIO.raw()));
+        h.misses.shutdown(Shutdown::Both).unwrap();
+    });
+    h.w.end();
+}
+
+#[test]
+fn regions_are_pages() {
+    let mut w = World::new();
+    let (updates, _) = UnixStream::pair().unwrap();
+    let region = GuestRegion {
+        guest: GuestAddress(1),
+        len: PAGE,
+        process: at(0),
+    };
+    let attached = FrontEnd::attach(&mut w.thread.cx(), &w.mm, &[region], updates);
+    assert_eq!(attached.map(drop), Err(Errno::EINVAL));
+    w.end();
+}
+
+/// A ring behind sockets, whose pages are forked, moved and swapped all the time.
+#[test]
+fn a_device_sees_each_slot_whole_behind_its_index() {
+    const ROUNDS: u16 = 300;
+    let mut h = host();
+    let back = BackEnd::new(&h.w.machine, h.misses);
+    let memory = back.memory();
+    let (index, slots) = (GuestAddress(IOVA + 2), iova(4).0);
+    let slot = |n: u16| GuestAddress(slots + u64::from(n % 512) * 16);
+    let done = AtomicBool::new(false);
+    thread::scope(|s| {
+        let (front, back, asked, applied) = (&h.front, &back, h.asked, h.applied);
+        s.spawn(move || front.serve(asked).unwrap());
+        s.spawn(move || back.serve(applied).unwrap());
+        let churner = s.spawn(|| churn(&h.w.mm, at(0)..at(PAGES), 4, &done));
+        let writer = s.spawn(|| {
+            for n in 1..=ROUNDS {
+                memory.write_obj([u64::from(n); 2], slot(n)).unwrap();
+                memory.store(n, index, Release).unwrap();
+            }
+        });
+        let mut seen = 0;
+        while seen < ROUNDS {
+            let now: u16 = memory.load(index, Acquire).unwrap();
+            assert!(now >= seen, "{now} after {seen}");
+            seen = now;
+            let got: [u64; 2] = memory.read_obj(slot(now)).unwrap();
+            assert!(now == 0 || got[0] >= u64::from(now), "{got:?} at {now}");
+        }
+        done.store(true, Release);
+        churner.join().unwrap();
+        writer.join().unwrap();
+        assert!(!memory.check_range(iova(PAGES), 1, Permissions::Read));
+        assert!(!memory.check_range(iova(0), usize::MAX, Permissions::Read));
+        let mut beside = memory.clone();
+        beside.set_iommu_enabled(false);
+        assert!(beside.read_obj::<u8>(GuestAddress(u64::MAX / 4)).is_err());
+        h.registration.unregister(&mut h.w.thread.cx());
+        assert!(
+            !memory.check_range(iova(0), 1, Permissions::Read),
+            "it left"
+        );
+        back.close();
+        h.front.close(&mut h.w.thread.cx());
+    });
+    h.oracle.assert_silent();
+    h.w.end();
+}
