@@ -8,11 +8,9 @@ use emmu::{
     mm::{MmapArgs, MsyncFlags, Prot},
 };
 use std::{
-    sync::{
-        atomic::{
-            AtomicBool, AtomicU16,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+    sync::atomic::{
+        AtomicBool, AtomicU16,
+        Ordering::{Acquire, Relaxed, Release},
     },
     time::{Duration, Instant},
 };

@@ -23,11 +23,11 @@ mod kvm;
 mod pfn_cache;
 mod pinned;
 mod regcache;
+#[cfg(feature = "serde")]
+mod serialized;
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]
 #[path = "../common/skipped.rs"]
 mod skipped;
-#[cfg(feature = "serde")]
-mod serialized;
 #[cfg(all(feature = "vm-memory", unix))]
 mod vhost_iotlb;
 mod xpmem;

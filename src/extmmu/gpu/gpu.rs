@@ -16,6 +16,7 @@ use std::{
 
 /// The pages of a bulk fault that are mapped when a window has touched some of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum BulkCommit {
     /// All or none: the touched ones are looked up again first.
     #[default]
@@ -26,6 +27,8 @@ pub enum BulkCommit {
 
 /// The settings of a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct GpuConfig {
     /// The number of engines, each with a TLB.
     pub engines: usize,

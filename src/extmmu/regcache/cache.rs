@@ -18,6 +18,8 @@ use std::sync::{Arc, Weak};
 
 /// The settings of a registration cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct RegCacheConfig {
     /// Regions are pinned. Pages that cannot be pinned for long are registered without.
     pub pinned: bool,
@@ -45,6 +47,7 @@ impl Default for RegCacheConfig {
 
 /// Counts of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RegStats {
     /// The regions that are found.
     pub regions: usize,
