@@ -62,6 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("evicted, {left} left: {}", places(&machine, &board));
     mm.exit(&mut cx);
     machine.remove_device(&mut cx, stays).expect("it is empty");
+    drop(thread);
     mistakes()
 }
 

@@ -67,6 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     mm.exit(&mut cx);
     println!("frames in use at the end: {}", machine.mem().in_use());
 
+    drop(thread);
     mistakes()
 }
 

@@ -1,9 +1,12 @@
 //! The GPU on trial: without memory, and with memory of either kind; and each of its mistakes.
 
 use emmu::{
-    extmmu::gpu::{GpuConfig, GpuMistake},
+    extmmu::{
+        gpu::{GpuConfig, GpuMistake},
+        regcache::RegCacheConfig,
+    },
     frame::DeviceKind,
-    testkit::{self, Kit, Property},
+    testkit::{self, Disturbances, Kit, Property, Suite},
 };
 
 fn mirror(mistake: Option<GpuMistake>) -> Kit {
@@ -33,7 +36,25 @@ mod coherent_memory {
     emmu::conformance_tests!(kit = super::board(super::DeviceKind::Coherent, None));
 }
 
-/// The mistakes with atomic operations are found where these are tested: no property makes any.
+/// Pages that one pins do not move to the other; each sees the stores of the other and of the
+/// process.
+#[test]
+fn a_gpu_and_a_registration_cache_share_a_process() {
+    let cache = testkit::regcache(RegCacheConfig::default());
+    let devices = [board(DeviceKind::Private, None), cache];
+    for threads in [0, 2] {
+        let disturbed = Disturbances {
+            windows: true,
+            threads,
+            ..Disturbances::default()
+        };
+        let suite = Suite::new(devices.clone()).cases(16).disturbed(disturbed);
+        suite.run().unwrap_or_else(|failure| panic!("\n{failure}"));
+    }
+}
+
+/// In each run: the properties play the races. The mistakes with atomic operations are found where
+/// these are tested, as no property makes any.
 #[test]
 fn each_mistake_is_caught_by_the_property_that_should() {
     for (mistake, by) in [

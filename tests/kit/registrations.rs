@@ -20,6 +20,7 @@ mod unpinned {
     emmu::conformance_tests!(kit = super::kit(false, None).cases(16));
 }
 
+/// In each run: the properties play the races.
 #[test]
 fn each_mistake_is_caught_by_the_property_that_should() {
     for (mistake, by) in [

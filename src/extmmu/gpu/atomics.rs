@@ -40,7 +40,7 @@ impl Engine {
         loop {
             let mut gate = self.gpu.gate.lock(cx);
             if self.gpu.has_alone(&mut gate, at) {
-                self.gpu.walk(&gate, at, |entry| {
+                let _copy = gate.cached_if(&at, |entry| {
                     entry.set_dirty();
                     true
                 });
@@ -64,7 +64,7 @@ impl Gpu {
     /// frame.
     fn has_alone(&self, gate: &mut Guard<'_>, at: Vpn) -> bool {
         let can_write = |entry: &ShadowEntry| entry.is_writable() && entry.range().pages() == 1;
-        let Some(cached) = self.walk(gate, at, can_write) else {
+        let Some(cached) = gate.cached_if(&at, can_write) else {
             return false;
         };
         let own = |pfn| {

@@ -6,9 +6,9 @@ use super::{
     mistake::GpuMistake,
 };
 use crate::{
-    addr::{PMD_PAGES, Vpn, chunks},
+    addr::{Vpn, chunks},
     ctx::CallCx,
-    notifier::{Access, Cached, ShadowEntry},
+    notifier::{Access, Cached},
 };
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ impl Engine {
             return Some(cached);
         }
         let lost = self.gpu.made(GpuMistake::LostDirty);
-        let cached = self.gpu.walk(gate, at, |entry| match access {
+        let cached = gate.cached_if(&at, |entry| match access {
             Access::Read => {
                 entry.set_accessed();
                 true
@@ -115,20 +115,5 @@ impl Engine {
         };
         gate.state().enter(self.number, cached);
         Some(cached)
-    }
-}
-
-impl Gpu {
-    /// Returns the translation of the entry of a page, of either size, if `want` returns true.
-    pub(super) fn walk(
-        &self,
-        gate: &Guard<'_>,
-        at: Vpn,
-        want: impl Fn(&ShadowEntry) -> bool,
-    ) -> Option<Cached> {
-        let block = at.align_down(PMD_PAGES);
-        let of = |entry: &ShadowEntry| entry.range().contains(at) && want(entry);
-        let small = gate.cached_if(&at, of);
-        small.or_else(|| gate.cached_if(&block, of))
     }
 }

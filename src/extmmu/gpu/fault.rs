@@ -9,8 +9,9 @@
 use super::{
     engines::Engines,
     error::GpuError,
-    gpu::{BulkCommit, Gpu, Permit, Store},
+    gpu::{BulkCommit, Gpu, Permit},
     mistake::GpuMistake,
+    table::PageTable,
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
@@ -23,7 +24,7 @@ use crate::{
     sync::thread,
 };
 
-type Ticket<'g> = RangeTicket<'g, Gate<Store, Engines, Atomic>>;
+type Ticket<'g> = RangeTicket<'g, Gate<PageTable, Engines, Atomic>>;
 
 fn request(access: Access) -> FaultRequest {
     match access {
@@ -159,8 +160,9 @@ impl Gpu {
             .collect();
         for page in &found {
             let range = page.range();
-            if !self.made(GpuMistake::ReplacesDirty) || range.pages() > 1 {
-                let guard = permit.guard();
+            let guard = permit.guard();
+            let keeps = self.made(GpuMistake::ReplacesDirty) && range.pages() == 1;
+            if !keeps && guard.store().has(range) {
                 guard.forget_range(range, |engines| {
                     engines.flush(range);
                 });

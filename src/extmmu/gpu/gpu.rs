@@ -1,12 +1,12 @@
 //! A GPU on an address space, and its settings.
 
-use super::{board::GpuBoard, engines::Engines, mistake::GpuMistake};
+use super::{board::GpuBoard, engines::Engines, mistake::GpuMistake, table::PageTable};
 use crate::{
     addr::Vpn,
     ctx::{Atomic, CallCx},
     extmmu::bill::{Bill, Meter},
     mm::Mm,
-    notifier::{Gate, GateGuard, OrderedStore, RangePermit, Registration, ShadowStore},
+    notifier::{Gate, GateGuard, RangePermit, Registration},
     sync::Mutex,
 };
 use std::{
@@ -16,6 +16,7 @@ use std::{
 
 /// The pages of a bulk fault that are mapped when a window has touched some of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum BulkCommit {
     /// All or none: the touched ones are looked up again first.
     #[default]
@@ -26,6 +27,8 @@ pub enum BulkCommit {
 
 /// The settings of a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct GpuConfig {
     /// The number of engines, each with a TLB.
     pub engines: usize,
@@ -58,9 +61,8 @@ impl Default for GpuConfig {
     }
 }
 
-pub(super) type Store = OrderedStore<Vpn>;
-pub(super) type Guard<'p> = GateGuard<'p, Store, Engines, Atomic>;
-pub(super) type Permit<'p> = RangePermit<'p, Store, Engines, Atomic>;
+pub(super) type Guard<'p> = GateGuard<'p, PageTable, Engines, Atomic>;
+pub(super) type Permit<'p> = RangePermit<'p, PageTable, Engines, Atomic>;
 
 /// A GPU that mirrors an address space.
 ///
@@ -90,7 +92,7 @@ pub(super) type Permit<'p> = RangePermit<'p, Store, Engines, Atomic>;
 pub struct Gpu {
     pub(super) mm: Weak<Mm>,
     pub(super) board: Option<Arc<GpuBoard>>,
-    pub(super) gate: Gate<Store, Engines, Atomic>,
+    pub(super) gate: Gate<PageTable, Engines, Atomic>,
     /// Pages that migrated to the board, oldest first. Some may have left it.
     pub(super) resident: Mutex<VecDeque<Vpn>>,
     pub(super) config: GpuConfig,
@@ -110,7 +112,7 @@ impl Gpu {
             Arc::new(Self {
                 mm: Arc::downgrade(mm),
                 board: board.cloned(),
-                gate: Gate::new(seat, Store::default(), engines),
+                gate: Gate::new(seat, PageTable::default(), engines),
                 resident: Mutex::default(),
                 config,
                 meter: Meter::default(),
@@ -119,10 +121,7 @@ impl Gpu {
     }
     /// Returns the number of entries of the page table.
     pub fn entries(&self, cx: &mut CallCx<'_>) -> usize {
-        let mut entries = 0;
-        let gate = self.gate.lock(cx);
-        gate.store().for_each(&mut |_| entries += 1);
-        entries
+        self.gate.lock(cx).store().len()
     }
     /// Returns the counts of windows, faults and migrations so far.
     pub fn bill(&self) -> Bill {

@@ -3,6 +3,7 @@
 /// Mistakes that drivers of this kind have made or could make, for tests that must find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum GpuMistake {
     /// A window does not flush the TLBs.
     NoFlush,

@@ -35,6 +35,7 @@
 //! | `board` | the memory of a GPU |
 //! | `engine` | accesses through the TLB of an engine |
 //! | `engines` | the state under the gate: TLBs, pages that the GPU has alone |
+//! | `table` | the page table |
 //! | `fault` | batches of faults, prefetching |
 //! | `migrate` | pages go to the GPU and come home |
 //! | `atomics` | atomic operations |
@@ -53,6 +54,7 @@ mod gpu;
 mod migrate;
 mod mistake;
 mod notify;
+mod table;
 
 pub use board::GpuBoard;
 pub use engine::Engine;

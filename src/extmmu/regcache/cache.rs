@@ -12,12 +12,14 @@ use crate::{
     error::ByteRange,
     extmmu::bill::{Bill, Meter},
     mm::Mm,
-    notifier::{Access, Gate, OrderedStore, Registration},
+    notifier::{Access, Gate, OrderedStore, Registration, ShadowEntry, ShadowStore},
 };
 use std::sync::{Arc, Weak};
 
 /// The settings of a registration cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct RegCacheConfig {
     /// Regions are pinned. Pages that cannot be pinned for long are registered without.
     pub pinned: bool,
@@ -45,6 +47,7 @@ impl Default for RegCacheConfig {
 
 /// Counts of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RegStats {
     /// The regions that are found.
     pub regions: usize,
@@ -75,7 +78,7 @@ pub struct RegStats {
 /// let (cache, registration) = RegCache::attach(&mut cx, &mm, RegCacheConfig::default());
 /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 * PAGE_SIZE))?;
 /// cache.write(&mut cx, at, b"sent")?;
-/// cache.write(&mut cx, at + PAGE_SIZE, b"again")?;
+/// cache.write(&mut cx, at + 100, b"again")?;
 /// let stats = cache.stats(&mut cx);
 /// assert_eq!((stats.misses, stats.hits), (1, 1), "the second transfer finds the region");
 ///
@@ -123,7 +126,9 @@ impl RegCache {
         access: Access,
     ) -> Result<RegionHandle<'_>, RegError> {
         let range = pages_of(addr, len)?;
-        self.collect(cx);
+        if self.gate.lock(cx).state().waiting() > 0 {
+            self.collect(cx);
+        }
         let mut gate = self.gate.lock(cx);
         if let Some(region) = gate.state().hit(range, access) {
             gate.state().hits += 1;
@@ -190,12 +195,13 @@ impl RegCache {
         let gone = gate.state().idle_doomed();
         for region in &gone {
             let others = gate.state().overlapping(region.range);
-            if others.is_empty() {
-                gate.forget_range(region.range, |_| ());
-            } else {
-                let covered = |at| others.iter().any(|other| other.range.contains(at));
-                let alone = region.range.iter().filter(|at| !covered(*at));
-                alone.for_each(|at| gate.forget(&at));
+            let covered = |at| others.iter().any(|other| other.range.contains(at));
+            // Entries of pages that the window spared, unless another region has them now.
+            let mut alone = Vec::new();
+            let mut look = |entry: &ShadowEntry| alone.push(entry.vpn());
+            gate.store().for_each_in(region.range, &mut look);
+            for at in alone.into_iter().filter(|at| !covered(*at)) {
+                gate.forget(&at);
             }
             if self.made(RegMistake::KeyByPage) {
                 others.iter().for_each(|other| other.deregister());

@@ -3,6 +3,7 @@
 /// Mistakes that registration caches have made or could make, for tests that must find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum RegMistake {
     /// No window reaches the regions: a hit gives the pages of a mapping that is gone (I33).
     DeafMonitor,
