@@ -100,7 +100,7 @@ impl FreeFrames {
     }
     /// Takes a frame of the lane, which gets a batch from the pool if it must. Retired frames of
     /// the pool go before frames never used: hence the look at `pooled`.
-    #[inline]
+    #[inline(always)]
     fn take_from(&self, lane: &mut Lane) -> Option<Pfn> {
         if lane.stack.is_empty()
             && (lane.fresh.is_empty() || self.pooled.0.load(Ordering::Relaxed) > 0)
@@ -112,6 +112,7 @@ impl FreeFrames {
         Some(Pfn(pfn))
     }
     /// Moves a batch from the pool to the lane.
+    #[cold]
     fn refill(&self, lane: &mut Lane) {
         let mut pool = self.pool.0.lock();
         let rest = pool.stack.len().saturating_sub(BATCH);

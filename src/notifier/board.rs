@@ -160,8 +160,8 @@ impl Board {
         let mut all = Vec::new();
         for (i, bucket) in self.buckets.iter().enumerate() {
             // A window over several blocks is counted in the bucket of its first block.
-            let home = |open: &&VpnRange| bucket_of(block_of(open.start())) == i;
-            all.extend(bucket.0.lock().open().iter().filter(home));
+            let home = |open: &VpnRange| bucket_of(block_of(open.start())) == i;
+            all.extend(bucket.0.windows().into_iter().filter(home));
         }
         all.extend(self.wide.0.open.lock().iter());
         all

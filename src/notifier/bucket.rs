@@ -137,6 +137,13 @@ impl Bucket {
             self.lock().list.mark(range);
         }
     }
+    /// Returns the windows of the bucket.
+    pub(super) fn windows(&self) -> SmallVec<[VpnRange; 2]> {
+        match self.look() {
+            LISTED => self.lock().list.open.clone(),
+            word => window_of(word).into_iter().collect(),
+        }
+    }
     /// Returns true if a window of the bucket overlaps `range`.
     pub(super) fn is_open(&self, range: VpnRange) -> bool {
         match self.look() {
@@ -153,8 +160,10 @@ impl Bucket {
     pub(super) fn lock(&self) -> LockedBucket<'_> {
         let mut list = self.list.lock();
         if self.word.load(Ordering::Acquire) != LISTED {
-            let alone = window_of(self.word.swap(LISTED, Ordering::AcqRel));
-            list.open.extend(alone);
+            let word = self.word.swap(LISTED, Ordering::AcqRel);
+            if let Some(alone) = window_of(word) {
+                list.open.push(alone);
+            }
         }
         let word = &self.word;
         LockedBucket { word, list }
@@ -198,10 +207,6 @@ impl DerefMut for LockedBucket<'_> {
 }
 
 impl Listed {
-    /// Returns the windows that are open.
-    pub(super) fn open(&self) -> &[VpnRange] {
-        &self.open
-    }
     /// Returns true if a window overlaps `range`.
     pub(super) fn is_open(&self, range: VpnRange) -> bool {
         self.open.iter().any(|open| open.overlaps(range))
