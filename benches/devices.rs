@@ -16,7 +16,7 @@ use emmu::{
         gru::{Gru, GruConfig, GruContext, GruSpace},
         kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
         odp::{Adapter, OdpConfig},
-        sva::{Iommu, IommuConfig, SvaDevice},
+        sva::{Iommu, SvaConfig, SvaDevice},
         xpmem::{Owner, OwnerConfig, Partition, PartitionId},
     },
     mm::Prot,
@@ -224,7 +224,7 @@ fn page_faulters(c: &mut Criterion<Ratio>) {
             &mut || again(),
         );
         adapter.deregister(&mut w.cx, key).expect("registered");
-        let iommu = Iommu::new(IommuConfig::default());
+        let iommu = Iommu::new(SvaConfig::default());
         let device = SvaDevice::new(&iommu);
         let bond = iommu.bind(&mut w.cx, &w.mm, &device).expect("a PASID");
         let touch = |w: &mut World<'_>, n: u64| {

@@ -9,7 +9,7 @@
 use emmu::{
     Machine, MachineConfig, Mm, PAGE_SIZE,
     ctx::CallCx,
-    extmmu::sva::{Iommu, IommuConfig, SvaDevice, SvaMistake},
+    extmmu::sva::{Iommu, SvaConfig, SvaDevice, SvaMistake},
     mm::{Advice, MmapArgs, Prot},
     oracle::Oracle,
 };
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mm = Mm::new(&machine);
     let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGES * PAGE_SIZE))?;
 
-    let iommu = Iommu::new(IommuConfig::default());
+    let iommu = Iommu::new(SvaConfig::default());
     let device = SvaDevice::new(&iommu);
     let bond = iommu.bind(&mut cx, &mm, &device)?;
     let pasid = bond.pasid();
@@ -83,9 +83,9 @@ fn broken(
 ) -> Result<(), Box<dyn Error>> {
     println!("\n{mistake:?}:");
     let mm = Mm::new(machine);
-    let iommu = Iommu::new(IommuConfig {
+    let iommu = Iommu::new(SvaConfig {
         mistake: Some(mistake),
-        ..IommuConfig::default()
+        ..SvaConfig::default()
     });
     let device = SvaDevice::new(&iommu);
     let bond = iommu.bind(cx, &mm, &device)?;

@@ -8,7 +8,7 @@ use crate::{
     ctx::CallCx,
     extmmu::{
         odp::{Adapter, Key, OdpConfig, OdpFault},
-        sva::{Iommu, IommuConfig, Pasid, SvaDevice, SvaFault},
+        sva::{Iommu, Pasid, SvaConfig, SvaDevice, SvaFault},
     },
     mm::Mm,
     notifier::ExternalMmu,
@@ -86,7 +86,7 @@ struct Hardware {
 }
 
 /// Returns the kit of devices that share the page table of the process.
-pub fn sva(config: IommuConfig) -> Kit {
+pub fn sva(config: SvaConfig) -> Kit {
     let last: Mutex<Option<Hardware>> = Mutex::default();
     Kit::walking(move |cx, mm| {
         let hardware = {
@@ -114,7 +114,7 @@ pub fn sva(config: IommuConfig) -> Kit {
 }
 
 impl Hardware {
-    fn new(config: IommuConfig, mm: &Arc<Mm>) -> Self {
+    fn new(config: SvaConfig, mm: &Arc<Mm>) -> Self {
         let iommu = Iommu::new(config);
         Self {
             mm: Arc::downgrade(mm),

@@ -5,9 +5,7 @@ use crate::common::{PAGE, RW, World, at, calls::READ, objects::swapping};
 use emmu::{
     Errno, FaultError, Mm,
     addr::Vpn,
-    extmmu::sva::{
-        Iommu, IommuConfig, Response, SvaBond, SvaDevice, SvaError, SvaFault, SvaMistake,
-    },
+    extmmu::sva::{Iommu, Response, SvaBond, SvaConfig, SvaDevice, SvaError, SvaFault, SvaMistake},
     mm::Advice,
     notifier::Access,
     oracle::{Invariant, Oracle},
@@ -26,15 +24,15 @@ struct Bound {
     oracle: Arc<Oracle>,
 }
 
-fn config(mistake: Option<SvaMistake>) -> IommuConfig {
-    IommuConfig {
+fn config(mistake: Option<SvaMistake>) -> SvaConfig {
+    SvaConfig {
         mistake,
-        ..IommuConfig::default()
+        ..SvaConfig::default()
     }
 }
 
 impl Bound {
-    fn new(config: IommuConfig) -> Self {
+    fn new(config: SvaConfig) -> Self {
         let mut w = swapping(4096, 4096);
         w.map(0, 16, RW);
         let iommu = Iommu::new(config);
@@ -180,9 +178,9 @@ fn a_group_of_requests_has_one_answer() {
 /// The hardware answers what finds no room, and the device tries again.
 #[test]
 fn a_full_queue_loses_no_answer() {
-    let full = IommuConfig {
+    let full = SvaConfig {
         queue: 2,
-        ..IommuConfig::default()
+        ..SvaConfig::default()
     };
     let mut b = Bound::new(full);
     let pasid = b.bonds[0].pasid();
@@ -208,9 +206,9 @@ fn a_full_queue_loses_no_answer() {
 
 #[test]
 fn a_pasid_belongs_to_a_process_as_long_as_one_of_them_is_there() {
-    let few = IommuConfig {
+    let few = SvaConfig {
         pasids: 2,
-        ..IommuConfig::default()
+        ..SvaConfig::default()
     };
     let mut b = Bound::new(few);
     let (iommu, device) = (Arc::clone(&b.iommu), Arc::clone(&b.devices[0]));
@@ -248,7 +246,7 @@ fn a_pasid_belongs_to_a_process_as_long_as_one_of_them_is_there() {
     assert!(matches!(read, Err(SvaFault::Refused { .. })), "still bound");
     iommu.unbind(cx, again);
     third.exit(cx);
-    let other = Iommu::new(IommuConfig::default());
+    let other = Iommu::new(SvaConfig::default());
     let mm = Arc::clone(&b.w.mm);
     let foreign = other.bind(&mut b.w.thread.cx(), &mm, &device);
     assert_eq!(foreign.unwrap_err(), SvaError::OtherIommu);
@@ -386,7 +384,7 @@ fn answers_are_counted() {
 
 #[test]
 fn an_answer_that_is_lost_is_counted() {
-    let lost = IommuConfig {
+    let lost = SvaConfig {
         queue: 1,
         ..config(Some(SvaMistake::LosesOverflow))
     };

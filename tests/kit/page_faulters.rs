@@ -4,7 +4,7 @@
 use emmu::{
     extmmu::{
         odp::{OdpConfig, OdpMistake},
-        sva::{IommuConfig, SvaMistake},
+        sva::{SvaConfig, SvaMistake},
     },
     testkit,
     testkit::{Kit, Property},
@@ -21,7 +21,7 @@ mod sva_narrow {
     emmu::conformance_tests!(kit = super::testkit::sva(super::NARROW));
 }
 
-const NARROW: IommuConfig = IommuConfig {
+const NARROW: SvaConfig = SvaConfig {
     pasids: 8,
     iotlb: 2,
     atc: 4,
@@ -38,9 +38,9 @@ fn odp(mistake: Option<OdpMistake>) -> Kit {
 }
 
 fn sva(mistake: Option<SvaMistake>) -> Kit {
-    testkit::sva(IommuConfig {
+    testkit::sva(SvaConfig {
         mistake,
-        ..IommuConfig::default()
+        ..SvaConfig::default()
     })
 }
 

@@ -4,7 +4,7 @@ use super::{mistake::SvaMistake, pasids::MAX};
 
 /// The configuration of an IOMMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IommuConfig {
+pub struct SvaConfig {
     /// The highest PASID, at most 2^20 - 1.
     pub pasids: u32,
     /// Entries of the IOTLB, for each process.
@@ -19,7 +19,7 @@ pub struct IommuConfig {
     pub mistake: Option<SvaMistake>,
 }
 
-impl Default for IommuConfig {
+impl Default for SvaConfig {
     fn default() -> Self {
         Self {
             pasids: MAX,

@@ -1,7 +1,7 @@
 //! One process on one IOMMU: the IOTLB, the flush, and the release (`struct iommu_domain` of type
 //! SVA).
 
-use super::{atc::Atc, config::IommuConfig, mistake::SvaMistake};
+use super::{atc::Atc, config::SvaConfig, mistake::SvaMistake};
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::AtomicCallbackCx,
@@ -20,7 +20,7 @@ pub(super) struct Domain {
     pub(super) mm: Weak<Mm>,
     pub(super) pasid: u32,
     pub(super) gate: TlbGate<Devices>,
-    pub(super) config: IommuConfig,
+    pub(super) config: SvaConfig,
     pub(super) meter: Arc<Meter>,
     quiet: AtomicBool,
 }
@@ -30,7 +30,7 @@ impl Domain {
         seat: TlbSeat,
         mm: Weak<Mm>,
         pasid: u32,
-        (config, meter): (IommuConfig, Arc<Meter>),
+        (config, meter): (SvaConfig, Arc<Meter>),
     ) -> Arc<Self> {
         Arc::new(Self {
             mm,

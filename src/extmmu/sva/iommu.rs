@@ -1,7 +1,7 @@
 //! The IOMMU: its processes, and the page requests of its devices.
 
 use super::{
-    config::IommuConfig,
+    config::SvaConfig,
     domain::Domain,
     error::SvaError,
     pasids::Pasids,
@@ -42,13 +42,13 @@ pub(super) struct Spaces {
 /// # Examples
 ///
 /// ```
-/// use emmu::{PAGE_SIZE, extmmu::sva::{Iommu, IommuConfig, SvaDevice}, mm::{Advice, MmapArgs}};
+/// use emmu::{PAGE_SIZE, extmmu::sva::{Iommu, SvaConfig, SvaDevice}, mm::{Advice, MmapArgs}};
 /// # let machine = emmu::Machine::new(Default::default());
 /// # let mut thread = machine.enter()?;
 /// # let mut cx = thread.cx();
 /// # let mm = emmu::Mm::new(&machine);
 ///
-/// let iommu = Iommu::new(IommuConfig::default());
+/// let iommu = Iommu::new(SvaConfig::default());
 /// let device = SvaDevice::new(&iommu);
 /// let bond = iommu.bind(&mut cx, &mm, &device)?;
 ///
@@ -63,7 +63,7 @@ pub(super) struct Spaces {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Iommu {
-    pub(super) config: IommuConfig,
+    pub(super) config: SvaConfig,
     pub(super) spaces: Mutex<Spaces>,
     pub(super) requests: Requests,
     pub(super) meter: Arc<Meter>,
@@ -97,7 +97,7 @@ impl Spaces {
 
 impl Iommu {
     /// Creates an IOMMU without devices.
-    pub fn new(config: IommuConfig) -> Arc<Self> {
+    pub fn new(config: SvaConfig) -> Arc<Self> {
         let spaces = Spaces {
             pasids: Pasids::new(config.pasids),
             all: Vec::new(),

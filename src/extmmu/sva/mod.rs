@@ -56,7 +56,7 @@ mod pasids;
 mod requests;
 
 pub use bond::SvaBond;
-pub use config::IommuConfig;
+pub use config::SvaConfig;
 pub use device::{Pasid, SvaDevice};
 pub use error::{SvaError, SvaFault};
 pub use iommu::Iommu;

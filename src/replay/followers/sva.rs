@@ -5,7 +5,7 @@ use crate::{
     ctx::CallCx,
     extmmu::{
         Meter,
-        sva::{Iommu, IommuConfig, SvaBond, SvaDevice},
+        sva::{Iommu, SvaBond, SvaConfig, SvaDevice},
     },
     mm::Mm,
     oracle::Oracle,
@@ -16,7 +16,7 @@ pub(super) struct Sharing(Arc<SvaDevice>, SvaBond);
 
 impl Sharing {
     pub(super) fn attach(cx: &mut CallCx<'_>, mm: &Arc<Mm>) -> Self {
-        let iommu = Iommu::new(IommuConfig::default());
+        let iommu = Iommu::new(SvaConfig::default());
         let device = SvaDevice::new(&iommu);
         let bond = iommu.bind(cx, mm, &device).expect("the first PASID");
         Self(device, bond)

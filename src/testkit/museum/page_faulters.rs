@@ -5,7 +5,7 @@ use super::piece::{Piece, Shown};
 use crate::{
     extmmu::{
         odp::{OdpConfig, OdpMistake},
-        sva::{IommuConfig, SvaMistake},
+        sva::{SvaConfig, SvaMistake},
     },
     testkit::{Property, odp, sva},
 };
@@ -16,11 +16,11 @@ macro_rules! of_iommu {
         Shown::Device {
             property: Property::$property,
             oracles: &[$($oracle),+],
-            broken: || sva(IommuConfig {
+            broken: || sva(SvaConfig {
                 mistake: Some(SvaMistake::$mistake),
-                ..IommuConfig::default()
+                ..SvaConfig::default()
             }),
-            sound: || sva(IommuConfig::default()),
+            sound: || sva(SvaConfig::default()),
         }
     };
 }
