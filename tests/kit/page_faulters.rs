@@ -51,7 +51,7 @@ fn caught(kit: &Kit, by: Property) {
     println!("{verdict}");
 }
 
-/// Each in all of ten runs. Mistakes of implicit regions have tests of their own: a region of
+/// Mistakes of implicit regions have tests of their own: a region of
 /// everything has no children.
 #[test]
 fn mistakes_of_odp() {
@@ -71,7 +71,7 @@ fn mistakes_of_odp() {
     }
 }
 
-/// Each in all of ten runs. What is lost of a queue that overflows, or at an unbinding, has tests
+/// What is lost of a queue that overflows, or at an unbinding, has tests
 /// of its own.
 #[test]
 fn mistakes_of_sva() {
