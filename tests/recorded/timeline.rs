@@ -10,7 +10,7 @@ use emmu::replay::{
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-const ALL: [MmuKind; 5] = MmuKind::ALL;
+const ALL: &[MmuKind] = &MmuKind::ALL;
 
 fn follow(kinds: &[MmuKind]) -> (Presented, Vec<Moment>) {
     let program = shipped().unwrap();
@@ -30,7 +30,7 @@ fn number(event: &Value, key: &str) -> f64 {
 
 #[test]
 fn a_trace_has_a_slice_for_each_call_fault_and_window() {
-    let (presented, moments) = follow(&ALL);
+    let (presented, moments) = follow(ALL);
     let json = serde_json::to_string(&trace("redis", &moments)).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();
     let events = json["traceEvents"].as_array().unwrap();
@@ -89,7 +89,7 @@ fn a_trace_has_a_slice_for_each_call_fault_and_window() {
 #[cfg(feature = "svg")]
 #[test]
 fn a_figure_has_a_panel_for_each_part_of_the_bill() {
-    let (_, moments) = follow(&ALL);
+    let (_, moments) = follow(ALL);
     let picture = emmu::replay::svg("redis", &moments).unwrap();
     assert!(picture.starts_with("<svg") && picture.trim_end().ends_with("</svg>"));
     for text in [
