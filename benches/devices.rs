@@ -190,60 +190,54 @@ fn xpmem(c: &mut Criterion<Ratio>) {
     });
 }
 
-/// A window and the faults that it makes necessary, beside the same with a hand-written table: an
-/// adapter that pages on demand, and a device that shares the page table.
-fn page_faulters(c: &mut Criterion<Ratio>) {
+/// A window and the faults that it makes necessary, beside the same with a hand-written table.
+fn window_and_faults(
+    c: &mut Criterion<Ratio>,
+    name: &str,
+    w: &mut World<'_>,
+    touch: impl Fn(&mut World<'_>, u64),
+) {
     const HELD: u64 = 64;
-    with_world(|w| {
-        mapped(w);
-        let adapter = Adapter::new(OdpConfig::default());
-        let bytes = (addr(0), HELD * PAGE_SIZE);
-        let key = adapter.register(&mut w.cx, &w.mm, bytes, Access::Write);
-        let key = key.expect("a range");
-        let theirs = Shadowing::new(PAGES, TLB);
-        let touch = |w: &mut World<'_>, n: u64| {
-            let read = adapter.read(&mut w.cx, key, addr(n), &mut [0]);
-            read.expect("mapped");
-        };
-        let again = || {
+    let theirs = Shadowing::new(PAGES, TLB);
+    duel(
+        c,
+        name,
+        FLOOR,
+        &mut || {
+            (0..HELD).for_each(|n| touch(w, n));
+            timed(|| {
+                window(w, HELD);
+                (0..HELD).for_each(|n| touch(w, n));
+            })
+        },
+        &mut || {
             *theirs.shadow.lock().expect("no panic") = floor::Floor::new();
             *theirs.tlb.lock().expect("no panic") = tlb::Tlb::new(TLB);
             timed(|| (0..HELD).for_each(|n| theirs.access(n, Shadowing::fault)))
-        };
-        duel(
-            c,
-            "ODP: window and page faults",
-            FLOOR,
-            &mut || {
-                (0..HELD).for_each(|n| touch(w, n));
-                timed(|| {
-                    window(w, HELD);
-                    (0..HELD).for_each(|n| touch(w, n));
-                })
-            },
-            &mut || again(),
-        );
+        },
+    );
+}
+
+/// An adapter that pages on demand, and a device that shares the page table.
+fn page_faulters(c: &mut Criterion<Ratio>) {
+    with_world(|w| {
+        mapped(w);
+        let adapter = Adapter::new(OdpConfig::default());
+        let bytes = (addr(0), PAGES * PAGE_SIZE);
+        let key = adapter.register(&mut w.cx, &w.mm, bytes, Access::Write);
+        let key = key.expect("a range");
+        window_and_faults(c, "ODP: window and page faults", w, |w, n| {
+            let read = adapter.read(&mut w.cx, key, addr(n), &mut [0]);
+            read.expect("mapped");
+        });
         adapter.deregister(&mut w.cx, key).expect("registered");
         let iommu = Iommu::new(SvaConfig::default());
         let device = SvaDevice::new(&iommu);
         let bond = iommu.bind(&mut w.cx, &w.mm, &device).expect("a PASID");
-        let touch = |w: &mut World<'_>, n: u64| {
+        window_and_faults(c, "SVA: flush and walks", w, |w, n| {
             let read = device.read(&mut w.cx, bond.pasid(), addr(n), &mut [0]);
             read.expect("mapped");
-        };
-        duel(
-            c,
-            "SVA: flush and walks",
-            FLOOR,
-            &mut || {
-                (0..HELD).for_each(|n| touch(w, n));
-                timed(|| {
-                    window(w, HELD);
-                    (0..HELD).for_each(|n| touch(w, n));
-                })
-            },
-            &mut || again(),
-        );
+        });
         iommu.unbind(&mut w.cx, bond);
     });
 }
