@@ -33,10 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     buffer(&mut cx, &mm, b'a')?;
     for round in 1..=2 {
         let sent = send(&mut cx, &cache)?;
-        println!(
-            "transfer {round} sends {sent:?}: {}",
-            shown(&mut cx, &cache)
-        );
+        println!("round {round} sends {sent:?}: {}", shown(&mut cx, &cache));
     }
 
     // The buffer is freed, and another one comes to its address. The old region is found no more.
@@ -44,18 +41,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     buffer(&mut cx, &mm, b'b')?;
     println!("a new buffer: {}", shown(&mut cx, &cache));
     let sent = send(&mut cx, &cache)?;
-    println!("transfer 3 sends {sent:?}: {}", shown(&mut cx, &cache));
+    println!("round 3 sends {sent:?}: {}", shown(&mut cx, &cache));
 
     // A transfer in progress keeps its pages, though the process frees them.
     let handle = cache.acquire(&mut cx, (BUFFER, 4), Access::Read)?;
     buffer(&mut cx, &mm, b'c')?;
     let mut bytes = [0];
     handle.read(&mut cx, BUFFER, &mut bytes)?;
-    let next = send(&mut cx, &cache)?;
-    println!(
-        "in progress: {:?}, the next one: {next:?}",
-        char::from(bytes[0])
-    );
+    let (sent, next) = (char::from(bytes[0]), send(&mut cx, &cache)?);
+    println!("in progress: {sent:?}, the next one: {next:?}");
     drop(handle);
 
     // Room for two regions: the one that was not used for the longest time goes.
@@ -87,10 +81,8 @@ fn mistakes() -> Result<(), Box<dyn Error>> {
         buffer(&mut cx, &mm, b'a')?;
         send(&mut cx, &cache)?;
         buffer(&mut cx, &mm, b'b')?;
-        println!(
-            "\n{mistake:?}: sends {:?}, memory has 'b'",
-            send(&mut cx, &cache)?
-        );
+        let sent = send(&mut cx, &cache)?;
+        println!("\n{mistake:?}: sends {sent:?}, memory has 'b'");
         for page in [4, 8, 12] {
             cache.read(&mut cx, BUFFER + page * PAGE_SIZE, &mut [0])?;
         }
