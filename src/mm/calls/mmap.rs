@@ -56,7 +56,6 @@ impl Mm {
     /// ```
     pub fn mmap(&self, cx: &mut CallCx<'_>, args: &MmapArgs) -> Result<u64, MmapError> {
         let _call = trace::call("mmap", args.addr, args.len);
-        let _call = trace::call("mmap", args.addr, args.len);
         let mut g = self.lock_exclusive_some(cx);
         let (range, locked) = g.do_mmap(args)?;
         drop(g);
