@@ -7,6 +7,8 @@ mod exporter;
 mod process;
 #[path = "../common/raw.rs"]
 mod raw;
+#[path = "../common/stores.rs"]
+mod stores;
 #[path = "../common/thief.rs"]
 mod thief;
 
@@ -16,6 +18,7 @@ mod remote;
 mod remote_attacks;
 mod remote_limits;
 mod revoked;
+mod slow_page;
 mod stress;
 
 /// The other process of these tests: this binary, run again with this test alone.

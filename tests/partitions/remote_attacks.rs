@@ -9,7 +9,6 @@ use emmu::{
         Manners, PartitionId, SegId, XpmemError,
         remote::{RemoteConfig, RemoteError, RemotePartition},
     },
-    file::{DiskFile, File, FileMode, Store, StoreError},
     mm::{Advice, MmapArgs, Prot},
     notifier::Access,
 };
@@ -19,15 +18,12 @@ use std::{
         unix::net::UnixStream,
     },
     process::{Command, Stdio},
-    sync::{
-        Mutex,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
 };
 
 use crate::{
     exporter::{BASE, LONG, PAGE, PAGES, attach, pages, wait_until, with},
     raw::{Reply, Request},
+    slow_page,
 };
 
 const SECRET: u64 = 0x5ec2_e75e_c2e7_5ec2;
@@ -396,46 +392,18 @@ fn a_partition_without_a_process_number_is_served() {
     assert_eq!(owner.answer(), "it has gone");
 }
 
-/// A store whose reads begin, and end when they may.
-#[derive(Debug)]
-struct Slow {
-    begun: SyncSender<()>,
-    go_on: Mutex<Receiver<()>>,
-}
-
-impl Store for Slow {
-    fn read(&self, _: u64, _: &mut [u8; 4096]) -> Result<bool, StoreError> {
-        self.begun.send(()).unwrap();
-        self.go_on.lock().unwrap().recv().unwrap();
-        Ok(false)
-    }
-    fn write(&self, _: u64, _: &[u8; 4096]) -> Result<(), StoreError> {
-        Ok(())
-    }
-    fn discard(&self, _: u64, _: u64) {}
-}
-
 #[test]
 fn a_segment_that_is_removed_during_a_look_up_is_not_lent() {
     with(LONG, |cx, w| {
-        let ((begun, begins), (lets, go_on)) = (sync_channel(8), sync_channel(8));
-        let go_on = Mutex::new(go_on);
-        let store = Box::new(Slow { begun, go_on });
-        let file = DiskFile::new(w.machine.host(), "slow", PAGE, store).unwrap();
-        let file = File::open(file, FileMode::ReadWrite);
-        let args = MmapArgs::anonymous(PAGE)
-            .shared()
-            .file(&file, 0)
-            .fixed(BASE);
-        w.mm.mmap(cx, &args).unwrap();
+        let (file, strings) = slow_page::map(cx, w);
         let (near, _served) = w.near(1, RemoteConfig::default());
         let gone = w.owner.make(pages(0, 1), Access::Write);
         let whole = near.attach(gone, 0, 1).unwrap();
         std::thread::scope(|s| {
             let asks = s.spawn(|| whole.write(0, &[1]));
-            begins.recv().unwrap();
+            strings.door.wait();
             w.owner.remove(cx, gone).unwrap();
-            lets.send(()).unwrap();
+            strings.door.open();
             let why = asks.join().unwrap().unwrap_err();
             let is_gone =
                 matches!(why, RemoteError::Refused(XpmemError::NoSegment(id)) if id == gone);
@@ -443,7 +411,6 @@ fn a_segment_that_is_removed_during_a_look_up_is_not_lent() {
         });
         assert_eq!(w.owner.lent(), 0);
         w.mm.munmap(cx, BASE, PAGE).unwrap();
-        lets.send(()).unwrap();
         drop(file);
     });
 }
