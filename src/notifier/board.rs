@@ -82,7 +82,11 @@ impl Board {
     }
     /// Writes a window on the board. The caller does this before it asks any driver.
     pub(super) fn begin(&self, range: VpnRange) {
-        let Some(bits) = buckets_of(range) else {
+        self.begin_in(range, buckets_of(range));
+    }
+    /// Writes a window on the board as [`begin`](Self::begin) does, whose buckets are known.
+    pub(super) fn begin_in(&self, range: VpnRange, buckets: Option<u64>) {
+        let Some(bits) = buckets else {
             let mut open = self.wide.0.open.lock();
             open.push(range);
             self.wide.0.len.fetch_add(1, Ordering::AcqRel);

@@ -172,12 +172,12 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
     /// Writes the window on the board, and calls each driver of its range, which drops it: in
     /// `invalidate_begin`, or by its default in `invalidate_start`, or `SpinningMmu::invalidate`.
     fn call_all(&mut self, chain: &'w Chain, reason: Reason) -> Result<(), C::Refusal> {
+        let terms = Terms::new(self.range, reason);
         // The board before the chain: a driver that registers later finds the window on the board.
-        chain.board.begin(self.range);
+        chain.board.begin_in(self.range, terms.buckets());
         let id = chain.board.next_window_id();
         let callees = chain.callees(&mut self.cx, self.range, id);
         let callees = self.live.insert(callees);
-        let terms = Terms::new(self.range, reason);
         // First passes of all drivers, and then the second passes: so all drivers wait at the same
         // time.
         let mut deferred: SmallVec<[(&DriverEntry, C::Deferred<'_>); 1]> = SmallVec::new();
