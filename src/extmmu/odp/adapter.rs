@@ -2,9 +2,10 @@
 
 use super::{
     error::{OdpError, OdpFault},
-    faults::{Answer, FaultStats, Faults, Key},
+    faults::{FaultStats, Key, PageFault},
     fill::{OdpAdvice, request_for},
     implicit::ImplicitRegion,
+    mistake::OdpMistake,
     region::{OdpConfig, Parts, Region},
     target::{Target, pages_of},
 };
@@ -12,10 +13,13 @@ use crate::{
     addr::{Bytes, Vpn, VpnRange, by_page},
     ctx::CallCx,
     driver::TranslateError,
-    extmmu::bill::{Bill, Meter},
+    extmmu::{
+        bill::{Bill, Meter},
+        fault_queue::FaultQueue,
+    },
     mm::Mm,
     notifier::{Access, Cached, Registration},
-    sync::Mutex,
+    sync::{IdSource, Mutex},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -54,7 +58,8 @@ struct Entry {
 pub struct Adapter {
     config: OdpConfig,
     regions: Mutex<(u32, BTreeMap<Key, Entry>)>,
-    faults: Faults,
+    faults: FaultQueue<PageFault>,
+    numbers: IdSource,
     meter: Arc<Meter>,
 }
 
@@ -64,7 +69,8 @@ impl Adapter {
         Arc::new(Self {
             config,
             regions: Mutex::default(),
-            faults: Faults::new(config.mistake),
+            faults: FaultQueue::new(config.mistake == Some(OdpMistake::AnswersTwice)),
+            numbers: IdSource::starting_at(0),
             meter: Arc::default(),
         })
     }
@@ -242,22 +248,15 @@ impl Adapter {
             if target.has_ended() {
                 return Err(OdpFault::Gone(addr));
             }
-            match self.fault(cx, key, at.into(), access) {
+            // This thread serves faults meanwhile.
+            let number = self.raise(key, at.into(), access);
+            let answer = self.faults.wait(number, || {
+                self.serve_one(cx);
+            });
+            match answer {
                 Ok(()) => {}
                 Err(_) if target.has_ended() => return Err(OdpFault::Gone(addr)),
                 Err(why) => return Err(OdpFault::Refused { addr, why }),
-            }
-        }
-    }
-    /// Raises a page fault, and returns its answer. This thread serves faults meanwhile.
-    fn fault(&self, cx: &mut CallCx<'_>, key: Key, pages: VpnRange, access: Access) -> Answer {
-        let number = self.raise(key, pages, access);
-        loop {
-            match self.faults.wait(number) {
-                Some(answer) => return answer,
-                None => {
-                    self.serve_one(cx);
-                }
             }
         }
     }
@@ -265,7 +264,15 @@ impl Adapter {
     /// [`serve_one`](Self::serve_one) serves it. Returns its number.
     pub fn raise(&self, key: Key, pages: VpnRange, access: Access) -> u64 {
         self.meter.requested();
-        self.faults.raise(key, pages, access)
+        let number = self.numbers.next();
+        self.faults.expect(number);
+        self.faults.push(PageFault {
+            number,
+            key,
+            pages,
+            access,
+        });
+        number
     }
     /// Returns the answer to a fault of [`raise`](Self::raise), once: the queue resumes, or gets an
     /// error.
@@ -359,7 +366,12 @@ impl Adapter {
     }
     /// Returns the counts of page faults.
     pub fn faults(&self) -> FaultStats {
-        self.faults.stats()
+        let counts = self.faults.counts();
+        FaultStats {
+            raised: counts.raised,
+            answered: counts.answered,
+            stray: counts.stray,
+        }
     }
     /// Returns the bill of all regions.
     pub fn bill(&self) -> Bill {

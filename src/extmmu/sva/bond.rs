@@ -115,6 +115,6 @@ impl Iommu {
             bound.registration.unregister(cx);
         }
         // The PASID is not given out again before this is over: the lock is held.
-        self.requests.drain(device.id(), domain.pasid);
+        self.requests.drain((device.id(), domain.pasid));
     }
 }
