@@ -18,7 +18,7 @@ use crate::{
         fault_queue::FaultQueue,
     },
     mm::Mm,
-    notifier::{Access, Cached, Registration},
+    notifier::{Access, Cached, FaultRequest, Registration},
     sync::{IdSource, Mutex},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -293,22 +293,21 @@ impl Adapter {
         let gone = TranslateError::Detached { at: first };
         let filled = target.ok_or(gone).and_then(|target| {
             let served = fault.pages.intersect(target.pages()).ok_or(gone)?;
-            self.fill(cx, &target, served, |region, cx, pages| {
-                region.fill(cx, pages, request_for(fault.access))
-            })
+            self.fill(cx, &target, served, request_for(fault.access))
         });
         self.faults.answer(fault.number, filled.map(|_| ()));
         true
     }
-    /// Fills the table for pages of one region. A child that has ended meanwhile is looked for
-    /// again.
+    /// Fills the table for those pages that are in the region of the first one. Returns the number
+    /// of pages that entered the table, and the rest of `pages`, in other children. A child that has
+    /// ended meanwhile is looked for again.
     fn fill(
         &self,
         cx: &mut CallCx<'_>,
         target: &Target,
         pages: VpnRange,
-        fill: impl Fn(&Region, &mut CallCx<'_>, VpnRange) -> Result<u64, TranslateError>,
-    ) -> Result<u64, TranslateError> {
+        request: FaultRequest,
+    ) -> Result<(u64, Option<VpnRange>), TranslateError> {
         let first = pages.start();
         loop {
             let region = target.make(cx, first);
@@ -316,13 +315,13 @@ impl Adapter {
             let own = pages
                 .intersect(region.pages)
                 .expect("the region of the first page");
-            let filled = fill(&region, cx, own);
+            let filled = region.fill(cx, own, request);
             let ended = matches!(filled, Err(TranslateError::Detached { .. }));
             let is_linked = target
                 .find(first)
                 .is_some_and(|now| Arc::ptr_eq(&now, &region));
             if !ended || is_linked || target.has_ended() {
-                return filled;
+                return Ok((filled?, VpnRange::new(own.end(), pages.end())));
             }
             self.meter.retried();
         }
@@ -351,15 +350,9 @@ impl Adapter {
         let mut entered = 0;
         let mut rest = Some(pages);
         while let Some(pages) = rest {
-            let region = target.make(cx, pages.start());
-            let region = region.ok_or(TranslateError::Detached { at: pages.start() })?;
-            let own = pages
-                .intersect(region.pages)
-                .expect("the region of the first page");
-            entered += self.fill(cx, &target, own, |region, cx, pages| {
-                region.fill(cx, pages, advice.request())
-            })?;
-            rest = VpnRange::new(own.end(), pages.end());
+            let (filled, others) = self.fill(cx, &target, pages, advice.request())?;
+            entered += filled;
+            rest = others;
         }
         self.meter.prefetched(entered);
         Ok(entered)
