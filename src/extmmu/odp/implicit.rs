@@ -6,7 +6,7 @@ use super::{
     region::{OdpConfig, Parts, Region},
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::{TASK_PAGES, Vpn, VpnRange},
     ctx::CallCx,
     extmmu::bill::Meter,
     mm::Mm,
@@ -59,7 +59,7 @@ impl ImplicitRegion {
         at.0 / self.pages_of_child()
     }
     fn pages_of_child(&self) -> u64 {
-        self.config.child_pages.next_power_of_two()
+        self.config.child_pages.min(TASK_PAGES).next_power_of_two()
     }
     /// Returns the child of a page, if there is one.
     pub(super) fn child(&self, at: Vpn) -> Option<Arc<Region>> {
