@@ -108,7 +108,7 @@ pub fn sva(config: SvaConfig) -> Kit {
                 writer,
                 pasid: bonds[0].pasid(),
             }),
-            leave: Box::new(move |cx| bonds.into_iter().for_each(|bond| iommu.unbind(cx, bond))),
+            leave: Box::new(move |cx| bonds.into_iter().for_each(|bond| bond.unbind(cx))),
         }
     })
 }

@@ -58,7 +58,7 @@ pub(super) struct Spaces {
 ///
 /// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?; // IOTLB and ATC are flushed
 /// assert_eq!(device.atc_len(), 0);
-/// iommu.unbind(&mut cx, bond);
+/// bond.unbind(&mut cx);
 /// # mm.exit(&mut cx);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
