@@ -36,14 +36,9 @@ pub fn odp(config: OdpConfig) -> Kit {
 }
 
 fn not_transferred(fault: OdpFault) -> Refused {
-    use crate::driver::TranslateError;
     match fault {
         OdpFault::Gone(_) => Refused::Gone,
-        // A region that has just ended answers so.
-        OdpFault::Refused { why, .. } => match why {
-            TranslateError::Detached { .. } => Refused::Gone,
-            why => why.into(),
-        },
+        OdpFault::Refused { why, .. } => why.into(),
         other => Refused::Other(other.to_string()),
     }
 }

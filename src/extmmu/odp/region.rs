@@ -177,7 +177,6 @@ impl Region {
         let entry = guard.state().get(at).filter(allows)?;
         if self.made(OdpMistake::UsesUnlocked) {
             drop(guard);
-            return Some(f(self, &entry));
         }
         Some(f(self, &entry))
     }
