@@ -6,6 +6,8 @@
 //! vouches for a piece that was read before it was drawn.
 //! `docs/adr/0032-a-range-has-a-stamp-for-each-piece.md` says why.
 
+#[cfg(feature = "testkit")]
+use super::test_hook::Moment;
 use super::{
     gate::Gate,
     notifiers::Notifiers,
@@ -15,8 +17,6 @@ use super::{
     ticket::Seated,
     translation::Translation,
 };
-#[cfg(feature = "testkit")]
-use super::test_hook::Moment;
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::Context,

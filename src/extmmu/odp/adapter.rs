@@ -3,16 +3,17 @@
 use super::{
     error::{OdpError, OdpFault},
     faults::{FaultStats, Key, PageFault},
-    fill::{OdpAdvice, request_for},
+    fill::OdpAdvice,
     implicit::ImplicitRegion,
     mistake::OdpMistake,
     region::{OdpConfig, Parts, Region},
-    target::{Target, pages_of},
+    target::Target,
 };
 use crate::{
     addr::{Bytes, Vpn, VpnRange, by_page},
     ctx::CallCx,
     driver::TranslateError,
+    error::ByteRange,
     extmmu::{
         bill::{Bill, Meter},
         fault_queue::FaultQueue,
@@ -110,7 +111,7 @@ impl Adapter {
         (addr, len): (u64, u64),
         access: Access,
     ) -> Result<Key, OdpError> {
-        let pages = pages_of(addr, len).filter(|pages| VpnRange::TASK.covers(*pages));
+        let pages = ByteRange { addr, len }.pages();
         let pages = pages.ok_or(OdpError::BadRange { addr, len })?;
         let parts = self.parts(mm, pages, access);
         let (region, registration) = mm.subscribe(cx, pages, |seat| Region::new(seat, parts));
@@ -293,7 +294,7 @@ impl Adapter {
         let gone = TranslateError::Detached { at: first };
         let filled = target.ok_or(gone).and_then(|target| {
             let served = fault.pages.intersect(target.pages()).ok_or(gone)?;
-            self.fill(cx, &target, served, request_for(fault.access))
+            self.fill(cx, &target, served, fault.access.into())
         });
         self.faults.answer(fault.number, filled.map(|_| ()));
         true
@@ -340,7 +341,8 @@ impl Adapter {
         advice: OdpAdvice,
     ) -> Result<u64, OdpError> {
         let target = self.target(key).ok_or(OdpError::NoKey(key.0))?;
-        let pages = pages_of(addr, len).ok_or(OdpError::BadRange { addr, len })?;
+        let pages = ByteRange { addr, len }.pages();
+        let pages = pages.ok_or(OdpError::BadRange { addr, len })?;
         if !target.pages().covers(pages) {
             return Err(OdpError::Outside { addr, len });
         }

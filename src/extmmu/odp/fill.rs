@@ -10,7 +10,7 @@ use crate::{
     ctx::CallCx,
     driver::TranslateError,
     error::FaultError,
-    notifier::{Access, Cached, FaultRequest, Slot},
+    notifier::{Cached, FaultRequest, Slot},
 };
 
 /// Advice on a part of a region (`IB_UVERBS_ADVISE_MR_ADVICE_*`).
@@ -31,14 +31,6 @@ impl OdpAdvice {
             Self::PrefetchWrite => FaultRequest::Write,
             Self::PrefetchNoFault => FaultRequest::Snapshot,
         }
-    }
-}
-
-/// Returns the request for an access.
-pub(super) fn request_for(access: Access) -> FaultRequest {
-    match access {
-        Access::Read => FaultRequest::Read,
-        Access::Write => FaultRequest::Write,
     }
 }
 

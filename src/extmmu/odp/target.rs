@@ -2,7 +2,7 @@
 
 use super::{implicit::ImplicitRegion, region::Region};
 use crate::{
-    addr::{PAGE_SIZE, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     ctx::CallCx,
     notifier::Access,
 };
@@ -49,10 +49,4 @@ impl Target {
             Self::Implicit(implicit) => implicit.mm.strong_count() == 0,
         }
     }
-}
-
-/// Returns the pages of a range of bytes.
-pub(super) fn pages_of(addr: u64, len: u64) -> Option<VpnRange> {
-    let end = addr.checked_add(len)?.checked_next_multiple_of(PAGE_SIZE)?;
-    VpnRange::new(Vpn::containing(addr), Vpn::containing(end)).filter(|_| len > 0)
 }
