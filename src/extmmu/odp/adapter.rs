@@ -75,14 +75,12 @@ impl Adapter {
             meter: Arc::default(),
         })
     }
-    fn parts(&self, mm: &Arc<Mm>, pages: VpnRange, access: Access) -> Parts {
+    fn parts(&self, mm: &Arc<Mm>, access: Access) -> Parts {
         Parts {
             mm: Arc::downgrade(mm),
-            pages,
             access,
             config: self.config,
             meter: Arc::clone(&self.meter),
-            emptied: None,
         }
     }
     fn add(&self, target: Target, registration: Option<Registration>) -> Key {
@@ -113,17 +111,15 @@ impl Adapter {
     ) -> Result<Key, OdpError> {
         let pages = ByteRange { addr, len }.pages();
         let pages = pages.ok_or(OdpError::BadRange { addr, len })?;
-        let parts = self.parts(mm, pages, access);
-        let (region, registration) = mm.subscribe(cx, pages, |seat| Region::new(seat, parts));
+        let parts = self.parts(mm, access);
+        let new = |seat| Region::new(seat, pages, parts, None);
+        let (region, registration) = mm.subscribe(cx, pages, new);
         Ok(self.add(Target::Explicit(region), Some(registration)))
     }
     /// Registers all of a process's memory, present and future, as an implicit region.
     pub fn register_implicit(&self, mm: &Arc<Mm>, access: Access) -> Key {
-        let parts = (self.config, Arc::clone(&self.meter));
-        self.add(
-            Target::Implicit(ImplicitRegion::new(mm, access, parts)),
-            None,
-        )
+        let region = ImplicitRegion::new(self.parts(mm, access));
+        self.add(Target::Implicit(region), None)
     }
     /// Registers all of a process's memory as one explicit region, on the list of the drivers of
     /// the whole address space: a window makes those faults repeat that are for its pages. The
@@ -133,8 +129,9 @@ impl Adapter {
         cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,
     ) -> (Key, Arc<Region>, Registration) {
-        let parts = self.parts(mm, VpnRange::TASK, Access::Write);
-        let (region, registration) = mm.register(cx, |seat| Region::new(seat, parts));
+        let parts = self.parts(mm, Access::Write);
+        let new = |seat| Region::new(seat, VpnRange::TASK, parts, None);
+        let (region, registration) = mm.register(cx, new);
         let key = self.add(Target::Explicit(Arc::clone(&region)), None);
         (key, region, registration)
     }

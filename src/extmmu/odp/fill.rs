@@ -49,18 +49,21 @@ impl Region {
     ) -> Result<u64, TranslateError> {
         let first = pages.start();
         let gone = TranslateError::Detached { at: first };
-        let mm = self.mm.upgrade().ok_or(gone)?;
-        if self.made(OdpMistake::KeepsRefusals) && self.lock(cx).state().refused.contains(&first) {
+        let mm = self.parts.mm.upgrade().ok_or(gone)?;
+        if self.parts.made(OdpMistake::KeepsRefusals)
+            && self.lock(cx).state().refused.contains(&first)
+        {
             return Err(FaultError::NotMapped(first.addr()).into());
         }
-        if self.made(OdpMistake::NeverUpgrades) && self.lock(cx).state().get(first).is_some() {
+        if self.parts.made(OdpMistake::NeverUpgrades) && self.lock(cx).state().get(first).is_some()
+        {
             return Err(FaultError::Denied(first.addr()).into());
         }
         let mut ticket = self.gate.range_ticket(pages, request);
-        if self.config.huge {
+        if self.parts.config.huge {
             ticket = ticket.allow_huge();
         }
-        let late = self.made(OdpMistake::FillsLate);
+        let late = self.parts.made(OdpMistake::FillsLate);
         let filled = self.gate.translate_ticket(cx, &mm, ticket, |permit| {
             let mapped = permit
                 .slots()
@@ -74,7 +77,7 @@ impl Region {
             }
             entries
         });
-        if filled.is_err() && self.made(OdpMistake::KeepsRefusals) {
+        if filled.is_err() && self.parts.made(OdpMistake::KeepsRefusals) {
             self.lock(cx).state().refused.insert(first);
         }
         let entries = filled?;
@@ -82,7 +85,7 @@ impl Region {
             enter(self.lock(cx).state(), &entries);
         }
         for entry in &entries {
-            self.meter.faulted(entry.range());
+            self.parts.meter.faulted(entry.range());
         }
         Ok(entries.iter().map(|entry| entry.range().pages()).sum())
     }

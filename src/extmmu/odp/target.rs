@@ -38,15 +38,15 @@ impl Target {
     }
     pub(super) fn allows(&self, access: Access) -> bool {
         let most = match self {
-            Self::Explicit(region) => region.access,
-            Self::Implicit(implicit) => implicit.access,
+            Self::Explicit(region) => region.parts.access,
+            Self::Implicit(implicit) => implicit.parts.access,
         };
         access == Access::Read || most == Access::Write
     }
     pub(super) fn has_ended(&self) -> bool {
         match self {
             Self::Explicit(region) => region.has_ended(),
-            Self::Implicit(implicit) => implicit.mm.strong_count() == 0,
+            Self::Implicit(implicit) => implicit.parts.mm.strong_count() == 0,
         }
     }
 }
