@@ -238,7 +238,7 @@ fn page_faulters(c: &mut Criterion<Ratio>) {
             let read = device.read(&mut w.cx, bond.pasid(), addr(n), &mut [0]);
             read.expect("mapped");
         });
-        iommu.unbind(&mut w.cx, bond);
+        bond.unbind(&mut w.cx);
     });
 }
 

@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     mm.exit(&mut cx);
     let gone = device.read(&mut cx, pasid, at, &mut byte).unwrap_err();
     println!("after the exit: {gone}");
-    iommu.unbind(&mut cx, bond);
+    bond.unbind(&mut cx);
     let bill = iommu.bill();
     println!(
         "bill: {} flushes, {} translations, {} of them again, {} page requests",
@@ -100,7 +100,7 @@ fn broken(
         "  {} requests, {} stray answers",
         requests.groups, requests.stray
     );
-    iommu.unbind(cx, bond);
+    bond.unbind(cx);
     mm.exit(cx);
     Ok(())
 }

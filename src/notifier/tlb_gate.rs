@@ -190,10 +190,6 @@ impl<T> TlbGate<T> {
         more(&self.state.lock(), visit);
         true
     }
-    /// Returns a page of the locked TLB, unless that may be stale.
-    fn cached_page<'t>(&self, pages: &'t BTreeMap<Vpn, Walked>, at: Vpn) -> Option<&'t Walked> {
-        pages.get(&at).filter(|_| !self.seat.phase.is_shut())
-    }
     /// Runs `f` on the frame of a page that is cached, under the lock; `None` if it is not, once
     /// the registration has ended, and once a flush of the device panicked.
     pub fn read<R: Below<rank::Gate>, C: Context, V>(
@@ -204,7 +200,7 @@ impl<T> TlbGate<T> {
     ) -> Option<V> {
         let _unused = cx;
         let pages = self.pages();
-        let page = self.cached_page(&pages, at)?;
+        let page = self.seat.cached(&pages, at)?;
         Some(f(self.seat.mem.view(page.pfn, page.generation)))
     }
     /// Runs `f` on the frame of a page that is cached, for writing; `None` if it is not, or may
@@ -217,7 +213,7 @@ impl<T> TlbGate<T> {
     ) -> Option<V> {
         let _unused = cx;
         let pages = self.pages();
-        let page = self.cached_page(&pages, at).filter(|page| page.writable)?;
+        let page = self.seat.cached(&pages, at).filter(|page| page.writable)?;
         Some(f(self.seat.mem.view_mut(page.pfn, page.generation)))
     }
     /// Returns the pages that are cached, ascending, each with its frame and whether it may be

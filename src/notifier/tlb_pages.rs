@@ -8,7 +8,7 @@
 use super::test_hook::Moment;
 use super::{
     outcome::Access,
-    secondary_tlb::{TlbSeat, Walked, remove},
+    secondary_tlb::{TlbSeat, Walked},
     translation::{RegId, Translation},
 };
 use crate::{
@@ -57,7 +57,7 @@ impl<'l> TlbPages<'l> {
     }
     /// Returns a copy of a page; `None` if it is not cached, and once nothing is given out.
     pub fn get(&self, at: Vpn) -> Option<TlbEntry> {
-        let page = self.pages.get(&at).filter(|_| !self.seat.phase.is_shut())?;
+        let page = self.seat.cached(self.pages, at)?;
         Some(TlbEntry {
             found: self.seat.translation(at, page),
             reg: self.seat.reg,
@@ -88,10 +88,6 @@ impl<'l> TlbPages<'l> {
         let own = entry.reg == self.seat.reg && !self.seat.phase.is_shut();
         own.then_some(entry.found)
     }
-    /// Removes the pages of `range` at the device's own wish.
-    pub fn remove(&mut self, range: VpnRange) {
-        remove(self.pages, range);
-    }
     /// Removes the lowest page, for a TLB that is full.
     pub fn remove_first(&mut self) {
         let _gone = self.pages.pop_first();
@@ -107,6 +103,14 @@ impl<'l> TlbPages<'l> {
 }
 
 impl TlbSeat {
+    /// Returns a page of the locked TLB, unless that may be stale.
+    pub(super) fn cached<'t>(
+        &self,
+        pages: &'t BTreeMap<Vpn, Walked>,
+        at: Vpn,
+    ) -> Option<&'t Walked> {
+        pages.get(&at).filter(|_| !self.phase.is_shut())
+    }
     /// Returns a page that this registration has read as a translation.
     pub(super) fn translation(&self, at: Vpn, page: &Walked) -> Translation {
         Translation {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     mm::{Machine, Mm},
-    notifier::{ExternalMmu, RegId, SecondaryTlb},
+    notifier::{ExternalMmu, SecondaryTlb},
     sync::{AtomicU64, Mutex, RwLock},
 };
 use std::sync::Arc;
@@ -39,19 +39,28 @@ impl Oracle {
     /// Watches an external MMU of an address space from now on, and no longer of another one: an
     /// MMU that moved to this address space has nothing to do with the windows of the former.
     pub fn watch(self: &Arc<Self>, mm: &Arc<Mm>, ext: Arc<dyn ExternalMmu>) {
-        mm.set_watch(Arc::new(WindowWatcher::new(&self.post, mm)));
-        let reg = mm.registration_of(&ext);
-        self.add(mm, Watchee::Driver(ext), reg);
+        self.watch_either(mm, Watchee::Driver(ext));
     }
     /// Watches a device that walks the page table of an address space, from now on.
     ///
     /// Windows of an address space without drivers are not seen. So beside other threads an audit
     /// needs a driver there: it would take an entry that is about to be flushed for a stale one.
     pub fn watch_tlb(self: &Arc<Self>, mm: &Arc<Mm>, tlb: Arc<dyn SecondaryTlb>) {
-        mm.set_walk_watch(Arc::new(WindowWatcher::new(&self.post, mm)));
-        self.add(mm, Watchee::Walker(tlb), None);
+        self.watch_either(mm, Watchee::Walker(tlb));
     }
-    fn add(&self, mm: &Arc<Mm>, ext: Watchee, reg: Option<RegId>) {
+    /// Watches an external MMU of either kind.
+    pub(crate) fn watch_either(self: &Arc<Self>, mm: &Arc<Mm>, ext: Watchee) {
+        let watcher = Arc::new(WindowWatcher::new(&self.post, mm));
+        let reg = match &ext {
+            Watchee::Driver(driver) => {
+                mm.set_watch(watcher);
+                mm.registration_of(driver)
+            }
+            Watchee::Walker(_) => {
+                mm.set_walk_watch(watcher);
+                None
+            }
+        };
         let watched = Watched {
             mm: Arc::downgrade(mm),
             ext: ext.downgrade(),

@@ -73,3 +73,5 @@ pub use finding::{Finding, Invariant};
 pub use state::Oracle;
 #[cfg(feature = "replay")]
 pub(crate) use state::message;
+#[cfg(feature = "testkit")]
+pub(crate) use watchee::Watchee;

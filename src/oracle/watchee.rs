@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 /// An external MMU that is watched.
 #[derive(Clone)]
-pub(super) enum Watchee {
+pub(crate) enum Watchee {
     /// A driver of windows.
     Driver(Arc<dyn ExternalMmu>),
     /// A device that gets flushes. Inside of a window it may have what the page table says.
@@ -57,7 +57,7 @@ impl Watchee {
     pub(super) fn gets_windows(&self) -> bool {
         matches!(self, Self::Driver(_))
     }
-    pub(super) fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+    pub(crate) fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         match self {
             Self::Driver(ext) => ext.translations(visit),
             Self::Walker(tlb) => tlb.translations(visit),

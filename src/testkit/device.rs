@@ -7,8 +7,8 @@ use crate::{
     error::FaultError,
     extmmu::References,
     mm::Mm,
-    notifier::{ExternalMmu, Registration, SecondaryTlb, Translation},
-    oracle::Oracle,
+    notifier::{ExternalMmu, Registration, SecondaryTlb},
+    oracle::Watchee,
 };
 use std::sync::Arc;
 use thiserror::Error;
@@ -217,13 +217,6 @@ pub(super) enum Placed {
     Walker(AttachedTlb),
 }
 
-/// The external MMU of a device of either kind.
-#[derive(Clone)]
-pub(super) enum PlacedMmu {
-    Driver(Arc<dyn ExternalMmu>),
-    Walker(Arc<dyn SecondaryTlb>),
-}
-
 impl Placed {
     pub(super) fn device(&self) -> &Arc<dyn Device> {
         match self {
@@ -231,10 +224,10 @@ impl Placed {
             Self::Walker(attached) => &attached.device,
         }
     }
-    pub(super) fn mmu(&self) -> PlacedMmu {
+    pub(super) fn mmu(&self) -> Watchee {
         match self {
-            Self::Driver(attached) => PlacedMmu::Driver(Arc::clone(&attached.mmu)),
-            Self::Walker(attached) => PlacedMmu::Walker(Arc::clone(&attached.tlb)),
+            Self::Driver(attached) => Watchee::Driver(Arc::clone(&attached.mmu)),
+            Self::Walker(attached) => Watchee::Walker(Arc::clone(&attached.tlb)),
         }
     }
     /// Returns the end of its use of the address space.
@@ -245,22 +238,6 @@ impl Placed {
             }
             Self::Walker(attached) => attached.leave,
         }
-    }
-}
-
-impl PlacedMmu {
-    /// Has an oracle watch it.
-    pub(super) fn show_to(&self, oracle: &Arc<Oracle>, mm: &Arc<Mm>) {
-        match self {
-            Self::Driver(mmu) => oracle.watch(mm, Arc::clone(mmu)),
-            Self::Walker(tlb) => oracle.watch_tlb(mm, Arc::clone(tlb)),
-        }
-    }
-    pub(super) fn translations(&self, visit: &mut dyn FnMut(Translation)) {
-        let _all = match self {
-            Self::Driver(mmu) => mmu.translations(visit),
-            Self::Walker(tlb) => tlb.translations(visit),
-        };
     }
 }
 

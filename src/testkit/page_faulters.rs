@@ -36,14 +36,9 @@ pub fn odp(config: OdpConfig) -> Kit {
 }
 
 fn not_transferred(fault: OdpFault) -> Refused {
-    use crate::driver::TranslateError;
     match fault {
         OdpFault::Gone(_) => Refused::Gone,
-        // A region that has just ended answers so.
-        OdpFault::Refused { why, .. } => match why {
-            TranslateError::Detached { .. } => Refused::Gone,
-            why => why.into(),
-        },
+        OdpFault::Refused { why, .. } => why.into(),
         other => Refused::Other(other.to_string()),
     }
 }
@@ -108,7 +103,7 @@ pub fn sva(config: SvaConfig) -> Kit {
                 writer,
                 pasid: bonds[0].pasid(),
             }),
-            leave: Box::new(move |cx| bonds.into_iter().for_each(|bond| iommu.unbind(cx, bond))),
+            leave: Box::new(move |cx| bonds.into_iter().for_each(|bond| bond.unbind(cx))),
         }
     })
 }

@@ -2,7 +2,7 @@
 //! between two neighbours, and an oracle.
 
 use super::{
-    device::{Attach, Device, Leave, PlacedMmu, Refused},
+    device::{Attach, Device, Leave, Refused},
     log::Log,
     neighbour::Neighbour,
     place::{BASE, place},
@@ -14,7 +14,7 @@ use crate::{
     error::FaultError,
     frame::MemConfig,
     mm::{Advice, Machine, MachineConfig, Mm, MmapArgs},
-    oracle::Oracle,
+    oracle::{Oracle, Watchee},
     sync::Mutex,
 };
 use std::{sync::Arc, time::Duration};
@@ -34,7 +34,7 @@ pub(super) struct Trial {
     pub(super) mm: Arc<Mm>,
     pub(super) oracle: Arc<Oracle>,
     pub(super) device: Arc<dyn Device>,
-    pub(super) mmu: PlacedMmu,
+    pub(super) mmu: Watchee,
     leave: Mutex<Option<Leave>>,
     pub(super) log: Arc<Log>,
     /// The neighbour that the chain calls before the device.
@@ -82,7 +82,7 @@ impl Trial {
         let attached = attach(cx, &mm);
         let (first, _stays) = mm.register(cx, Neighbour::new);
         let (device, mmu) = (Arc::clone(attached.device()), attached.mmu());
-        mmu.show_to(&oracle, &mm);
+        oracle.watch_either(&mm, mmu.clone());
         Arc::new(Self {
             machine,
             mm,

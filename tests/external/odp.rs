@@ -305,6 +305,26 @@ fn an_implicit_region_has_the_children_that_are_used() {
     }
 }
 
+/// Any number of pages will do: one child has all of memory at the most.
+#[test]
+fn a_child_has_a_power_of_two_of_pages() {
+    for (child_pages, children) in [(0, 2), (1, 2), (3, 2), (u64::MAX, 1)] {
+        let mut r = Registered::new(OdpConfig {
+            child_pages,
+            ..OdpConfig::default()
+        });
+        let (adapter, mm) = (Arc::clone(&r.adapter), Arc::clone(&r.w.mm));
+        let key = adapter.register_implicit(&mm, Access::Write);
+        let cx = &mut r.w.thread.cx();
+        for n in [0, 8] {
+            adapter.write(cx, key, at(n), &[1]).unwrap();
+        }
+        assert_eq!(adapter.implicit(key).unwrap().children(), children);
+        adapter.deregister(cx, key).unwrap();
+        r.end();
+    }
+}
+
 /// A child that ends while the parent leads to it is never replaced.
 #[test]
 fn a_child_that_ends_linked_loses_accesses() {

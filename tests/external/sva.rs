@@ -79,7 +79,7 @@ impl Bound {
     fn end(mut self) {
         self.oracle.audit();
         for bond in self.bonds {
-            self.iommu.unbind(&mut self.w.thread.cx(), bond);
+            bond.unbind(&mut self.w.thread.cx());
         }
         assert_eq!(self.devices.map(|device| device.atc_len()), [0, 0]);
         assert_eq!(self.iommu.requests().waiting(), 0);
@@ -232,7 +232,7 @@ fn a_pasid_belongs_to_a_process_as_long_as_one_of_them_is_there() {
     );
     drop(second);
     assert!(iommu.bind(cx, &third, &device).is_err());
-    iommu.unbind(cx, bond);
+    bond.unbind(cx);
     assert_eq!(
         device.read(cx, pasid, at(0), &mut [0]),
         Err(SvaFault::NotBound(pasid.0))
@@ -241,10 +241,10 @@ fn a_pasid_belongs_to_a_process_as_long_as_one_of_them_is_there() {
     assert_eq!(bond.pasid(), pasid);
     // Twice bound, it takes two unbindings.
     let again = iommu.bind(cx, &third, &device).unwrap();
-    iommu.unbind(cx, bond);
+    bond.unbind(cx);
     let read = device.read(cx, pasid, at(0), &mut [0]);
     assert!(matches!(read, Err(SvaFault::Refused { .. })), "still bound");
-    iommu.unbind(cx, again);
+    again.unbind(cx);
     third.exit(cx);
     let other = Iommu::new(SvaConfig::default());
     let mm = Arc::clone(&b.w.mm);
@@ -267,7 +267,7 @@ fn an_unbinding_answers_what_is_asked() {
         let (pasid, device) = (first.pasid(), &devices[0]);
         let group = device.send_requests(pasid, World::pages(0, 2), Access::Read);
         let other = devices[1].send_requests(pasid, World::pages(0, 1), Access::Read);
-        iommu.unbind(&mut w.thread.cx(), first);
+        first.unbind(&mut w.thread.cx());
         let response = device.take_response(pasid, group);
         assert_eq!(response.is_none(), mistake.is_some());
         if mistake.is_none() {
@@ -282,7 +282,7 @@ fn an_unbinding_answers_what_is_asked() {
         while iommu.serve_one(&mut w.thread.cx()) {}
         let response = devices[1].take_response(pasid, other);
         assert_eq!(response, Some(Response::Success));
-        iommu.unbind(&mut w.thread.cx(), second);
+        second.unbind(&mut w.thread.cx());
         w.end();
     }
 }
@@ -358,7 +358,7 @@ fn entries_that_outlive_an_unbinding_are_another_process_s() {
         let (pasid, device) = (bonds[0].pasid(), &devices[0]);
         let cx = &mut w.thread.cx();
         device.write(cx, pasid, at(0), &[1]).unwrap();
-        bonds.into_iter().for_each(|bond| iommu.unbind(cx, bond));
+        bonds.into_iter().for_each(|bond| bond.unbind(cx));
         assert_eq!(device.atc_len() > 0, mistake.is_some());
         w.mm.exit(cx);
         let machine = Arc::clone(&w.machine);
@@ -370,7 +370,7 @@ fn entries_that_outlive_an_unbinding_are_another_process_s() {
         let read = device.read(cx, pasid, at(0), &mut [0]);
         let expected = mistake.map_or(Ok(()), |_| Err(SvaFault::Stale(at(0))));
         assert_eq!(read, expected);
-        iommu.unbind(cx, bond);
+        bond.unbind(cx);
         w.end();
     }
 }

@@ -1,6 +1,7 @@
 //! The models whose devices raise page faults on trial: sound ones pass every property, each of
 //! their mistakes is caught by the one that should.
 
+use crate::conformance::caught;
 use emmu::{
     extmmu::{
         odp::{OdpConfig, OdpMistake},
@@ -42,13 +43,6 @@ fn sva(mistake: Option<SvaMistake>) -> Kit {
         mistake,
         ..SvaConfig::default()
     })
-}
-
-#[track_caller]
-fn caught(kit: &Kit, by: Property) {
-    let verdict = kit.check(by);
-    assert!(verdict.is_failed(), "{verdict}");
-    println!("{verdict}");
 }
 
 /// Mistakes of implicit regions have tests of their own: a region of

@@ -2,20 +2,25 @@
 
 use super::{
     error::{OdpError, OdpFault},
-    faults::{Answer, FaultStats, Faults, Key},
-    fill::{OdpAdvice, request_for},
+    faults::{FaultStats, Key, PageFault},
+    fill::OdpAdvice,
     implicit::ImplicitRegion,
+    mistake::OdpMistake,
     region::{OdpConfig, Parts, Region},
-    target::{Target, pages_of},
+    target::Target,
 };
 use crate::{
     addr::{Bytes, Vpn, VpnRange, by_page},
     ctx::CallCx,
     driver::TranslateError,
-    extmmu::bill::{Bill, Meter},
+    error::ByteRange,
+    extmmu::{
+        bill::{Bill, Meter},
+        fault_queue::FaultQueue,
+    },
     mm::Mm,
-    notifier::{Access, Cached, Registration},
-    sync::Mutex,
+    notifier::{Access, Cached, FaultRequest, Registration},
+    sync::{IdSource, Mutex},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -54,7 +59,8 @@ struct Entry {
 pub struct Adapter {
     config: OdpConfig,
     regions: Mutex<(u32, BTreeMap<Key, Entry>)>,
-    faults: Faults,
+    faults: FaultQueue<PageFault>,
+    numbers: IdSource,
     meter: Arc<Meter>,
 }
 
@@ -64,18 +70,17 @@ impl Adapter {
         Arc::new(Self {
             config,
             regions: Mutex::default(),
-            faults: Faults::new(config.mistake),
+            faults: FaultQueue::new(config.mistake == Some(OdpMistake::AnswersTwice)),
+            numbers: IdSource::starting_at(0),
             meter: Arc::default(),
         })
     }
-    fn parts(&self, mm: &Arc<Mm>, pages: VpnRange, access: Access) -> Parts {
+    fn parts(&self, mm: &Arc<Mm>, access: Access) -> Parts {
         Parts {
             mm: Arc::downgrade(mm),
-            pages,
             access,
             config: self.config,
             meter: Arc::clone(&self.meter),
-            emptied: None,
         }
     }
     fn add(&self, target: Target, registration: Option<Registration>) -> Key {
@@ -104,19 +109,17 @@ impl Adapter {
         (addr, len): (u64, u64),
         access: Access,
     ) -> Result<Key, OdpError> {
-        let pages = pages_of(addr, len).filter(|pages| VpnRange::TASK.covers(*pages));
+        let pages = ByteRange { addr, len }.pages();
         let pages = pages.ok_or(OdpError::BadRange { addr, len })?;
-        let parts = self.parts(mm, pages, access);
-        let (region, registration) = mm.subscribe(cx, pages, |seat| Region::new(seat, parts));
+        let parts = self.parts(mm, access);
+        let new = |seat| Region::new(seat, pages, parts, None);
+        let (region, registration) = mm.subscribe(cx, pages, new);
         Ok(self.add(Target::Explicit(region), Some(registration)))
     }
     /// Registers all of a process's memory, present and future, as an implicit region.
     pub fn register_implicit(&self, mm: &Arc<Mm>, access: Access) -> Key {
-        let parts = (self.config, Arc::clone(&self.meter));
-        self.add(
-            Target::Implicit(ImplicitRegion::new(mm, access, parts)),
-            None,
-        )
+        let region = ImplicitRegion::new(self.parts(mm, access));
+        self.add(Target::Implicit(region), None)
     }
     /// Registers all of a process's memory as one explicit region, on the list of the drivers of
     /// the whole address space: a window makes those faults repeat that are for its pages. The
@@ -126,8 +129,9 @@ impl Adapter {
         cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,
     ) -> (Key, Arc<Region>, Registration) {
-        let parts = self.parts(mm, VpnRange::TASK, Access::Write);
-        let (region, registration) = mm.register(cx, |seat| Region::new(seat, parts));
+        let parts = self.parts(mm, Access::Write);
+        let new = |seat| Region::new(seat, VpnRange::TASK, parts, None);
+        let (region, registration) = mm.register(cx, new);
         let key = self.add(Target::Explicit(Arc::clone(&region)), None);
         (key, region, registration)
     }
@@ -242,22 +246,15 @@ impl Adapter {
             if target.has_ended() {
                 return Err(OdpFault::Gone(addr));
             }
-            match self.fault(cx, key, at.into(), access) {
+            // This thread serves faults meanwhile.
+            let number = self.raise(key, at.into(), access);
+            let answer = self.faults.wait(number, || {
+                self.serve_one(cx);
+            });
+            match answer {
                 Ok(()) => {}
                 Err(_) if target.has_ended() => return Err(OdpFault::Gone(addr)),
                 Err(why) => return Err(OdpFault::Refused { addr, why }),
-            }
-        }
-    }
-    /// Raises a page fault, and returns its answer. This thread serves faults meanwhile.
-    fn fault(&self, cx: &mut CallCx<'_>, key: Key, pages: VpnRange, access: Access) -> Answer {
-        let number = self.raise(key, pages, access);
-        loop {
-            match self.faults.wait(number) {
-                Some(answer) => return answer,
-                None => {
-                    self.serve_one(cx);
-                }
             }
         }
     }
@@ -265,7 +262,15 @@ impl Adapter {
     /// [`serve_one`](Self::serve_one) serves it. Returns its number.
     pub fn raise(&self, key: Key, pages: VpnRange, access: Access) -> u64 {
         self.meter.requested();
-        self.faults.raise(key, pages, access)
+        let number = self.numbers.next();
+        self.faults.expect(number);
+        self.faults.push(PageFault {
+            number,
+            key,
+            pages,
+            access,
+        });
+        number
     }
     /// Returns the answer to a fault of [`raise`](Self::raise), once: the queue resumes, or gets an
     /// error.
@@ -286,22 +291,21 @@ impl Adapter {
         let gone = TranslateError::Detached { at: first };
         let filled = target.ok_or(gone).and_then(|target| {
             let served = fault.pages.intersect(target.pages()).ok_or(gone)?;
-            self.fill(cx, &target, served, |region, cx, pages| {
-                region.fill(cx, pages, request_for(fault.access))
-            })
+            self.fill(cx, &target, served, fault.access.into())
         });
         self.faults.answer(fault.number, filled.map(|_| ()));
         true
     }
-    /// Fills the table for pages of one region. A child that has ended meanwhile is looked for
-    /// again.
+    /// Fills the table for those pages that are in the region of the first one. Returns the number
+    /// of pages that entered the table, and the rest of `pages`, in other children. A child that has
+    /// ended meanwhile is looked for again.
     fn fill(
         &self,
         cx: &mut CallCx<'_>,
         target: &Target,
         pages: VpnRange,
-        fill: impl Fn(&Region, &mut CallCx<'_>, VpnRange) -> Result<u64, TranslateError>,
-    ) -> Result<u64, TranslateError> {
+        request: FaultRequest,
+    ) -> Result<(u64, Option<VpnRange>), TranslateError> {
         let first = pages.start();
         loop {
             let region = target.make(cx, first);
@@ -309,13 +313,13 @@ impl Adapter {
             let own = pages
                 .intersect(region.pages)
                 .expect("the region of the first page");
-            let filled = fill(&region, cx, own);
+            let filled = region.fill(cx, own, request);
             let ended = matches!(filled, Err(TranslateError::Detached { .. }));
             let is_linked = target
                 .find(first)
                 .is_some_and(|now| Arc::ptr_eq(&now, &region));
             if !ended || is_linked || target.has_ended() {
-                return filled;
+                return Ok((filled?, VpnRange::new(own.end(), pages.end())));
             }
             self.meter.retried();
         }
@@ -334,7 +338,8 @@ impl Adapter {
         advice: OdpAdvice,
     ) -> Result<u64, OdpError> {
         let target = self.target(key).ok_or(OdpError::NoKey(key.0))?;
-        let pages = pages_of(addr, len).ok_or(OdpError::BadRange { addr, len })?;
+        let pages = ByteRange { addr, len }.pages();
+        let pages = pages.ok_or(OdpError::BadRange { addr, len })?;
         if !target.pages().covers(pages) {
             return Err(OdpError::Outside { addr, len });
         }
@@ -344,22 +349,21 @@ impl Adapter {
         let mut entered = 0;
         let mut rest = Some(pages);
         while let Some(pages) = rest {
-            let region = target.make(cx, pages.start());
-            let region = region.ok_or(TranslateError::Detached { at: pages.start() })?;
-            let own = pages
-                .intersect(region.pages)
-                .expect("the region of the first page");
-            entered += self.fill(cx, &target, own, |region, cx, pages| {
-                region.fill(cx, pages, advice.request())
-            })?;
-            rest = VpnRange::new(own.end(), pages.end());
+            let (filled, others) = self.fill(cx, &target, pages, advice.request())?;
+            entered += filled;
+            rest = others;
         }
         self.meter.prefetched(entered);
         Ok(entered)
     }
     /// Returns the counts of page faults.
     pub fn faults(&self) -> FaultStats {
-        self.faults.stats()
+        let counts = self.faults.counts();
+        FaultStats {
+            raised: counts.raised,
+            answered: counts.answered,
+            stray: counts.stray,
+        }
     }
     /// Returns the bill of all regions.
     pub fn bill(&self) -> Bill {

@@ -1,14 +1,9 @@
-//! Page faults of the adapter: a queue that a thread works off, each fault answered once.
+//! Page faults of the adapter.
 
-use super::mistake::OdpMistake;
 use crate::{
-    addr::VpnRange,
-    driver::TranslateError,
-    error::FaultError,
+    addr::VpnRange, driver::TranslateError, error::FaultError, extmmu::fault_queue::DeviceFault,
     notifier::Access,
-    sync::{Condvar, Mutex},
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The number under which an adapter reaches a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,113 +36,19 @@ pub(super) struct PageFault {
     pub(super) access: Access,
 }
 
-/// The answer: resume, or the error.
-pub(super) type Answer = Result<(), TranslateError>;
+impl DeviceFault for PageFault {
+    type Id = u64;
+    type User = Key;
+    /// Resume, or the error.
+    type Answer = Result<(), TranslateError>;
 
-#[derive(Debug, Default)]
-struct State {
-    ready: VecDeque<PageFault>,
-    /// Faults that are being served, with their key.
-    serving: Vec<(u64, Key)>,
-    waiting: BTreeSet<u64>,
-    answers: BTreeMap<u64, Answer>,
-    stats: FaultStats,
-}
-
-/// The work queue of one adapter.
-#[derive(Debug)]
-pub(super) struct Faults {
-    mistake: Option<OdpMistake>,
-    state: Mutex<State>,
-    moved: Condvar,
-}
-
-impl State {
-    fn answer(&mut self, number: u64, answer: Answer) {
-        if self.waiting.remove(&number) {
-            self.answers.insert(number, answer);
-            self.stats.answered += 1;
-        } else {
-            self.stats.stray += 1;
-        }
+    fn id(&self) -> u64 {
+        self.number
     }
-}
-
-impl Faults {
-    pub(super) fn new(mistake: Option<OdpMistake>) -> Self {
-        Self {
-            mistake,
-            state: Mutex::default(),
-            moved: Condvar::new(),
-        }
+    fn user(&self) -> Key {
+        self.key
     }
-    pub(super) fn stats(&self) -> FaultStats {
-        self.state.lock().stats
-    }
-    /// Raises a fault, and returns its number.
-    pub(super) fn raise(&self, key: Key, pages: VpnRange, access: Access) -> u64 {
-        let mut state = self.state.lock();
-        let number = state.stats.raised;
-        state.stats.raised += 1;
-        state.waiting.insert(number);
-        state.ready.push_back(PageFault {
-            number,
-            key,
-            pages,
-            access,
-        });
-        drop(state);
-        self.moved.notify_all();
-        number
-    }
-    /// Takes a fault to serve it; [`answer`](Self::answer) ends that.
-    pub(super) fn take(&self) -> Option<PageFault> {
-        let mut state = self.state.lock();
-        let fault = state.ready.pop_front()?;
-        state.serving.push((fault.number, fault.key));
-        Some(fault)
-    }
-    pub(super) fn answer(&self, number: u64, answer: Answer) {
-        let mut state = self.state.lock();
-        state.serving.retain(|(serving, _)| *serving != number);
-        state.answer(number, answer);
-        if self.mistake == Some(OdpMistake::AnswersTwice) {
-            state.answer(number, answer);
-        }
-        drop(state);
-        self.moved.notify_all();
-    }
-    /// Returns the answer to a fault, or `None` if one is ready to be served; sleeps until either
-    /// is there.
-    pub(super) fn wait(&self, number: u64) -> Option<Answer> {
-        let mut state = self.state.lock();
-        loop {
-            if let Some(answer) = state.answers.remove(&number) {
-                return Some(answer);
-            }
-            if !state.ready.is_empty() {
-                return None;
-            }
-            self.moved.wait(&mut state);
-        }
-    }
-    /// Returns the answer to a fault if it was given.
-    pub(super) fn answer_to(&self, number: u64) -> Option<Answer> {
-        self.state.lock().answers.remove(&number)
-    }
-    /// Answers the faults of a key with an error, and waits for those that are being served.
-    pub(super) fn drain(&self, key: Key) {
-        let mut state = self.state.lock();
-        let ready = std::mem::take(&mut state.ready).into_iter();
-        let (gone, kept): (Vec<_>, Vec<_>) = ready.partition(|fault| fault.key == key);
-        state.ready = VecDeque::from(kept);
-        for fault in gone {
-            let why = FaultError::NotMapped(fault.pages.start().addr());
-            state.answer(fault.number, Err(why.into()));
-        }
-        self.moved.notify_all();
-        while state.serving.iter().any(|(_, of)| *of == key) {
-            self.moved.wait(&mut state);
-        }
+    fn gone(&self) -> Self::Answer {
+        Err(FaultError::NotMapped(self.pages.start().addr()).into())
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     ctx::CallCx,
     driver::TranslateError,
     error::FaultError,
-    notifier::{Access, Cached, FaultRequest, Slot},
+    notifier::{Cached, FaultRequest, Slot},
 };
 
 /// Advice on a part of a region (`IB_UVERBS_ADVISE_MR_ADVICE_*`).
@@ -34,14 +34,6 @@ impl OdpAdvice {
     }
 }
 
-/// Returns the request for an access.
-pub(super) fn request_for(access: Access) -> FaultRequest {
-    match access {
-        Access::Read => FaultRequest::Read,
-        Access::Write => FaultRequest::Write,
-    }
-}
-
 impl Region {
     /// Brings the pages of a range of the region into the table, as many as can be had from its
     /// first page on, and returns their number.
@@ -57,18 +49,21 @@ impl Region {
     ) -> Result<u64, TranslateError> {
         let first = pages.start();
         let gone = TranslateError::Detached { at: first };
-        let mm = self.mm.upgrade().ok_or(gone)?;
-        if self.made(OdpMistake::KeepsRefusals) && self.lock(cx).state().refused.contains(&first) {
+        let mm = self.parts.mm.upgrade().ok_or(gone)?;
+        if self.parts.made(OdpMistake::KeepsRefusals)
+            && self.lock(cx).state().refused.contains(&first)
+        {
             return Err(FaultError::NotMapped(first.addr()).into());
         }
-        if self.made(OdpMistake::NeverUpgrades) && self.lock(cx).state().get(first).is_some() {
+        if self.parts.made(OdpMistake::NeverUpgrades) && self.lock(cx).state().get(first).is_some()
+        {
             return Err(FaultError::Denied(first.addr()).into());
         }
         let mut ticket = self.gate.range_ticket(pages, request);
-        if self.config.huge {
+        if self.parts.config.huge {
             ticket = ticket.allow_huge();
         }
-        let late = self.made(OdpMistake::FillsLate);
+        let late = self.parts.made(OdpMistake::FillsLate);
         let filled = self.gate.translate_ticket(cx, &mm, ticket, |permit| {
             let mapped = permit
                 .slots()
@@ -82,7 +77,7 @@ impl Region {
             }
             entries
         });
-        if filled.is_err() && self.made(OdpMistake::KeepsRefusals) {
+        if filled.is_err() && self.parts.made(OdpMistake::KeepsRefusals) {
             self.lock(cx).state().refused.insert(first);
         }
         let entries = filled?;
@@ -90,7 +85,7 @@ impl Region {
             enter(self.lock(cx).state(), &entries);
         }
         for entry in &entries {
-            self.meter.faulted(entry.range());
+            self.parts.meter.faulted(entry.range());
         }
         Ok(entries.iter().map(|entry| entry.range().pages()).sum())
     }

@@ -3,27 +3,22 @@
 
 use super::{
     mistake::OdpMistake,
-    region::{OdpConfig, Parts, Region},
+    region::{Parts, Region},
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::{TASK_PAGES, Vpn, VpnRange},
     ctx::CallCx,
-    extmmu::bill::Meter,
-    mm::Mm,
-    notifier::{Access, Registration},
+    notifier::Registration,
     sync::Mutex,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Weak},
+    sync::Arc,
 };
 
 /// A region of everything, without a subscription of its own.
 pub struct ImplicitRegion {
-    pub(super) mm: Weak<Mm>,
-    pub(super) access: Access,
-    config: OdpConfig,
-    meter: Arc<Meter>,
+    pub(super) parts: Parts,
     /// By number: the first page divided by the pages of a child. No callback takes this lock.
     children: Mutex<BTreeMap<u64, Child>>,
     /// The numbers of children that a window has emptied.
@@ -37,16 +32,9 @@ struct Child {
 }
 
 impl ImplicitRegion {
-    pub(super) fn new(
-        mm: &Arc<Mm>,
-        access: Access,
-        (config, meter): (OdpConfig, Arc<Meter>),
-    ) -> Arc<Self> {
+    pub(super) fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            mm: Arc::downgrade(mm),
-            access,
-            config,
-            meter,
+            parts,
             children: Mutex::default(),
             emptied: Arc::default(),
         })
@@ -59,7 +47,8 @@ impl ImplicitRegion {
         at.0 / self.pages_of_child()
     }
     fn pages_of_child(&self) -> u64 {
-        self.config.child_pages.next_power_of_two()
+        let pages = self.parts.config.child_pages;
+        pages.min(TASK_PAGES).next_power_of_two()
     }
     /// Returns the child of a page, if there is one.
     pub(super) fn child(&self, at: Vpn) -> Option<Arc<Region>> {
@@ -75,19 +64,14 @@ impl ImplicitRegion {
         if let Some(child) = children.get(&number) {
             return Some(Arc::clone(&child.region));
         }
-        let mm = self.mm.upgrade()?;
+        let mm = self.parts.mm.upgrade()?;
         let first = number * self.pages_of_child();
         let pages = VpnRange::new(Vpn(first), Vpn(first + self.pages_of_child()))?;
         let pages = pages.intersect(VpnRange::TASK)?;
-        let parts = Parts {
-            mm: Weak::clone(&self.mm),
-            pages,
-            access: self.access,
-            config: self.config,
-            meter: Arc::clone(&self.meter),
-            emptied: Some((Arc::clone(&self.emptied), number)),
-        };
-        let (region, registration) = mm.subscribe(cx, pages, |seat| Region::new(seat, parts));
+        let parts = self.parts.clone();
+        let emptied = Some((Arc::clone(&self.emptied), number));
+        let new = |seat| Region::new(seat, pages, parts, emptied);
+        let (region, registration) = mm.subscribe(cx, pages, new);
         let child = Child {
             region: Arc::clone(&region),
             registration: Some(registration),
@@ -99,7 +83,7 @@ impl ImplicitRegion {
     /// Ends the children that windows have emptied, and returns their number. The adapter's worker
     /// calls it; a window must not.
     pub fn reap(&self, cx: &mut CallCx<'_>) -> usize {
-        if self.made(OdpMistake::NeverReaps) {
+        if self.parts.made(OdpMistake::NeverReaps) {
             return 0;
         }
         let emptied = std::mem::take(&mut *self.emptied.lock());
@@ -120,7 +104,7 @@ impl ImplicitRegion {
         }
         let registration = child.registration.take();
         // First: nothing finds the child that is about to end.
-        if !self.made(OdpMistake::EndsLinked) {
+        if !self.parts.made(OdpMistake::EndsLinked) {
             children.remove(&number);
         }
         drop(children);
@@ -128,9 +112,6 @@ impl ImplicitRegion {
             registration.unregister(cx);
             true
         })
-    }
-    fn made(&self, mistake: OdpMistake) -> bool {
-        self.config.mistake == Some(mistake)
     }
     /// Ends every child.
     pub(super) fn end_all(&self, cx: &mut CallCx<'_>) {

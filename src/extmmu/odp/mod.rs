@@ -30,7 +30,7 @@
 //! | `region` | a region: its list, its part of the table, the window |
 //! | `fill` | faults and prefetches of a region |
 //! | `implicit` | regions over all of memory, and their children |
-//! | `faults` | the work queue of page faults, and their answers |
+//! | `faults` | page faults of the adapter |
 //! | `error` | errors and faults |
 //! | `mistake` | mistakes that tests must find |
 //!

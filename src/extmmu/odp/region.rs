@@ -23,7 +23,8 @@ use std::{
 pub struct OdpConfig {
     /// True if the table has entries of 2 MiB.
     pub huge: bool,
-    /// Pages of a child of an implicit region: a power of two.
+    /// Pages of a child of an implicit region: a power of two, or rounded up to one; at most those of
+    /// a process.
     pub child_pages: u64,
     /// A mistake made on purpose, for a test that must find it.
     pub mistake: Option<OdpMistake>,
@@ -50,27 +51,32 @@ pub(super) struct Table {
     pub(super) refused: BTreeSet<Vpn>,
 }
 
-/// A part of a process's memory that an adapter may use.
-pub struct Region {
+/// The parts that the regions of one key have in common.
+#[derive(Clone)]
+pub(super) struct Parts {
     pub(super) mm: Weak<Mm>,
-    pub(super) pages: VpnRange,
     pub(super) access: Access,
-    pub(super) gate: Gate<OrderedStore<Vpn>, Table, Sleepable>,
     pub(super) config: OdpConfig,
     pub(super) meter: Arc<Meter>,
-    /// For a child: the numbers of those that windows have emptied, and its own.
-    emptied: Option<(Arc<Mutex<BTreeSet<u64>>>, u64)>,
+}
+
+/// The numbers of the children that windows have emptied, and the own one.
+pub(super) type Emptied = (Arc<Mutex<BTreeSet<u64>>>, u64);
+
+/// A part of a process's memory that an adapter may use.
+pub struct Region {
+    pub(super) parts: Parts,
+    pub(super) pages: VpnRange,
+    pub(super) gate: Gate<OrderedStore<Vpn>, Table, Sleepable>,
+    /// For a child.
+    emptied: Option<Emptied>,
     ended: AtomicBool,
 }
 
-/// The parts of a region, except its seat.
-pub(super) struct Parts {
-    pub(super) mm: Weak<Mm>,
-    pub(super) pages: VpnRange,
-    pub(super) access: Access,
-    pub(super) config: OdpConfig,
-    pub(super) meter: Arc<Meter>,
-    pub(super) emptied: Option<(Arc<Mutex<BTreeSet<u64>>>, u64)>,
+impl Parts {
+    pub(super) fn made(&self, mistake: OdpMistake) -> bool {
+        self.config.mistake == Some(mistake)
+    }
 }
 
 impl Table {
@@ -106,22 +112,16 @@ impl Table {
 }
 
 impl Region {
-    pub(super) fn new(seat: Seat, parts: Parts) -> Arc<Self> {
-        let Parts {
-            mm,
-            pages,
-            access,
-            config,
-            meter,
-            emptied,
-        } = parts;
+    pub(super) fn new(
+        seat: Seat,
+        pages: VpnRange,
+        parts: Parts,
+        emptied: Option<Emptied>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            mm,
+            parts,
             pages,
-            access,
             gate: Gate::new(seat, OrderedStore::default(), Table::default()),
-            config,
-            meter,
             emptied,
             ended: AtomicBool::new(false),
         })
@@ -136,10 +136,7 @@ impl Region {
     }
     /// Returns the meter of the region's windows and faults.
     pub fn meter(&self) -> &Meter {
-        &self.meter
-    }
-    pub(super) fn made(&self, mistake: OdpMistake) -> bool {
-        self.config.mistake == Some(mistake)
+        &self.parts.meter
     }
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
@@ -148,7 +145,7 @@ impl Region {
     fn zap(&self, table: &mut Table, range: VpnRange) {
         table.do_posted();
         let short = || VpnRange::new(range.start(), Vpn(range.end().0 - 1));
-        match self.config.mistake {
+        match self.parts.config.mistake {
             Some(OdpMistake::NoZap) => {}
             Some(OdpMistake::NoWait) => table.posted.push(range),
             Some(OdpMistake::ShortZap) => short().into_iter().for_each(|r| table.zap(r, |_| true)),
@@ -174,9 +171,8 @@ impl Region {
         guard.state().do_posted();
         let allows = |entry: &Cached| access == Access::Read || entry.is_writable();
         let entry = guard.state().get(at).filter(allows)?;
-        if self.made(OdpMistake::UsesUnlocked) {
+        if self.parts.made(OdpMistake::UsesUnlocked) {
             drop(guard);
-            return Some(f(self, &entry));
         }
         Some(f(self, &entry))
     }
@@ -184,7 +180,7 @@ impl Region {
     pub(super) fn write_by(&self, entry: &Cached, (at, offset): (Vpn, usize), bytes: &[u8]) {
         let frame = self.gate.follow_mut(entry, at);
         let mut frame = frame.expect("an entry of this region that may be written");
-        match self.made(OdpMistake::LostDirty) {
+        match self.parts.made(OdpMistake::LostDirty) {
             true => frame.write_deferring_dirty(offset, bytes),
             false => frame.write(offset, bytes),
         }
@@ -199,10 +195,11 @@ impl Region {
 
 impl ExternalMmu for Region {
     fn invalidate_start<'i>(&self, mut cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-        self.meter.begin(inv.range());
+        self.parts.meter.begin(inv.range());
         self.gate.exclude_with(&mut cx, inv, |table, gone, _| {
             self.zap(table, gone.range());
-            self.meter
+            self.parts
+                .meter
                 .dropped_all(gone.entries().iter().map(|entry| entry.range()));
         })
     }
@@ -216,12 +213,12 @@ impl ExternalMmu for Region {
         let ack = self
             .gate
             .try_exclude(cx, inv, |table, range| self.zap(table, range))?;
-        self.meter.begin(range);
+        self.parts.meter.begin(range);
         Ok(ack)
     }
     fn invalidate_end(&self, cx: AtomicCallbackCx<'_>, range: VpnRange) {
         let _unused = cx;
-        self.meter.end(range);
+        self.parts.meter.end(range);
     }
     fn release(&self, cx: CallbackCx<'_>) {
         let _unused = cx;
@@ -245,7 +242,7 @@ impl std::fmt::Debug for Region {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Region")
             .field("pages", &self.pages)
-            .field("access", &self.access)
+            .field("access", &self.parts.access)
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{implicit::ImplicitRegion, region::Region};
 use crate::{
-    addr::{PAGE_SIZE, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     ctx::CallCx,
     notifier::Access,
 };
@@ -38,21 +38,15 @@ impl Target {
     }
     pub(super) fn allows(&self, access: Access) -> bool {
         let most = match self {
-            Self::Explicit(region) => region.access,
-            Self::Implicit(implicit) => implicit.access,
+            Self::Explicit(region) => region.parts.access,
+            Self::Implicit(implicit) => implicit.parts.access,
         };
         access == Access::Read || most == Access::Write
     }
     pub(super) fn has_ended(&self) -> bool {
         match self {
             Self::Explicit(region) => region.has_ended(),
-            Self::Implicit(implicit) => implicit.mm.strong_count() == 0,
+            Self::Implicit(implicit) => implicit.parts.mm.strong_count() == 0,
         }
     }
-}
-
-/// Returns the pages of a range of bytes.
-pub(super) fn pages_of(addr: u64, len: u64) -> Option<VpnRange> {
-    let end = addr.checked_add(len)?.checked_next_multiple_of(PAGE_SIZE)?;
-    VpnRange::new(Vpn::containing(addr), Vpn::containing(end)).filter(|_| len > 0)
 }

@@ -11,7 +11,7 @@ use crate::{addr::VpnRange, ctx::CallCx, mm::Mm, notifier::SecondaryTlb};
 use std::sync::Arc;
 
 /// A binding of a device to a process (`struct iommu_sva`).
-#[must_use = "a device stays bound until `Iommu::unbind`"]
+#[must_use = "a device stays bound until `SvaBond::unbind`"]
 pub struct SvaBond {
     device: Arc<SvaDevice>,
     pasid: Pasid,
@@ -26,6 +26,38 @@ impl SvaBond {
     /// Returns the translations of the process, for an [oracle](crate::oracle::Oracle::watch_tlb).
     pub fn tlb(&self) -> Arc<dyn SecondaryTlb> {
         Arc::clone(&self.domain) as Arc<dyn SecondaryTlb>
+    }
+    /// Unbinds the device from the process (`iommu_sva_unbind_device`). After the last binding of
+    /// both the device has nothing of the process left, and all of its page requests are answered.
+    pub fn unbind(self, cx: &mut CallCx<'_>) {
+        let Self { device, domain, .. } = self;
+        let iommu = device.iommu();
+        let mut spaces = iommu.spaces.lock();
+        let is = |space: &&mut Space| space.pasid == domain.pasid;
+        let space = spaces.all.iter_mut().find(is).expect("it is bound");
+        let bound = space.bound.as_mut().expect("it is bound");
+        let nth = bound.devices.iter().position(|(id, _)| *id == device.id());
+        let nth = nth.expect("it is bound");
+        bound.devices[nth].1 -= 1;
+        if bound.devices[nth].1 > 0 {
+            return;
+        }
+        bound.devices.remove(nth);
+        // No access begins; then the caches; then the requests.
+        device.leave(domain.pasid);
+        domain.gate.with(cx, |devices, _| {
+            devices.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(&device.atc)));
+            if !domain.made(SvaMistake::UnbindKeepsAtc) {
+                let _gone = device.atc.flush(domain.pasid, VpnRange::ALL);
+            }
+        });
+        if bound.devices.is_empty()
+            && let Some(last) = space.bound.take()
+        {
+            last.registration.unregister(cx);
+        }
+        // The PASID is not given out again before this is over: the lock is held.
+        iommu.requests.drain((device.id(), domain.pasid));
     }
 }
 
@@ -82,39 +114,5 @@ impl Iommu {
             pasid: Pasid(pasid),
             domain,
         })
-    }
-    /// Unbinds a device from a process (`iommu_sva_unbind_device`). After the last binding of both
-    /// the device has nothing of the process left, and all of its page requests are answered.
-    pub fn unbind(&self, cx: &mut CallCx<'_>, bond: SvaBond) {
-        let SvaBond { device, domain, .. } = bond;
-        let mut spaces = self.spaces.lock();
-        let is = |space: &&mut Space| space.pasid == domain.pasid;
-        let space = spaces.all.iter_mut().find(is).expect("it is bound");
-        let bound = space.bound.as_mut().expect("it is bound");
-        let nth = bound.devices.iter().position(|(id, _)| *id == device.id());
-        let nth = nth.expect("it is bound");
-        bound.devices[nth].1 -= 1;
-        if bound.devices[nth].1 > 0 {
-            return;
-        }
-        bound.devices.remove(nth);
-        // No access begins; then the caches; then the requests.
-        device.leave(domain.pasid);
-        domain.gate.with(cx, |devices, _| {
-            devices.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(&device.atc)));
-            if !domain.made(SvaMistake::UnbindKeepsAtc) {
-                let _gone = device.atc.flush(domain.pasid, VpnRange::ALL);
-            }
-        });
-        let last = bound
-            .devices
-            .is_empty()
-            .then(|| space.bound.take())
-            .flatten();
-        if let Some(bound) = last {
-            bound.registration.unregister(cx);
-        }
-        // The PASID is not given out again before this is over: the lock is held.
-        self.requests.drain(device.id(), domain.pasid);
     }
 }

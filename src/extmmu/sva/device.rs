@@ -232,14 +232,9 @@ impl SvaDevice {
         access: Access,
     ) -> Response {
         let group = self.post(pasid, pages, access);
-        loop {
-            match self.iommu.requests.wait(group) {
-                Some(response) => return response,
-                None => {
-                    self.iommu.serve_one(cx);
-                }
-            }
-        }
+        self.iommu.requests.groups.wait(group, || {
+            self.iommu.serve_one(cx);
+        })
     }
     /// Sends a group of page requests, and waits for nothing: [`Iommu::serve_one`] serves them.
     pub fn send_requests(&self, pasid: Pasid, pages: VpnRange, access: Access) -> u64 {
@@ -248,7 +243,7 @@ impl SvaDevice {
     /// Returns the answer to a group of [`send_requests`](Self::send_requests), once.
     pub fn take_response(&self, pasid: Pasid, group: u64) -> Option<Response> {
         let group = self.group(pasid, group);
-        self.iommu.requests.answer_to(group)
+        self.iommu.requests.groups.answer_to(group)
     }
     fn group(&self, pasid: Pasid, number: u64) -> GroupId {
         GroupId {

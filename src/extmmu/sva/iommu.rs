@@ -58,7 +58,7 @@ pub(super) struct Spaces {
 ///
 /// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?; // IOTLB and ATC are flushed
 /// assert_eq!(device.atc_len(), 0);
-/// iommu.unbind(&mut cx, bond);
+/// bond.unbind(&mut cx);
 /// # mm.exit(&mut cx);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -112,11 +112,11 @@ impl Iommu {
     /// Serves one group of page requests (`iommu_sva_handle_iopf`), and returns true if one was
     /// waiting.
     pub fn serve_one(&self, cx: &mut CallCx<'_>) -> bool {
-        let Some(group) = self.requests.take() else {
+        let Some(group) = self.requests.groups.take() else {
             return false;
         };
         let response = response_to(cx, &group);
-        self.requests.answer(group.id, response);
+        self.requests.groups.answer(group.id, response);
         true
     }
     /// Returns the counts of page requests.

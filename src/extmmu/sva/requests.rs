@@ -9,14 +9,12 @@ use super::mistake::SvaMistake;
 use crate::{
     addr::Vpn,
     error::FaultError,
+    extmmu::fault_queue::{DeviceFault, FaultQueue},
     mm::Mm,
     notifier::Access,
-    sync::{Condvar, Mutex},
+    sync::Mutex,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Weak,
-};
+use std::sync::Weak;
 
 /// The answer to a group of page requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +54,13 @@ pub(super) struct GroupId {
     pub(super) number: u64,
 }
 
+impl GroupId {
+    /// Returns the device and the PASID.
+    fn user(self) -> (u64, u32) {
+        (self.device, self.pasid)
+    }
+}
+
 /// One page request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PageRequest {
@@ -72,38 +77,36 @@ pub(super) struct Group {
     pub(super) requests: Vec<PageRequest>,
 }
 
+/// Requests of groups whose last one has not come.
 #[derive(Default)]
-struct State {
-    partial: Vec<PageRequest>,
-    ready: VecDeque<Group>,
-    serving: Vec<GroupId>,
-    /// The groups that wait for an answer.
-    waiting: BTreeSet<GroupId>,
-    answers: BTreeMap<GroupId, Response>,
-    stats: RequestStats,
+struct Partial {
+    requests: Vec<PageRequest>,
+    overflows: u64,
 }
 
 /// The queue of page requests of one IOMMU.
 pub(super) struct Requests {
     capacity: usize,
     mistake: Option<SvaMistake>,
-    state: Mutex<State>,
-    /// An answer was given, or a group became ready.
-    moved: Condvar,
+    /// Locked before the queue.
+    partial: Mutex<Partial>,
+    pub(super) groups: FaultQueue<Group>,
 }
 
-impl State {
-    fn held(&self) -> usize {
-        let ready: usize = self.ready.iter().map(|group| group.requests.len()).sum();
-        ready + self.partial.len()
+impl DeviceFault for Group {
+    type Id = GroupId;
+    /// The device, and the PASID.
+    type User = (u64, u32);
+    type Answer = Response;
+
+    fn id(&self) -> GroupId {
+        self.id
     }
-    fn answer(&mut self, id: GroupId, response: Response) {
-        if self.waiting.remove(&id) {
-            self.answers.insert(id, response);
-            self.stats.answered += 1;
-        } else {
-            self.stats.stray += 1;
-        }
+    fn user(&self) -> (u64, u32) {
+        self.id.user()
+    }
+    fn gone(&self) -> Response {
+        invalid(self.requests[0].page)
     }
 }
 
@@ -112,99 +115,57 @@ impl Requests {
         Self {
             capacity: capacity.max(1),
             mistake,
-            state: Mutex::default(),
-            moved: Condvar::new(),
+            partial: Mutex::default(),
+            groups: FaultQueue::new(mistake == Some(SvaMistake::AnswersTwice)),
         }
     }
     pub(super) fn stats(&self) -> RequestStats {
-        self.state.lock().stats
+        let counts = self.groups.counts();
+        RequestStats {
+            groups: counts.raised,
+            answered: counts.answered,
+            stray: counts.stray,
+            overflows: self.partial.lock().overflows,
+        }
     }
     /// Takes a request of a process from a device.
     pub(super) fn send(&self, request: PageRequest, mm: &Weak<Mm>) {
-        let mut state = self.state.lock();
+        let mut partial = self.partial.lock();
         let id = request.group;
         if request.is_last {
-            state.waiting.insert(id);
-            state.stats.groups += 1;
+            self.groups.expect(id);
         }
-        if state.held() >= self.capacity {
-            state.stats.overflows += 1;
-            state.partial.clear();
+        let ready = self.groups.ready(|group| group.requests.len());
+        if ready + partial.requests.len() >= self.capacity {
+            partial.overflows += 1;
+            partial.requests.clear();
             if request.is_last && self.mistake != Some(SvaMistake::LosesOverflow) {
-                state.answer(id, Response::Success);
+                self.groups.answer_unserved(id, Response::Success);
             }
         } else if request.is_last {
-            let mut requests: Vec<_> = state.partial.extract_if(.., |r| r.group == id).collect();
-            requests.push(request);
+            let own = partial.requests.extract_if(.., |r| r.group == id);
+            let requests = own.chain([request]).collect();
             let mm = Weak::clone(mm);
-            state.ready.push_back(Group { id, mm, requests });
+            self.groups.push(Group { id, mm, requests });
         } else {
-            state.partial.push(request);
+            partial.requests.push(request);
         }
-        drop(state);
-        self.moved.notify_all();
     }
     /// Answers a group whose PASID is not bound.
     pub(super) fn refuse(&self, id: GroupId, at: Vpn) {
-        let mut state = self.state.lock();
-        state.waiting.insert(id);
-        state.stats.groups += 1;
-        state.answer(id, invalid(at));
-    }
-    /// Takes a group to serve it; [`answer`](Self::answer) ends that.
-    pub(super) fn take(&self) -> Option<Group> {
-        let mut state = self.state.lock();
-        let group = state.ready.pop_front()?;
-        state.serving.push(group.id);
-        Some(group)
-    }
-    pub(super) fn answer(&self, id: GroupId, response: Response) {
-        let mut state = self.state.lock();
-        state.serving.retain(|serving| *serving != id);
-        state.answer(id, response);
-        if self.mistake == Some(SvaMistake::AnswersTwice) {
-            state.answer(id, response);
-        }
-        drop(state);
-        self.moved.notify_all();
-    }
-    /// Returns the answer to a group, or `None` if a group is ready to be served; sleeps until
-    /// either is there.
-    pub(super) fn wait(&self, id: GroupId) -> Option<Response> {
-        let mut state = self.state.lock();
-        loop {
-            if let Some(response) = state.answers.remove(&id) {
-                return Some(response);
-            }
-            if !state.ready.is_empty() {
-                return None;
-            }
-            self.moved.wait(&mut state);
-        }
-    }
-    /// Returns the answer to a group if it was given.
-    pub(super) fn answer_to(&self, id: GroupId) -> Option<Response> {
-        self.state.lock().answers.remove(&id)
+        self.groups.expect(id);
+        self.groups.answer_unserved(id, invalid(at));
     }
     /// Answers the requests of a PASID of a device as invalid, and waits for those that are being
     /// served (`iopf_queue_flush_dev`). The device sends no more.
-    pub(super) fn drain(&self, device: u64, pasid: u32) {
+    pub(super) fn drain(&self, user: (u64, u32)) {
         if self.mistake == Some(SvaMistake::NoDrain) {
             return;
         }
-        let is = |id: &GroupId| (id.device, id.pasid) == (device, pasid);
-        let mut state = self.state.lock();
-        state.partial.retain(|request| !is(&request.group));
-        let ready = std::mem::take(&mut state.ready).into_iter();
-        let (gone, kept): (Vec<Group>, Vec<Group>) = ready.partition(|group| is(&group.id));
-        state.ready = VecDeque::from(kept);
-        for group in gone {
-            state.answer(group.id, invalid(group.requests[0].page));
-        }
-        self.moved.notify_all();
-        while state.serving.iter().any(is) {
-            self.moved.wait(&mut state);
-        }
+        let mut partial = self.partial.lock();
+        partial.requests.retain(|r| r.group.user() != user);
+        drop(partial);
+        self.groups.drain(user);
     }
 }
 

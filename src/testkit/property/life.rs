@@ -261,7 +261,7 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run 
         t.put(cx, page, 150);
     }
     let next = kit.place(cx, &t.mm);
-    next.mmu().show_to(&t.oracle, &t.mm);
+    t.oracle.watch_either(&t.mm, next.mmu());
     t.process("another device of the kind registers");
     for page in 0..8 {
         let got = next.device().read(cx, &t.mm, at(page));

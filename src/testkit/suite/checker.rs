@@ -309,7 +309,7 @@ impl Follow for Checker<'_> {
         }
         for kit in self.kits {
             let attached = kit.place(cx, first);
-            attached.mmu().show_to(&self.oracle, first);
+            self.oracle.watch_either(first, attached.mmu());
             self.attached.push(attached);
         }
         if !self.attached.is_empty() {
