@@ -1,6 +1,7 @@
 //! Errors that several calls share.
 
 use super::errno::Errno;
+use crate::addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange};
 use std::fmt;
 use thiserror::Error;
 
@@ -11,6 +12,17 @@ pub struct ByteRange {
     pub addr: u64,
     /// The length, in bytes.
     pub len: u64,
+}
+
+impl ByteRange {
+    /// Returns the pages that the bytes lie in; `None` if there are none, or if a process cannot
+    /// map all of them.
+    pub(crate) fn pages(self) -> Option<VpnRange> {
+        let end = self.addr.checked_add(self.len);
+        let end = end.filter(|&end| self.len > 0 && end <= TASK_SIZE)?;
+        let end = Vpn::containing(end.next_multiple_of(PAGE_SIZE));
+        VpnRange::new(Vpn::containing(self.addr), end)
+    }
 }
 
 impl fmt::Display for ByteRange {

@@ -93,6 +93,9 @@ fn the_process_decides_on_every_access() {
     assert_eq!(d.read(0, 64), Ok(0), "no refusal is remembered");
     let beyond = d.gpu.to_device(&mut d.w.thread.cx(), u64::MAX - 1, 8);
     assert_eq!(beyond.unwrap_err().errno(), Errno::EINVAL);
+    let nothing = (at(1) + 1, 0);
+    let nothing = d.gpu.prefetch(&mut d.w.thread.cx(), nothing, Access::Read);
+    assert_eq!(nothing.unwrap_err().errno(), Errno::EINVAL);
     let hole = d.go(63, 4);
     assert_eq!(hole.unwrap_err().errno(), Errno::EINVAL);
     let odd = d.gpu.engine(0);

@@ -256,6 +256,8 @@ fn the_process_decides_what_may_be_registered() {
         assert_eq!(came.unwrap_err().errno(), errno);
     }
     assert_eq!(cache.read(&mut cx, at(500), &mut []), Ok(()));
+    let nothing = cache.acquire(&mut cx, (at(0) + 1, 0), Access::Read);
+    assert_eq!(nothing.unwrap_err().errno(), Errno::EINVAL);
     let handle = cache.acquire(&mut cx, (at(0), 4), Access::Read).unwrap();
     for (from, len) in [(at(4), 1), (at(0) - 1, 1), (u64::MAX, 2)] {
         let outside = handle.read(&mut cx, from, &mut vec![0; len]);

@@ -1,6 +1,6 @@
 //! The error of an access or a migration.
 
-use crate::error::{Errno, ExclusiveError, HasErrno, MigrateError, RangeFault};
+use crate::error::{ByteRange, Errno, ExclusiveError, HasErrno, MigrateError, RangeFault};
 use thiserror::Error;
 
 /// The error of an operation of a GPU.
@@ -17,13 +17,8 @@ pub enum GpuError {
     #[error(transparent)]
     Migrate(#[from] MigrateError),
     /// The range is empty, or leaves the address space.
-    #[error("[{addr:#x}, +{len:#x}) is no part of the address space")]
-    Range {
-        /// The first byte address.
-        addr: u64,
-        /// The length, in bytes.
-        len: u64,
-    },
+    #[error("{0} is no part of the address space")]
+    Range(ByteRange),
     /// The address of an atomic operation is no multiple of 8.
     #[error("{0:#x} is no address of a word")]
     Misaligned(u64),
@@ -42,7 +37,7 @@ impl GpuError {
             Self::Fault(why) => why.errno(),
             Self::Exclusive(why) => why.errno(),
             Self::Migrate(why) => why.errno(),
-            Self::Range { .. } | Self::Misaligned(_) => Errno::EINVAL,
+            Self::Range(_) | Self::Misaligned(_) => Errno::EINVAL,
             Self::NoMemory | Self::Gone => Errno::ENODEV,
         }
     }

@@ -14,9 +14,9 @@ use super::{
     table::PageTable,
 };
 use crate::{
-    addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     ctx::{Atomic, CallCx},
-    error::RangeFault,
+    error::{ByteRange, RangeFault},
     mm::Mm,
     notifier::{
         Access, Cached, FaultRequest, Gate, RangePending, RangeTicket, Retry, Slot, Translation,
@@ -182,8 +182,6 @@ impl Gpu {
 
 /// Returns the pages of the bytes `[addr, addr + len)`.
 pub(super) fn pages_of(addr: u64, len: u64) -> Result<VpnRange, GpuError> {
-    let outside = GpuError::Range { addr, len };
-    let end = addr.checked_add(len).filter(|&end| end <= TASK_SIZE);
-    let end = end.ok_or(outside)?.next_multiple_of(PAGE_SIZE);
-    VpnRange::new(Vpn::containing(addr), Vpn::containing(end)).ok_or(outside)
+    let bytes = ByteRange { addr, len };
+    bytes.pages().ok_or(GpuError::Range(bytes))
 }

@@ -7,7 +7,6 @@ use super::{
     regions::{Regions, Table},
 };
 use crate::{
-    addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::CallCx,
     error::ByteRange,
     extmmu::bill::{Bill, Meter},
@@ -125,7 +124,11 @@ impl RegCache {
         (addr, len): (u64, usize),
         access: Access,
     ) -> Result<RegionHandle<'_>, RegError> {
-        let range = pages_of(addr, len)?;
+        let bytes = ByteRange {
+            addr,
+            len: len as u64,
+        };
+        let range = bytes.pages().ok_or(RegError::Range(bytes))?;
         if self.gate.lock(cx).state().waiting() > 0 {
             self.collect(cx);
         }
@@ -239,15 +242,6 @@ impl RegCache {
     pub(super) fn made(&self, mistake: RegMistake) -> bool {
         self.config.mistake == Some(mistake)
     }
-}
-
-/// Returns the pages of the bytes `[addr, addr + len)`.
-fn pages_of(addr: u64, len: usize) -> Result<VpnRange, RegError> {
-    let len = len as u64;
-    let outside = RegError::Range(ByteRange { addr, len });
-    let end = addr.checked_add(len).filter(|&end| end <= TASK_SIZE);
-    let end = end.ok_or(outside)?.next_multiple_of(PAGE_SIZE);
-    VpnRange::new(Vpn::containing(addr), Vpn::containing(end)).ok_or(outside)
 }
 
 impl std::fmt::Debug for RegCache {
