@@ -6,16 +6,17 @@
 //! vouches for a piece that was read before it was drawn.
 //! `docs/adr/0032-a-range-has-a-stamp-for-each-piece.md` says why.
 
+#[cfg(feature = "testkit")]
+use super::test_hook::Moment;
 use super::{
     gate::Gate,
     notifiers::Notifiers,
+    outcome::Access,
     seat::{Seat, Snapshot},
     store::ShadowStore,
     ticket::Seated,
     translation::Translation,
 };
-#[cfg(feature = "testkit")]
-use super::{outcome::Access, test_hook::Moment};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::Context,
@@ -32,6 +33,16 @@ pub enum FaultRequest {
     Read,
     /// A page that can be written (`HMM_PFN_REQ_WRITE`).
     Write,
+}
+
+/// The request of a page for an access.
+impl From<Access> for FaultRequest {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Read => Self::Read,
+            Access::Write => Self::Write,
+        }
+    }
 }
 
 /// The outcome of a look-up for one page of a range.

@@ -26,13 +26,6 @@ use crate::{
 
 type Ticket<'g> = RangeTicket<'g, Gate<PageTable, Engines, Atomic>>;
 
-fn request(access: Access) -> FaultRequest {
-    match access {
-        Access::Read => FaultRequest::Read,
-        Access::Write => FaultRequest::Write,
-    }
-}
-
 impl Gpu {
     /// Maps a page for an access, and its neighbours as they are.
     pub(super) fn fault(
@@ -50,7 +43,7 @@ impl Gpu {
         self.move_if_hot(cx, &mm, at);
         let vouched = self.vouched(cx, &mm, at);
         let ticket = self.ticket(self.batch_of(at), FaultRequest::Snapshot);
-        let ticket = ticket.request(at.into(), request(access));
+        let ticket = ticket.request(at.into(), access.into());
         let mapped = self.map(cx, &mm, ticket, BulkCommit::All);
         if let Err(GpuError::Fault(why)) = mapped
             && self.made(GpuMistake::KeepsRefusals)
@@ -80,7 +73,7 @@ impl Gpu {
         let range = pages_of(addr, len)?;
         let mut done = 0;
         while let Some(rest) = VpnRange::new(range.start().plus(done), range.end()) {
-            let ticket = self.ticket(rest, request(access));
+            let ticket = self.ticket(rest, access.into());
             match self.map(cx, &mm, ticket, self.config.commit) {
                 Ok((pages, stopped)) => {
                     done += pages;

@@ -21,7 +21,7 @@ use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::{Atomic, CallCx},
     mm::{HeldPages, Mm, PinKind},
-    notifier::{Access, FaultRequest, OrderedStore, RangePermit, Retry, Slot},
+    notifier::{Access, OrderedStore, RangePermit, Retry, Slot},
     sync::thread,
 };
 use std::sync::Arc;
@@ -79,13 +79,9 @@ impl RegCache {
         (range, access): (VpnRange, Access),
         pinned: bool,
     ) -> Result<Arc<Region>, RegError> {
-        let request = match access {
-            Access::Read => FaultRequest::Read,
-            Access::Write => FaultRequest::Write,
-        };
         let mut pins = None;
         loop {
-            let ticket = self.gate.range_ticket(range, request);
+            let ticket = self.gate.range_ticket(range, access.into());
             let pending = mm.resolve_range(cx, ticket)?;
             if let Some(fault) = pending.stopped() {
                 return Err(fault.into());
