@@ -102,9 +102,9 @@ impl Gpu {
         let Some(mut permit) = pending.and_then(|pending| pending.admit(&mut cx).ok()) else {
             return;
         };
-        permit.guard().forget_range(at.into(), |engines| {
-            engines.flush(at.into());
-        });
+        permit
+            .guard()
+            .forget_range(at.into(), |engines| engines.flush(at.into()));
         self.meter.faulted(at.into());
         let mut gate = permit.establish(at);
         gate.state().alone.insert(at);
