@@ -89,7 +89,7 @@ fn slow_xpmem() -> Kit {
 }
 
 #[track_caller]
-fn caught(kit: &Kit, by: Property) {
+pub(super) fn caught(kit: &Kit, by: Property) {
     let verdict = kit.check(by);
     assert!(verdict.is_failed(), "{verdict}");
     println!("{verdict}");

@@ -1,5 +1,6 @@
 //! The GPU on trial: without memory, and with memory of either kind; and each of its mistakes.
 
+use crate::conformance::caught;
 use emmu::{
     extmmu::{
         gpu::{GpuConfig, GpuMistake},
@@ -73,11 +74,4 @@ fn each_mistake_is_caught_by_the_property_that_should() {
     }
     let filters = board(DeviceKind::Private, Some(GpuMistake::FiltersOwn));
     caught(&filters, Property::Rights);
-}
-
-#[track_caller]
-fn caught(kit: &Kit, by: Property) {
-    let verdict = kit.check(by);
-    assert!(verdict.is_failed(), "{verdict}");
-    println!("{verdict}");
 }
