@@ -116,14 +116,6 @@ pub struct Devices {
     presented: Presented,
 }
 
-/// Reads a byte, and writes the byte back if the program wrote it.
-fn touch(device: &dyn Follower, cx: &mut CallCx<'_>, addr: u64, access: Access) {
-    let mut byte = [0];
-    if device.read(cx, addr, &mut byte) && access == Access::Write {
-        device.write(cx, addr, &byte);
-    }
-}
-
 impl Devices {
     /// Returns devices of these kinds, attached to nothing yet.
     pub fn new(kinds: impl IntoIterator<Item = MmuKind>) -> Self {
@@ -156,10 +148,14 @@ impl Devices {
             self.devices.push((*kind, device));
         }
     }
-    /// Accesses the page that the process accessed, with each device.
+    /// Accesses the page that the process accessed, with each device: it reads a byte, and writes
+    /// the byte back if the process wrote it.
     pub fn touch(&self, cx: &mut CallCx<'_>, addr: u64, access: Access) {
         for (_, device) in &self.devices {
-            touch(&**device, cx, addr, access);
+            let mut byte = [0];
+            if device.read(cx, addr, &mut byte) && access == Access::Write {
+                device.write(cx, addr, &byte);
+            }
         }
     }
     /// Returns the cost of each device so far, earlier programs of the process included, and its

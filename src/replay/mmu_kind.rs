@@ -48,7 +48,7 @@ impl MmuKind {
 
 /// The error of an unknown kind of external MMU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no external MMU is called {0:?}: kvm, gru, xpmem, gpu, regcache, odp, sva")]
+#[error("no external MMU is called {0:?}: {all}", all = MmuKind::ALL.map(MmuKind::name).join(", "))]
 pub struct NoSuchMmu(
     /// The unknown name.
     pub String,

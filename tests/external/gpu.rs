@@ -5,7 +5,7 @@ use crate::common::{PAGE, RW, World, at, calls::READ};
 use emmu::{
     Errno,
     extmmu::gpu::{BulkCommit, Gpu, GpuBoard, GpuConfig, GpuError, GpuMistake},
-    frame::DeviceKind::{Coherent, Private},
+    frame::DeviceKind::{self, Coherent, Private},
     mm::{Advice, DeviceRegistration, MmapArgs},
     notifier::Access,
 };
@@ -22,7 +22,7 @@ struct Desk {
 }
 
 /// A process with 64 pages, each its number plus one, and a GPU with 16 frames.
-fn desk(kind: emmu::frame::DeviceKind, config: GpuConfig) -> Desk {
+fn desk(kind: DeviceKind, config: GpuConfig) -> Desk {
     let mut w = World::new();
     w.map(0, 64, RW);
     (0..64).for_each(|page| w.put(page, page as u8 + 1));
@@ -36,7 +36,14 @@ fn desk(kind: emmu::frame::DeviceKind, config: GpuConfig) -> Desk {
     }
 }
 fn private() -> Desk {
-    desk(Private, GpuConfig::default())
+    mistaken(None)
+}
+fn mistaken(mistake: Option<GpuMistake>) -> Desk {
+    let config = GpuConfig {
+        mistake,
+        ..GpuConfig::default()
+    };
+    desk(Private, config)
 }
 
 impl Desk {
@@ -111,13 +118,7 @@ fn a_window_reaches_the_tlb_of_each_engine() {
         (Some(GpuMistake::FirstEngineOnly), [0, 8]),
         (Some(GpuMistake::NoFlush), [8, 8]),
     ] {
-        let mut d = desk(
-            Private,
-            GpuConfig {
-                mistake,
-                ..GpuConfig::default()
-            },
-        );
+        let mut d = mistaken(mistake);
         // A pin keeps the frame, so that a stale entry reads it.
         let cx = &mut d.w.thread.cx();
         let _kept = d.w.mm.get_pages(cx, at(7), 1).unwrap();
@@ -279,13 +280,7 @@ fn no_processor_comes_between_the_halves_of_an_operation() {
         (Some(GpuMistake::SharedAtomics), 6),
         (Some(GpuMistake::KeepsAlone), 6),
     ] {
-        let mut d = desk(
-            Private,
-            GpuConfig {
-                mistake,
-                ..GpuConfig::default()
-            },
-        );
+        let mut d = mistaken(mistake);
         d.add_one(5).unwrap();
         d.w.put(5, 5);
         d.write(0, 5, 5).unwrap();

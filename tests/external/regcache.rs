@@ -9,7 +9,7 @@ use crate::common::{
 use emmu::{
     Errno,
     extmmu::regcache::{RegCache, RegCacheConfig, RegError, RegMistake, RegStats},
-    mm::{Advice, MapFlags},
+    mm::{Advice, MapFlags, PageState},
     notifier::Access,
 };
 use std::sync::Arc;
@@ -23,11 +23,11 @@ fn with(config: RegCacheConfig) -> (World, Arc<RegCache>) {
     (w, cache)
 }
 fn default() -> (World, Arc<RegCache>) {
-    with(RegCacheConfig::default())
+    mistaken(None)
 }
-fn mistaken(mistake: RegMistake) -> (World, Arc<RegCache>) {
+fn mistaken(mistake: Option<RegMistake>) -> (World, Arc<RegCache>) {
     with(RegCacheConfig {
-        mistake: Some(mistake),
+        mistake,
         ..RegCacheConfig::default()
     })
 }
@@ -42,8 +42,8 @@ fn stats(w: &mut World, cache: &RegCache) -> RegStats {
 /// The pages of `0..64` that are mapped and pinned.
 fn pinned(w: &mut World) -> u64 {
     let entries = w.mm.pagemap(&mut w.thread.cx(), World::pages(0, 64));
-    let pins = |state: &emmu::mm::PageState| match state {
-        emmu::mm::PageState::Anon(pfn) => w.machine.mem().pins(*pfn),
+    let pins = |state: &PageState| match state {
+        PageState::Anon(pfn) => w.machine.mem().pins(*pfn),
         _ => 0,
     };
     entries.iter().map(|(_, state)| pins(state)).sum()
@@ -100,7 +100,7 @@ fn a_window_takes_the_region_and_deregisters_nothing() {
 
 #[test]
 fn a_cache_without_a_monitor_gives_pages_of_a_mapping_that_is_gone() {
-    let (mut w, cache) = mistaken(RegMistake::DeafMonitor);
+    let (mut w, cache) = mistaken(Some(RegMistake::DeafMonitor));
     assert_eq!(read(&mut w, &cache, 2), Ok(3));
     w.mm.munmap(&mut w.thread.cx(), at(1), 3 * PAGE).unwrap();
     w.map(1, 3, RW);
@@ -114,10 +114,7 @@ fn a_cache_without_a_monitor_gives_pages_of_a_mapping_that_is_gone() {
 #[test]
 fn a_transfer_in_progress_ends_on_its_pages() {
     for (mistake, revoked) in [(None, false), (Some(RegMistake::InvalidatesTwice), true)] {
-        let (mut w, cache) = with(RegCacheConfig {
-            mistake,
-            ..RegCacheConfig::default()
-        });
+        let (mut w, cache) = mistaken(mistake);
         let handle = cache
             .acquire(&mut w.thread.cx(), (at(8), 16), Access::Write)
             .unwrap();
@@ -271,10 +268,7 @@ fn the_process_decides_what_may_be_registered() {
 #[test]
 fn no_refusal_of_a_hole_outlives_a_mapping() {
     for (mistake, known) in [(None, true), (Some(RegMistake::KeepsRefusals), false)] {
-        let (mut w, cache) = with(RegCacheConfig {
-            mistake,
-            ..RegCacheConfig::default()
-        });
+        let (mut w, cache) = mistaken(mistake);
         assert!(read(&mut w, &cache, 80).is_err());
         w.map(80, 1, RW);
         assert_eq!(read(&mut w, &cache, 80).is_ok(), known);

@@ -9,7 +9,6 @@ use super::{
 use crate::{
     addr::{PAGE_SIZE, Vpn},
     ctx::{CallCx, FolioCx},
-    error::ExclusiveError,
     mm::ExclusivePage,
     notifier::{Access, ShadowEntry},
 };
@@ -44,13 +43,9 @@ impl Engine {
                     entry.set_dirty();
                     true
                 });
-                let mut word = [0; 8];
-                let view = gate.lookup(&at).expect("the entry is there");
-                view.read(offset, &mut word);
-                let old = u64::from_le_bytes(word);
-                let new = f(old).to_le_bytes();
                 let mut view = gate.lookup_mut(&at).expect("the entry allows writing");
-                view.write_deferring_dirty(offset, &new);
+                let old = view.as_view().read_u64(offset);
+                view.write_deferring_dirty(offset, &f(old).to_le_bytes());
                 return Ok(old);
             }
             drop(gate);
@@ -86,12 +81,10 @@ impl Gpu {
                 return Ok(());
             }
         }
-        let given = mm.make_device_exclusive(cx, at.addr(), memory, |page, cx| {
+        mm.make_device_exclusive(cx, at.addr(), memory, |page, cx| {
             self.map_alone(page, cx);
-        });
-        given.map_err(|why| match why {
-            ExclusiveError::Fault(_) | ExclusiveError::NotPrivate(_) => GpuError::Exclusive(why),
-        })
+        })?;
+        Ok(())
     }
     /// Maps a page that the GPU has alone. If a fork has taken it back already, the caller tries
     /// again.
@@ -102,9 +95,9 @@ impl Gpu {
         let Some(mut permit) = pending.and_then(|pending| pending.admit(&mut cx).ok()) else {
             return;
         };
-        permit.guard().forget_range(at.into(), |engines| {
-            engines.flush(at.into());
-        });
+        permit
+            .guard()
+            .forget_range(at.into(), |engines| engines.flush(at.into()));
         self.meter.faulted(at.into());
         let mut gate = permit.establish(at);
         gate.state().alone.insert(at);

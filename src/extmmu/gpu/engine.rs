@@ -6,7 +6,7 @@ use super::{
     mistake::GpuMistake,
 };
 use crate::{
-    addr::{Vpn, chunks},
+    addr::{Vpn, by_page},
     ctx::CallCx,
     notifier::{Access, Cached},
 };
@@ -36,17 +36,12 @@ impl Engine {
     ///
     /// [`GpuError::Fault`], [`GpuError::Gone`]; bytes before the page that failed have been read.
     pub fn read(&self, cx: &mut CallCx<'_>, addr: u64, out: &mut [u8]) -> Result<(), GpuError> {
-        let mut done = 0;
-        for (at, offset, n) in chunks(addr, out.len()) {
-            let part = &mut out[done..done + n];
+        by_page(addr, out, |at, offset, part| {
             self.access(cx, (at, Access::Read), |gate, cached| {
-                let view = gate.follow(cached, at)?;
-                view.read(offset, part);
+                gate.follow(cached, at)?.read(offset, part);
                 Some(())
-            })?;
-            done += n;
-        }
-        Ok(())
+            })
+        })
     }
     /// Writes all of `bytes` from `addr` on; those of one page at once.
     ///
@@ -54,17 +49,13 @@ impl Engine {
     ///
     /// As [`read`](Self::read); bytes before the page that failed have been written.
     pub fn write(&self, cx: &mut CallCx<'_>, addr: u64, bytes: &[u8]) -> Result<(), GpuError> {
-        let mut done = 0;
-        for (at, offset, n) in chunks(addr, bytes.len()) {
-            let part = &bytes[done..done + n];
+        by_page(addr, bytes, |at, offset, part| {
             self.access(cx, (at, Access::Write), |gate, cached| {
                 let mut view = gate.follow_mut(cached, at)?;
                 view.write_deferring_dirty(offset, part);
                 Some(())
-            })?;
-            done += n;
-        }
-        Ok(())
+            })
+        })
     }
     /// Runs `f` on the translation of a page, with the gate held. Faults until there is one.
     fn access(

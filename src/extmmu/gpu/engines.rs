@@ -38,15 +38,19 @@ impl Engines {
         let (first, size) = (cached.range().start(), PageSize::of(cached.range().pages()));
         let _evicted = self.tlbs[engine].insert(0, first.0, size, cached);
     }
-    /// Flushes the pages of a range from all TLBs. Returns the number of engines that answered.
-    pub(super) fn flush(&mut self, range: VpnRange) -> u64 {
-        self.flush_first(usize::MAX, range)
+    /// Returns the number of engines.
+    pub(super) fn count(&self) -> usize {
+        self.tlbs.len()
+    }
+    /// Flushes the pages of a range from all TLBs.
+    pub(super) fn flush(&mut self, range: VpnRange) {
+        self.flush_first(usize::MAX, range);
     }
     /// Flushes the pages of a range from the TLBs of the first engines.
-    pub(super) fn flush_first(&mut self, engines: usize, range: VpnRange) -> u64 {
-        let tlbs = self.tlbs.iter_mut().take(engines);
-        tlbs.map(|tlb| tlb.remove_in(0, range.start().0, range.end().0))
-            .count() as u64
+    pub(super) fn flush_first(&mut self, engines: usize, range: VpnRange) {
+        for tlb in self.tlbs.iter_mut().take(engines) {
+            tlb.remove_in(0, range.start().0, range.end().0);
+        }
     }
     /// Flushes entries of single pages.
     pub(super) fn flush_small(&mut self, range: VpnRange) {
@@ -54,9 +58,10 @@ impl Engines {
             tlb.retain(|_, cached| cached.range().pages() > 1 || !cached.range().overlaps(range));
         }
     }
-    /// Returns every translation in the TLBs.
-    pub(super) fn cached(&self) -> impl Iterator<Item = &Cached> {
-        let each = self.tlbs.iter().flat_map(Tlb::iter);
-        each.map(|(_, cached)| cached)
+    /// Calls `visit` with the translations in the TLBs that have a page in `range`.
+    pub(super) fn for_each_in(&self, range: VpnRange, visit: &mut dyn FnMut(&Cached)) {
+        for tlb in &self.tlbs {
+            tlb.for_each_in(0, range.start().0, range.end().0, visit);
+        }
     }
 }

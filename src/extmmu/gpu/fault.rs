@@ -156,9 +156,7 @@ impl Gpu {
             let guard = permit.guard();
             let keeps = self.made(GpuMistake::ReplacesDirty) && range.pages() == 1;
             if !keeps && guard.store().has(range) {
-                guard.forget_range(range, |engines| {
-                    engines.flush(range);
-                });
+                guard.forget_range(range, |engines| engines.flush(range));
             }
             self.meter.faulted(range);
         }

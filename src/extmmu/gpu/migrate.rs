@@ -19,18 +19,14 @@ impl Gpu {
     pub fn to_device(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<u64, GpuError> {
         let mm = self.mm.upgrade().ok_or(GpuError::Gone)?;
         let range = pages_of(addr, len)?;
-        let mut moved = self.go(cx, &mm, range)?;
-        let no_room = |done: &Migrated| {
-            let full = |(_, came): &&(Vpn, Result<(), Stays>)| *came == Err(Stays::NoFrame);
-            done.pages.iter().filter(full).count() as u64
-        };
-        let lack = no_room(&moved);
-        let mut count = moved.moved() as u64;
+        let done = self.go(cx, &mm, range)?;
+        let stayed = done.pages.iter().filter_map(|(_, came)| came.err());
+        let lack = stayed.filter(|why| *why == Stays::NoFrame).count() as u64;
+        let mut moved = done.moved() as u64;
         if lack > 0 && self.make_room(cx, &mm, lack, range) {
-            moved = self.go(cx, &mm, range)?;
-            count += moved.moved() as u64;
+            moved += self.go(cx, &mm, range)?.moved() as u64;
         }
-        Ok(count)
+        Ok(moved)
     }
     /// Has the pages of the bytes `[addr, addr + len)`, of one mapping, come home. Returns the
     /// number of pages that moved.

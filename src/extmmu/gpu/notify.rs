@@ -27,15 +27,11 @@ impl Gpu {
             Some(GpuMistake::NoFlush | GpuMistake::LateFlush) => {}
             Some(GpuMistake::FiltersOwn) if own => {}
             Some(GpuMistake::SmallFlush) => engines.flush_small(range),
-            Some(GpuMistake::FirstPageOnly) => {
-                engines.flush(range.start().into());
-            }
-            Some(GpuMistake::FirstEngineOnly) => {
-                engines.flush_first(1, range);
-            }
+            Some(GpuMistake::FirstPageOnly) => engines.flush(range.start().into()),
+            Some(GpuMistake::FirstEngineOnly) => engines.flush_first(1, range),
             _ => {
-                let answered = engines.flush(range);
-                self.meter.acknowledged(answered);
+                engines.flush(range);
+                self.meter.acknowledged(engines.count() as u64);
             }
         }
     }
@@ -88,20 +84,12 @@ impl SpinningMmu for Gpu {
         "GPU"
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
-        self.gate.audited_parts(|store, engines| {
-            store.for_each(&mut |entry| visit(entry.translation()));
-            engines
-                .cached()
-                .for_each(|cached| visit(cached.translation()));
-        })
+        self.translations_in(VpnRange::ALL, visit)
     }
     fn translations_in(&self, range: VpnRange, visit: &mut dyn FnMut(Translation)) -> bool {
         self.gate.audited_parts(|store, engines| {
             store.for_each_in(range, &mut |entry| visit(entry.translation()));
-            let near = engines
-                .cached()
-                .filter(|cached| cached.range().overlaps(range));
-            near.for_each(|cached| visit(cached.translation()));
+            engines.for_each_in(range, &mut |cached| visit(cached.translation()));
         })
     }
 }

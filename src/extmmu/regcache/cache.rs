@@ -129,17 +129,15 @@ impl RegCache {
             len: len as u64,
         };
         let range = bytes.pages().ok_or(RegError::Range(bytes))?;
-        if self.gate.lock(cx).state().waiting() > 0 {
-            self.collect(cx);
-        }
+        self.collect(cx);
         let mut gate = self.gate.lock(cx);
         if let Some(region) = gate.state().hit(range, access) {
             gate.state().hits += 1;
             return Ok(RegionHandle::new(&self.gate, region));
         }
         gate.state().misses += 1;
-        let refused = gate.state().refused.range(range.start()..range.end());
-        if let Some((_, why)) = refused.into_iter().next() {
+        let mut refused = gate.state().refused.range(range.start()..range.end());
+        if let Some((_, why)) = refused.next() {
             return Err((*why).into());
         }
         drop(gate);

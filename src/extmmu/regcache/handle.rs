@@ -6,7 +6,7 @@ use super::{
     regions::{Table, TableGuard},
 };
 use crate::{
-    addr::{PAGE_SIZE, Vpn, chunks},
+    addr::{PAGE_SIZE, Vpn, by_page, chunks},
     ctx::CallCx,
     error::ByteRange,
     notifier::Access,
@@ -52,13 +52,11 @@ impl<'c> RegionHandle<'c> {
     pub fn read(&self, cx: &mut CallCx<'_>, addr: u64, out: &mut [u8]) -> Result<(), RegError> {
         let offset = self.offset(addr, out.len(), Access::Read)?;
         if let Some(gate) = self.current(cx, addr, out.len()) {
-            let mut done = 0;
-            for (page, offset, n) in chunks(addr, out.len()) {
+            return by_page(addr, out, |page, offset, part| {
                 let view = gate.lookup(&page).expect("it is there");
-                view.read(offset, &mut out[done..done + n]);
-                done += n;
-            }
-            return Ok(());
+                view.read(offset, part);
+                Ok(())
+            });
         }
         let by_pins = self.region.with_pins(|pins| pins.read_at(offset, out));
         by_pins.map(|_| ()).ok_or_else(|| self.gone())
@@ -71,13 +69,11 @@ impl<'c> RegionHandle<'c> {
     pub fn write(&self, cx: &mut CallCx<'_>, addr: u64, bytes: &[u8]) -> Result<(), RegError> {
         let offset = self.offset(addr, bytes.len(), Access::Write)?;
         if let Some(mut gate) = self.current(cx, addr, bytes.len()) {
-            let mut done = 0;
-            for (page, offset, n) in chunks(addr, bytes.len()) {
+            return by_page(addr, bytes, |page, offset, part| {
                 let mut view = gate.lookup_mut(&page).expect("it allows writing");
-                view.write(offset, &bytes[done..done + n]);
-                done += n;
-            }
-            return Ok(());
+                view.write(offset, part);
+                Ok(())
+            });
         }
         let by_pins = self.region.with_pins(|pins| pins.write_at(offset, bytes));
         by_pins.map(|_| ()).ok_or_else(|| self.gone())

@@ -56,18 +56,15 @@ impl Regions {
     /// Makes a region to be found. None that overlaps it may be.
     pub(super) fn add(&mut self, region: &Arc<Region>) {
         self.touch(region);
-        let old = self.found.insert(region.range.start(), Arc::clone(region));
-        let old = old.map_or(0, |old| old.range.pages());
-        self.pages = self.pages + region.range.pages() - old;
+        self.found.insert(region.range.start(), Arc::clone(region));
+        self.pages += region.range.pages();
     }
-    /// Lets a region be found no more, and dooms it.
-    pub(super) fn remove(&mut self, region: &Arc<Region>) {
-        let at = region.range.start();
-        if self.found.get(&at).is_some_and(|r| Arc::ptr_eq(r, region)) {
-            self.found.remove(&at);
+    /// Lets a region that is found be found no more, and dooms it.
+    pub(super) fn remove(&mut self, region: &Region) {
+        if let Some(region) = self.found.remove(&region.range.start()) {
             self.pages -= region.range.pages();
             region.invalidate();
-            self.doomed.push(Arc::clone(region));
+            self.doomed.push(region);
         }
     }
     /// Returns the doomed regions without a user, which are forgotten here.

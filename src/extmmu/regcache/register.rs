@@ -42,15 +42,11 @@ impl RegCache {
     ) -> Result<Arc<Region>, RegError> {
         let mm = self.mm.upgrade().ok_or(RegError::Gone)?;
         let grown = self.grown(cx, want);
-        let all = Some(grown).filter(|grown| *grown != want);
-        let tries = if self.config.pinned {
-            [all, Some(want)].map(|range| (range, Access::Write))
-        } else {
-            [all, None].map(|range| (range, access))
-        };
-        for (range, access) in tries {
-            let Some(range) = range else { continue };
-            match self.try_range(cx, &mm, (range, access), self.config.pinned) {
+        let pinned = self.config.pinned;
+        let wish = if pinned { Access::Write } else { access };
+        let ranges = [(grown != want).then_some(grown), pinned.then_some(want)];
+        for range in ranges.into_iter().flatten() {
+            match self.try_range(cx, &mm, (range, wish), pinned) {
                 Err(RegError::Fault(_) | RegError::Pin(_)) => {}
                 done => return done,
             }

@@ -6,7 +6,7 @@ use crate::{
     ctx::CallCx,
     extmmu::{
         Meter,
-        gpu::{Gpu, GpuBoard, GpuConfig},
+        gpu::{Engine, Gpu, GpuBoard, GpuConfig},
     },
     frame::DeviceKind,
     mm::Mm,
@@ -37,7 +37,7 @@ impl Engines {
         let turn = AtomicUsize::new(0);
         Self { gpu, turn }
     }
-    fn next(&self) -> crate::extmmu::gpu::Engine {
+    fn next(&self) -> Engine {
         self.gpu.engine(self.turn.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         verdict::Seen,
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// The first page of a mapping that is larger than caches are.
 const WIDE: u64 = 1000;
@@ -25,6 +25,8 @@ const ELSEWHERE: u64 = 2000;
 const PAGE: u64 = 3;
 /// Moments of one access beside which others act in turn.
 const MOMENTS: u32 = 6;
+
+type Meanwhile = fn(&Arc<Trial>, &mut CallCx<'_>);
 
 pub(super) fn pins(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     for (from, n) in [(WIDE, MANY), (ELSEWHERE, 1)] {
@@ -70,10 +72,10 @@ fn swept(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
 fn unmapped(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
     t.fill(cx, 0, PAGES);
     (0..PAGES).for_each(|page| t.agree(cx, page));
-    let frames: Vec<Pfn> = mapped(t, cx, 0, PAGES).into_values().collect();
+    let present = mapped(t, cx, 0, PAGES);
     t.drop_pages(cx, 0, PAGES);
     let _made = t.use_at(cx, at(ELSEWHERE), 0);
-    for pfn in frames {
+    for (_, pfn) in present {
         let pins = t.machine.mem().pins(pfn);
         // A frame that is used again for the page elsewhere has the pin of that.
         if pins > 0 && shown(t, pfn) == 0 {
@@ -108,7 +110,6 @@ fn protect(t: &Arc<Trial>, cx: &mut CallCx<'_>, page: u64, prot: Prot) {
 
 /// A look-up that a window overtakes, or another access, leaves nothing.
 fn overtaken(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
-    type Meanwhile = fn(&Arc<Trial>, &mut CallCx<'_>);
     let acts: [Meanwhile; 3] = [
         |t, cx| t.drop_pages(cx, PAGE, PAGE + 1),
         |t, cx| {
@@ -136,9 +137,8 @@ fn overtaken(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
 
 /// An access in progress keeps its pages, whatever becomes of what found them.
 fn in_use(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
-    type Meanwhile = fn(&Arc<Trial>, &mut CallCx<'_>);
     let acts: [Meanwhile; 3] = [
-        sweep_others,
+        |t, cx| sweep(t, cx),
         |t, cx| {
             t.drop_pages(cx, PAGE, PAGE + 1);
             t.drop_pages(cx, 0, PAGES);
@@ -166,10 +166,6 @@ fn in_use(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
     Ok(())
 }
 
-fn sweep_others(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
-    sweep(t, cx);
-}
-
 /// Compares the pins of each page with the translations that the device shows.
 fn counted(t: &Arc<Trial>, cx: &mut CallCx<'_>, when: &str) {
     let _made = t.use_at(cx, at(ELSEWHERE), 0);
@@ -186,16 +182,14 @@ fn counted(t: &Arc<Trial>, cx: &mut CallCx<'_>, when: &str) {
     }
 }
 
-/// Returns the frames of the pages that are present.
-fn mapped(t: &Trial, cx: &mut CallCx<'_>, from: u64, n: u64) -> BTreeMap<u64, Pfn> {
-    let entries = t.mm.pagemap(cx, pages(from, from + n));
-    let mut frames = BTreeMap::new();
-    for (vpn, state) in entries {
-        if let PageState::Anon(pfn) = state {
-            frames.insert(vpn.addr(), pfn);
-        }
-    }
-    frames
+/// Returns addresses and frames of the pages that are present.
+fn mapped(t: &Trial, cx: &mut CallCx<'_>, from: u64, n: u64) -> Vec<(u64, Pfn)> {
+    let entries = t.mm.pagemap(cx, pages(from, from + n)).into_iter();
+    let present = entries.filter_map(|(vpn, state)| match state {
+        PageState::Anon(pfn) => Some((vpn.addr(), pfn)),
+        _ => None,
+    });
+    present.collect()
 }
 
 /// Returns the number of translations that lead to a frame.

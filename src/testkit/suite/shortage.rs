@@ -10,12 +10,14 @@ use crate::{
 
 /// Returns true if memory was wanting, or a page of a pool.
 pub(super) fn is_shortage(why: &FaultError) -> bool {
-    let pool = ObjectError::NoHugePage;
-    match why {
-        FaultError::NoMemory(_) => true,
-        FaultError::Object { why, .. } => *why == pool,
-        _ => false,
-    }
+    matches!(
+        why,
+        FaultError::NoMemory(_)
+            | FaultError::Object {
+                why: ObjectError::NoHugePage,
+                ..
+            }
+    )
 }
 
 /// Returns true if an access of the process that was refused succeeds now: only the allocation that
