@@ -9,7 +9,7 @@ use super::{
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{AtomicCallbackCx, CallCx, CallbackCx, Sleepable},
-    extmmu::SliceError,
+    extmmu::host_mmu::{SliceError, first_byte},
     mm::Mm,
     notifier::{
         Access, Ack, ExternalMmu, Gate, GateGuard, Invalidation, OrderedStore, Seat, ShadowStore,
@@ -118,17 +118,11 @@ fn found(
 ) -> Result<Result<Vec<Found>, Missing>, SliceError> {
     let (mut all, mut missing) = (Vec::with_capacity(parts.len()), Missing::new());
     for Part { page, .. } in parts {
-        let first = match access {
-            Access::Read => gate.lookup(page).map(|frame| frame.as_ptr()),
-            Access::Write => gate.lookup_mut(page).map(|mut frame| frame.as_mut_ptr()),
-        };
-        match (first, gate.store().get(page)) {
-            (Some(first), Some(entry)) => {
-                let first = first.ok_or(SliceError::NoAddress(*page))?;
-                all.push((entry.translation(), first));
-            }
-            _ if missing.len() < missing.inline_size() => missing.push(*page),
-            _ => break,
+        let first = first_byte(gate, *page, access)?;
+        match first.zip(gate.store().get(page)) {
+            Some((first, entry)) => all.push((entry.translation(), first)),
+            None if missing.len() < missing.inline_size() => missing.push(*page),
+            None => break,
         }
     }
     Ok(match missing.is_empty() {

@@ -9,7 +9,10 @@ use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::{CallCx, CallbackCx, Sleepable},
     error::Errno,
-    extmmu::vm_memory::{GuestRegion, access_of},
+    extmmu::{
+        host_mmu::first_byte,
+        vm_memory::{GuestRegion, access_of},
+    },
     mm::Mm,
     notifier::{
         Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Registration, Seat, Translation,
@@ -108,25 +111,18 @@ impl FrontEnd {
         (page, access): (Vpn, Access),
     ) -> Result<(), Errno> {
         let sent = self.gate.translate(cx, mm, page, access, |permit| {
+            let pfn = permit.pfn();
             let mut guard = permit.establish(page);
-            let (pfn, address, perm) = match access {
-                Access::Read => {
-                    let view = guard.lookup(&page)?;
-                    (view.pfn(), view.as_ptr(), Permissions::Read)
-                }
-                // Stores are not reported: the frame counts as dirty from now on.
-                Access::Write => {
-                    let mut view = guard.lookup_mut(&page)?;
-                    let address = view.as_mut_ptr();
-                    (view.as_view().pfn(), address, Permissions::ReadWrite)
-                }
-            };
-            let _its_bytes_have_one = address?;
+            // Stores are not reported: a frame for writing counts as dirty from now on.
+            let _its_bytes_have_one = first_byte(&mut guard, page, access).ok()??;
             let update = IotlbMessage {
                 iova,
                 size: PAGE_SIZE,
                 uaddr: address_of(pfn),
-                perm,
+                perm: match access {
+                    Access::Read => Permissions::Read,
+                    Access::Write => Permissions::ReadWrite,
+                },
                 kind: MessageKind::Update,
             };
             Some(message::ask(&*guard.state(), update))
