@@ -11,7 +11,7 @@ use crate::{
     error::Errno,
     extmmu::{
         host_mmu::first_byte,
-        vm_memory::{GuestRegion, access_of},
+        vm_memory::{GuestRegion, access_of, locate},
     },
     mm::Mm,
     notifier::{
@@ -92,9 +92,7 @@ impl FrontEnd {
         // Page by page; an address that no region has ends it.
         let (first, end) = (miss.iova / PAGE_SIZE * PAGE_SIZE, miss.iova + miss.size);
         for iova in (first..end).step_by(PAGE_SIZE as usize) {
-            let mut regions = self.regions.iter();
-            let found = regions.find_map(|region| region.locate(GuestAddress(iova)));
-            let (process, _) = found.ok_or(Errno::EFAULT)?;
+            let (process, _) = locate(&self.regions, GuestAddress(iova)).ok_or(Errno::EFAULT)?;
             let answered = mm
                 .machine()
                 .with_current(|cx| self.update(cx, &mm, iova, (Vpn::containing(process), access)));
