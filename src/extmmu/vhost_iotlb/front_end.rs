@@ -37,23 +37,24 @@ impl FrontEnd {
     /// Registers a front-end that shows the back-end these parts of an address space, at their
     /// addresses `guest`. It sends updates and invalidations to `updates`.
     ///
-    /// Each region begins at a multiple of a page, in the back-end and in the process.
+    /// Each region is made of pages, in the back-end and in the process, and ends below 2^64 in the
+    /// back-end.
     ///
     /// # Errors
     ///
-    /// [`Errno::EINVAL`]: a region does not.
+    /// [`Errno::EINVAL`]: a region is not, or does not.
     pub fn attach(
         cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,
         regions: &[GuestRegion],
         updates: UnixStream,
     ) -> Result<(Arc<Self>, Registration), Errno> {
-        let aligned = |region: &GuestRegion| {
-            [region.guest.0, region.process, region.len]
-                .iter()
-                .all(|bytes| bytes.is_multiple_of(PAGE_SIZE))
+        let fits = |region: &GuestRegion| {
+            let bytes = [region.guest.0, region.process, region.len];
+            let aligned = bytes.iter().all(|bytes| bytes.is_multiple_of(PAGE_SIZE));
+            aligned && region.guest.0.checked_add(region.len).is_some()
         };
-        if !regions.iter().all(aligned) {
+        if !regions.iter().all(fits) {
             return Err(Errno::EINVAL);
         }
         let new = |seat: Seat| {
