@@ -57,7 +57,7 @@ impl ProcessIotlb {
         access: Access,
     ) -> Result<Vec<Holder>, SliceError> {
         let walks = match access {
-            Access::Write if self.made(IommuMistake::WritesUnseen) => Access::Read,
+            Access::Write if self.leases.made(IommuMistake::WritesUnseen) => Access::Read,
             asked => asked,
         };
         // As often as each page is missed once, and goes again a few times.
@@ -99,9 +99,6 @@ impl ProcessIotlb {
             translation,
             address: AtomicPtr::new(first.wrapping_add(part.offset)),
         }
-    }
-    fn made(&self, mistake: IommuMistake) -> bool {
-        self.leases.config.mistake == Some(mistake)
     }
 }
 
