@@ -36,7 +36,7 @@ use vm_memory::{
 ///     Err(HostMappingError::NoUserfaultfd(_)) => return Ok(()),
 ///     other => Arc::new(other?),
 /// };
-/// let region: HostRegion = HostRegion::new(mapping, GuestAddress(0x1000_0000), ());
+/// let region: HostRegion = HostRegion::new(mapping, GuestAddress(0x1000_0000), ())?;
 /// let memory = GuestRegionCollection::from_regions(vec![region])?;
 ///
 /// let across = GuestAddress(0x1000_0000 + PAGE_SIZE - 2);
@@ -55,17 +55,21 @@ impl<B> HostRegion<B> {
     /// Puts a mapping at a guest-physical address. `bitmap` has a bit for each of its pages, or is
     /// `()`.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// If the region leaves the 64-bit addresses of a guest.
-    pub fn new(mapping: Arc<HostMapping>, guest: GuestAddress, bitmap: B) -> Self {
-        let end = guest.0.checked_add(mapping.size() as u64 - 1);
-        assert!(end.is_some(), "the region leaves the guest's addresses");
-        Self {
+    /// `GuestAddressOverflow`: the region leaves the 64-bit addresses of a guest.
+    pub fn new(
+        mapping: Arc<HostMapping>,
+        guest: GuestAddress,
+        bitmap: B,
+    ) -> GuestMemoryResult<Self> {
+        let last = guest.0.checked_add(mapping.size() as u64 - 1);
+        last.ok_or(GuestMemoryError::GuestAddressOverflow)?;
+        Ok(Self {
             mapping,
             guest,
             bitmap,
-        }
+        })
     }
     /// Returns the mapping.
     pub fn mapping(&self) -> &Arc<HostMapping> {
