@@ -78,7 +78,7 @@ impl Mapped {
         );
         let to = other.first.as_ptr().wrapping_add(offset).cast();
         let (from, len) = (self.first.as_ptr().cast(), self.len);
-        let how = MremapFlags::MAYMOVE | MremapFlags::from_bits_retain(2);
+        let how = MremapFlags::MAYMOVE;
         // SAFETY: the mapping at the old address is this value's. The one at the new address is a
         // part of `other`, and stays its: another page appears there, as its users expect.
         unsafe { rustix::mm::mremap_fixed(from, len, len, how, to) }?;
