@@ -19,6 +19,7 @@ use std::{
 const fn both_ways<const WORDS: usize>(number: u8) -> Opcode {
     opcode::read_write::<[u64; WORDS]>(0xaa, number)
 }
+const NEW: Opcode = opcode::none(0xaa, 0);
 const API: Opcode = both_ways::<3>(0x3f);
 const REGISTER: Opcode = both_ways::<4>(0);
 const WAKE: Opcode = opcode::read::<[u64; 2]>(0xaa, 2);
@@ -81,24 +82,23 @@ fn open() -> io::Result<(OwnedFd, bool)> {
 }
 /// Opens one by `/dev/userfaultfd`, which has permissions of its own.
 fn open_by_device(flags: UserfaultfdFlags) -> io::Result<OwnedFd> {
-    const NEW: Opcode = opcode::none(0xaa, 0);
     let device = rustix::fs::open(
         "/dev/userfaultfd",
         OFlags::RDWR | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
     // SAFETY: `USERFAULTFD_IOC_NEW` takes the flags as a number, and returns a descriptor.
-    let made = unsafe { rustix::ioctl::ioctl(device, NewFd::<NEW>(flags.bits())) };
+    let made = unsafe { ioctl(device, NewFd(flags.bits())) };
     Ok(made?)
 }
 /// The request for a new descriptor.
-struct NewFd<const OPCODE: Opcode>(u32);
+struct NewFd(u32);
 // SAFETY: the kernel reads and writes no memory for it.
-unsafe impl<const OPCODE: Opcode> rustix::ioctl::Ioctl for NewFd<OPCODE> {
+unsafe impl rustix::ioctl::Ioctl for NewFd {
     type Output = OwnedFd;
     const IS_MUTATING: bool = false;
     fn opcode(&self) -> Opcode {
-        OPCODE
+        NEW
     }
     fn as_ptr(&mut self) -> *mut std::ffi::c_void {
         std::ptr::without_provenance_mut(self.0 as usize)
