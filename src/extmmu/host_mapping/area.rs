@@ -8,11 +8,8 @@
 //! stays. docs/adr/0041-pages-of-the-host-move-with-their-guard.md has the reasons.
 #![allow(unsafe_code)]
 
-use super::{
-    error::HostMappingError,
-    userfault::{Touch, Userfault},
-};
-use crate::addr::PAGE_SIZE;
+use super::{error::HostMappingError, userfault::Userfault};
+use crate::{addr::PAGE_SIZE, notifier::Access};
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 use std::{
     ffi::c_void,
@@ -160,11 +157,12 @@ impl Area {
     pub(super) fn wake(&self, page: usize) {
         self.faults.wake(self.address_of(page));
     }
-    /// Returns the touches that wait, and their pages. Must be called again and again: to show a
-    /// page is to wait for such a call.
-    pub(super) fn touches(&self) -> io::Result<Vec<(usize, Touch)>> {
-        let of_page = |touch: Touch| ((touch.page - self.at.address()) / PAGE, touch);
-        Ok(self.faults.read()?.into_iter().map(of_page).collect())
+    /// Returns the touches that wait: each a page and an access. Must be called again and again: to
+    /// show a page is to wait for such a call.
+    pub(super) fn touches(&self) -> io::Result<Vec<(usize, Access)>> {
+        let touches = self.faults.read()?.into_iter();
+        let of_page = |(at, access)| ((at - self.at.address()) / PAGE, access);
+        Ok(touches.map(of_page).collect())
     }
 }
 

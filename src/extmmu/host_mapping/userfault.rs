@@ -48,14 +48,6 @@ const PAGE_FAULT: u8 = 0x12;
 /// Flags of a fault: a store, and a store to a protected page.
 const STORES: u64 = 1 << 0 | 1 << 1;
 
-/// A touch that waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Touch {
-    /// The first address of its page.
-    pub(super) page: usize,
-    pub(super) access: Access,
-}
-
 /// A userfaultfd.
 #[derive(Debug)]
 pub(super) struct Userfault {
@@ -174,9 +166,9 @@ impl Userfault {
         let woken = self.call::<WAKE, 2>([at as u64, PAGE_SIZE]);
         debug_assert_eq!(woken, Ok(()), "page {at:#x} is registered");
     }
-    /// Reads the touches that wait now. Memory that moved is reported here as well, and the mover
-    /// waits until that was read.
-    pub(super) fn read(&self) -> io::Result<Vec<Touch>> {
+    /// Reads the touches that wait now: the first address of the page, and the access. Memory that
+    /// moved is reported here as well, and the mover waits until that was read.
+    pub(super) fn read(&self) -> io::Result<Vec<(usize, Access)>> {
         let mut messages = [0; 16 * MESSAGE];
         let len = match rustix::io::read(&self.fd, &mut messages) {
             Err(Errno::AGAIN) => 0,
@@ -189,13 +181,13 @@ impl Userfault {
         let messages = messages[..len].chunks_exact(MESSAGE);
         let faults = messages.filter(|message| message[0] == PAGE_FAULT);
         Ok(faults
-            .map(|message| Touch {
-                page: usize::try_from(word(message, 16) & !(PAGE_SIZE - 1))
-                    .expect("an address of this process"),
-                access: match word(message, 8) & STORES {
+            .map(|message| {
+                let page = usize::try_from(word(message, 16) & !(PAGE_SIZE - 1));
+                let access = match word(message, 8) & STORES {
                     0 => Access::Read,
                     _ => Access::Write,
-                },
+                };
+                (page.expect("an address of this process"), access)
             })
             .collect())
     }
