@@ -93,6 +93,16 @@ fn slice(memory: &Memory, at: GuestAddress, access: Permissions) -> VolatileSlic
     slices.next().unwrap().unwrap()
 }
 
+/// The same, for a thread that goes on to use its token.
+fn kept_slice<'m>(
+    w: &mut World,
+    memory: &'m Memory,
+    at: GuestAddress,
+    access: Permissions,
+) -> VolatileSlice<'m, LeasedSlice> {
+    w.thread.cx().lend(|| slice(memory, at, access))
+}
+
 impl Host {
     /// Lends the token to `f`, which uses the guest memory.
     fn lend<T>(&mut self, f: impl FnOnce(&Memory) -> T) -> T {
@@ -223,10 +233,7 @@ fn a_store_to_a_revoked_slice_reaches_no_process_and_is_reported() {
         w, memory, iommu, ..
     } = &mut h;
     let hog = Mm::new(&w.machine);
-    let slice = w
-        .thread
-        .cx()
-        .lend(|| slice(memory, iova(0), Permissions::Write));
+    let slice = kept_slice(w, memory, iova(0), Permissions::Write);
     w.munmap(0, 1).unwrap();
     let fill = MmapArgs::anonymous(60 * PAGE);
     let fill = hog.mmap(&mut w.thread.cx(), &fill).unwrap();
@@ -255,10 +262,7 @@ fn a_store_to_a_slice_that_a_fork_revoked_does_not_reach_the_child() {
     let mut h = with(OnWindow::Revoke);
     h.w.put(0, 5);
     let Host { w, memory, .. } = &mut h;
-    let slice = w
-        .thread
-        .cx()
-        .lend(|| slice(memory, iova(0), Permissions::Write));
+    let slice = kept_slice(w, memory, iova(0), Permissions::Write);
     let child = w.mm.fork(&mut w.thread.cx()).unwrap();
     slice.write_slice(&[9; 16], 0).unwrap();
     assert_eq!(child.load(&mut w.thread.cx(), at(0)), Ok(5));
@@ -275,10 +279,7 @@ fn strict_mode_names_slice_use_and_window() {
         let panic = catch_unwind(AssertUnwindSafe(f)).unwrap_err();
         panic.downcast_ref::<String>().unwrap().clone()
     };
-    let written = w
-        .thread
-        .cx()
-        .lend(|| slice(memory, iova(0), Permissions::Write));
+    let written = kept_slice(w, memory, iova(0), Permissions::Write);
     written.store(1_u8, 4, Release).unwrap();
     w.advise(0, 2, Advice::DontNeed).unwrap();
     let said = message(&mut || written.bitmap().mark_dirty(4, 2));
@@ -291,10 +292,7 @@ fn strict_mode_names_slice_use_and_window() {
     assert!(said.contains("a use of its part at 0x100008"), "{said}");
     drop(written);
     // Memory that is shown as zeros stays so.
-    let read = w
-        .thread
-        .cx()
-        .lend(|| slice(memory, iova(1), Permissions::Read));
+    let read = kept_slice(w, memory, iova(1), Permissions::Read);
     let said = message(&mut || read.write_slice(&[1], 0).unwrap());
     assert!(
         said.ends_with("though it was not asked for writing"),
@@ -492,10 +490,7 @@ fn slices_outlive_the_address_space() {
     let mut h = with(OnWindow::Revoke);
     h.w.put(0, 5);
     let Host { w, memory, .. } = &mut h;
-    let slice = w
-        .thread
-        .cx()
-        .lend(|| slice(memory, iova(0), Permissions::Write));
+    let slice = kept_slice(w, memory, iova(0), Permissions::Write);
     w.mm.exit(&mut w.thread.cx());
     assert_eq!(slice.read_obj::<u8>(0).unwrap(), 5);
     assert_eq!(w.machine.mem().in_use(), 1, "its page is kept");
