@@ -98,6 +98,10 @@ pub struct ProcessMemory {
     zeros: OnceLock<Box<Zeros>>,
 }
 
+/// The distance of two pages in memory behind an IOTLB, by the addresses that this has. The gap
+/// after each page keeps the IOTLB of `vm_memory` from joining two pages that lie apart in the host.
+pub(super) const STRIDE: u64 = 2 * PAGE_SIZE;
+
 /// A page of zeros.
 #[repr(align(4096))]
 pub(super) struct Zeros([AtomicU8; PAGE_SIZE as usize]);
