@@ -113,7 +113,7 @@ impl Guests {
         });
         let (process, mapping) = call.expect("no token is out");
         let guest = GuestAddress(0);
-        let region = HostRegion::new(Arc::new(mapping?), guest, ());
+        let region = HostRegion::new(Arc::new(mapping?), guest, ()).expect("it begins at 0");
         let plain = Arc::new(Plain::new());
         let theirs = GuestRegionCollection::from_arc_regions(vec![Arc::clone(&plain)]);
         let region_of_pages = GuestRegion {

@@ -87,8 +87,9 @@ impl DirtyPages {
 /// If a page lies above the offsets that a `usize` can have.
 pub fn mark_log(bitmap: &impl Bitmap, first: vm_memory::GuestAddress, log: &[u64]) {
     for page in log {
-        let at = first.0 + page * PAGE_SIZE;
-        let at = usize::try_from(at).expect("an offset of a bitmap");
+        let at = page.checked_mul(PAGE_SIZE);
+        let at = at.and_then(|at| usize::try_from(at.checked_add(first.0)?).ok());
+        let at = at.expect("an offset of a bitmap");
         bitmap.mark_dirty(at, PAGE_SIZE as usize);
     }
 }

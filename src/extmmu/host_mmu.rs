@@ -3,7 +3,7 @@
 
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange, chunks},
-    ctx::{AtomicCallbackCx, CallCx, CallbackCx, Sleepable},
+    ctx::{AtomicCallbackCx, CallCx, CallbackCx, Context, Sleepable},
     driver::TranslateError,
     error::Errno,
     mm::Mm,
@@ -153,6 +153,26 @@ impl HostMmu {
     }
 }
 
+/// Returns the address of the first byte of a page, which is the page's as long as the gate is
+/// locked; `None` if the page is not translated for the access. A page for writing becomes dirty.
+///
+/// # Errors
+///
+/// [`SliceError::NoAddress`].
+pub(super) fn first_byte<T, C: Context>(
+    gate: &mut GateGuard<'_, OrderedStore<Vpn>, T, C>,
+    page: Vpn,
+    access: Access,
+) -> Result<Option<NonNull<u8>>, SliceError> {
+    let first = match access {
+        Access::Read => gate.lookup(&page).map(|frame| frame.as_ptr()),
+        Access::Write => gate.lookup_mut(&page).map(|mut frame| frame.as_mut_ptr()),
+    };
+    first
+        .map(|address| address.ok_or(SliceError::NoAddress(page)))
+        .transpose()
+}
+
 /// Returns the slices of the bytes, or the first pages, `most` of them, that are not translated for
 /// the access.
 fn slices(
@@ -163,18 +183,13 @@ fn slices(
 ) -> Result<Result<Slices, Missing>, SliceError> {
     let (mut slices, mut missing) = (Slices::new(), Missing::new());
     for (page, offset, len) in chunks(addr, len) {
-        let first = match access {
-            Access::Read => gate.lookup(&page).map(|frame| frame.as_ptr()),
-            Access::Write => gate.lookup_mut(&page).map(|mut frame| frame.as_mut_ptr()),
-        };
-        let Some(first) = first else {
+        let Some(first) = first_byte(gate, page, access)? else {
             missing.push(page);
             if missing.len() == most {
                 break;
             }
             continue;
         };
-        let first = first.ok_or(SliceError::NoAddress(page))?;
         let address = NonNull::new(first.as_ptr().wrapping_add(offset));
         let address = address.ok_or(SliceError::NoAddress(page))?;
         slices.push(HostSlice { address, len });

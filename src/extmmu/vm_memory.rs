@@ -35,14 +35,14 @@ pub struct GuestRegion {
     pub process: u64,
 }
 
-impl GuestRegion {
-    /// Returns the address in the process of a guest address, and the number of bytes from there to
-    /// the end of the region.
-    pub(super) fn locate(&self, at: GuestAddress) -> Option<(u64, u64)> {
-        let offset = at.0.checked_sub(self.guest.0)?;
-        let left = self.len.checked_sub(offset).filter(|&left| left > 0)?;
-        Some((self.process.checked_add(offset)?, left))
-    }
+/// Returns the address in the process of a guest address, and the number of bytes from there to the
+/// end of its region. Of regions that overlap, the first one counts.
+pub(super) fn locate(regions: &[GuestRegion], at: GuestAddress) -> Option<(u64, u64)> {
+    regions.iter().find_map(|region| {
+        let offset = at.0.checked_sub(region.guest.0)?;
+        let left = region.len.checked_sub(offset).filter(|&left| left > 0)?;
+        Some((region.process.checked_add(offset)?, left))
+    })
 }
 
 /// The guest memory of a process, as the device models of rust-vmm use it.
@@ -98,6 +98,10 @@ pub struct ProcessMemory {
     zeros: OnceLock<Box<Zeros>>,
 }
 
+/// The distance of two pages in memory behind an IOTLB, by the addresses that this has. The gap
+/// after each page keeps the IOTLB of `vm_memory` from joining two pages that lie apart in the host.
+pub(super) const STRIDE: u64 = 2 * PAGE_SIZE;
+
 /// A page of zeros.
 #[repr(align(4096))]
 pub(super) struct Zeros([AtomicU8; PAGE_SIZE as usize]);
@@ -126,11 +130,6 @@ impl ProcessAddressSpace {
             mm: Arc::clone(mm),
             regions: regions.into(),
         }
-    }
-    /// Returns the address in the process of a guest address, and the number of bytes from there to
-    /// the end of the region.
-    fn locate(&self, at: GuestAddress) -> Option<(u64, u64)> {
-        self.regions.iter().find_map(|region| region.locate(at))
     }
     /// Returns true if the process allows the access to all of the bytes.
     fn allows(&self, cx: &mut CallCx<'_>, (at, len): (u64, u64), needs: VmFlags) -> bool {
@@ -206,7 +205,7 @@ impl GuestMemory for ProcessMemory {
         let (mut at, mut left) = (addr, count as u64);
         let mut all = |cx: &mut CallCx<'_>| {
             while left > 0 {
-                let Some((from, here)) = self.space.locate(at) else {
+                let Some((from, here)) = locate(&self.space.regions, at) else {
                     return false;
                 };
                 let len = here.min(left);
@@ -249,7 +248,7 @@ struct Slices<'a> {
 impl<'a> Slices<'a> {
     fn part(&mut self) -> GuestMemoryResult<VolatileSlice<'a>> {
         let at = self.at.ok_or(GuestMemoryError::GuestAddressOverflow)?;
-        let found = self.memory.space.locate(at);
+        let found = locate(&self.memory.space.regions, at);
         let (from, here) = found.ok_or(GuestMemoryError::InvalidGuestAddress(at))?;
         let in_page = PAGE_SIZE - from % PAGE_SIZE;
         let len = usize::try_from(in_page.min(here)).map_or(self.left, |len| len.min(self.left));

@@ -1,19 +1,13 @@
 //! The memory of a process as guest memory of rust-vmm's crates.
 
-use crate::beside::churn;
+use crate::ring;
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     ctx::CallCx,
     extmmu::vm_memory::{GuestRegion, ProcessAddressSpace},
     mm::{Advice, MmapArgs, Prot},
 };
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicBool,
-        Ordering::{Acquire, Relaxed, Release},
-    },
-};
+use std::sync::{Arc, atomic::Ordering::Acquire};
 use vm_memory::{
     Bytes, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryError, Permissions,
     VolatileSlice,
@@ -201,40 +195,13 @@ fn a_store_to_a_slice_for_reading_reaches_no_other_process() {
     w.machine.with_current(|cx| child.exit(cx)).unwrap();
 }
 
-/// A ring: the guest fills slots and moves the index; the device reads the slots behind it. All the
-/// time the pages are forked, moved and swapped.
 #[test]
 fn a_device_sees_each_slot_whole_behind_its_index() {
     const ROUNDS: u16 = 2000;
     let w = world(256);
-    let (index, slots) = (GuestAddress(LOW + 2), HIGH);
-    let slot = |n: u16| GuestAddress(slots + u64::from(n % 512) * 16);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|s| {
-        s.spawn(|| churn(&w.mm, PROCESS..PROCESS + 8 * PAGE, 4, &done));
-        s.spawn(|| {
-            for n in 1..=ROUNDS {
-                let memory = w.space.memory();
-                memory.write_obj([u64::from(n); 2], slot(n)).unwrap();
-                memory.store(n, index, Release).unwrap();
-            }
-        });
-        let mut seen = 0;
-        while seen < ROUNDS {
-            let memory = w.space.memory();
-            let now: u16 = memory.load(index, Acquire).unwrap();
-            assert!(now >= seen, "{now} after {seen}");
-            seen = now;
-            let n = u64::from(memory.load::<u16>(index, Relaxed).unwrap());
-            let got: [u64; 2] = memory.read_obj(slot(now)).unwrap();
-            // The guest may have come around meanwhile, and never by halves of a word.
-            assert!(
-                now == 0 || got[0] >= u64::from(now),
-                "{got:?} at {now}, {n}"
-            );
-        }
-        done.store(true, Release);
-    });
+    let (index, slots) = (GuestAddress(LOW + 2), GuestAddress(HIGH));
+    let pages = (&*w.mm, PROCESS..PROCESS + 8 * PAGE);
+    ring::run(|| w.space.memory(), (index, slots), ROUNDS, pages);
     assert_eq!(
         w.space.memory().load::<u16>(index, Acquire).unwrap(),
         ROUNDS

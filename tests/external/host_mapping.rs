@@ -378,8 +378,8 @@ fn aging_finds_pages_that_were_touched_since() {
 fn a_collection_of_regions_is_a_backend_of_guest_memory() {
     use emmu::extmmu::HostRegion;
     use vm_memory::{
-        Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionCollection,
-        MemoryRegionAddress,
+        Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion,
+        GuestRegionCollection, MemoryRegionAddress,
     };
     let machine = machine(MemConfig::default());
     let mm = Mm::new(&machine);
@@ -396,8 +396,12 @@ fn a_collection_of_regions_is_a_backend_of_guest_memory() {
     let regions: Vec<HostRegion> = [low, high]
         .into_iter()
         .zip(guests)
-        .map(|(mapping, guest)| HostRegion::new(Arc::new(mapping), guest, ()))
+        .map(|(mapping, guest)| HostRegion::new(Arc::new(mapping), guest, ()).unwrap())
         .collect();
+    let past = |guest| HostRegion::new(Arc::clone(regions[0].mapping()), GuestAddress(guest), ());
+    let refused = past(u64::MAX - LEN as u64 + 2).unwrap_err();
+    assert!(matches!(refused, GuestMemoryError::GuestAddressOverflow));
+    assert!(past(u64::MAX - LEN as u64 + 1).is_ok());
     let memory = GuestRegionCollection::from_regions(regions).unwrap();
     assert_eq!(memory.num_regions(), 2);
     let across = GuestAddress(0x1000 + PAGE - 3);
@@ -414,16 +418,8 @@ fn a_collection_of_regions_is_a_backend_of_guest_memory() {
     assert!(all.write_obj(7_u8, LEN).is_err());
     let last = BASE + 2 * PAGES * PAGE - 1;
     assert_eq!(machine.with_current(|cx| mm.load(cx, last)).unwrap(), Ok(7));
-    assert!(
-        region
-            .get_host_address(MemoryRegionAddress(LEN as u64 - 1))
-            .is_ok()
-    );
-    assert!(
-        region
-            .get_host_address(MemoryRegionAddress(LEN as u64))
-            .is_err()
-    );
+    let has = |at| region.get_host_address(MemoryRegionAddress(at)).is_ok();
+    assert!(has(LEN as u64 - 1) && !has(LEN as u64));
     assert!(memory.read_obj::<u8>(GuestAddress(0x9000)).is_err());
     machine.with_current(|cx| mm.exit(cx)).unwrap();
 }

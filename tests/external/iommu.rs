@@ -1,8 +1,9 @@
 //! The IOMMU for rust-vmm's devices: slices are leases, which windows wait for or revoke.
 
 use crate::{
-    beside::{begin_to_drop, churn},
+    beside::begin_to_drop,
     common::{PAGE, RW, World, at, calls::ToErrno},
+    ring,
 };
 use emmu::{
     MachineConfig, MemConfig, Mm,
@@ -22,10 +23,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{
-            AtomicBool,
-            Ordering::{Acquire, Release},
-        },
+        atomic::Ordering::{Acquire, Release},
         mpsc::channel,
     },
 };
@@ -93,6 +91,16 @@ fn with(on_window: OnWindow) -> Host {
 fn slice(memory: &Memory, at: GuestAddress, access: Permissions) -> VolatileSlice<'_, LeasedSlice> {
     let mut slices = memory.get_slices(at, 16, access).unwrap();
     slices.next().unwrap().unwrap()
+}
+
+/// The same, for a thread that goes on to use its token.
+fn kept_slice<'m>(
+    w: &mut World,
+    memory: &'m Memory,
+    at: GuestAddress,
+    access: Permissions,
+) -> VolatileSlice<'m, LeasedSlice> {
+    w.thread.cx().lend(|| slice(memory, at, access))
 }
 
 impl Host {
@@ -225,10 +233,7 @@ fn a_store_to_a_revoked_slice_reaches_no_process_and_is_reported() {
         w, memory, iommu, ..
     } = &mut h;
     let hog = Mm::new(&w.machine);
-    let slice = w
-        .thread
-        .cx()
-        .lend(|| slice(memory, iova(0), Permissions::Write));
+    let slice = kept_slice(w, memory, iova(0), Permissions::Write);
     w.munmap(0, 1).unwrap();
     let fill = MmapArgs::anonymous(60 * PAGE);
     let fill = hog.mmap(&mut w.thread.cx(), &fill).unwrap();
@@ -257,10 +262,7 @@ fn a_store_to_a_slice_that_a_fork_revoked_does_not_reach_the_child() {
     let mut h = with(OnWindow::Revoke);
     h.w.put(0, 5);
     let Host { w, memory, .. } = &mut h;
-    let slice = w
-        .thread
-        .cx()
-        .lend(|| slice(memory, iova(0), Permissions::Write));
+    let slice = kept_slice(w, memory, iova(0), Permissions::Write);
     let child = w.mm.fork(&mut w.thread.cx()).unwrap();
     slice.write_slice(&[9; 16], 0).unwrap();
     assert_eq!(child.load(&mut w.thread.cx(), at(0)), Ok(5));
@@ -277,10 +279,7 @@ fn strict_mode_names_slice_use_and_window() {
         let panic = catch_unwind(AssertUnwindSafe(f)).unwrap_err();
         panic.downcast_ref::<String>().unwrap().clone()
     };
-    let written = w
-        .thread
-        .cx()
-        .lend(|| slice(memory, iova(0), Permissions::Write));
+    let written = kept_slice(w, memory, iova(0), Permissions::Write);
     written.store(1_u8, 4, Release).unwrap();
     w.advise(0, 2, Advice::DontNeed).unwrap();
     let said = message(&mut || written.bitmap().mark_dirty(4, 2));
@@ -293,10 +292,7 @@ fn strict_mode_names_slice_use_and_window() {
     assert!(said.contains("a use of its part at 0x100008"), "{said}");
     drop(written);
     // Memory that is shown as zeros stays so.
-    let read = w
-        .thread
-        .cx()
-        .lend(|| slice(memory, iova(1), Permissions::Read));
+    let read = kept_slice(w, memory, iova(1), Permissions::Read);
     let said = message(&mut || read.write_slice(&[1], 0).unwrap());
     assert!(
         said.ends_with("though it was not asked for writing"),
@@ -473,36 +469,15 @@ fn sets_of_pages_take_any_numbers() {
     assert_eq!(dirty.take_ranges(), [0..=u64::MAX]);
 }
 
-/// A ring, whose pages are forked, moved and swapped all the time. In strict mode nothing panics,
-/// as each access has its iterator.
+/// In strict mode nothing panics, as each access has its iterator.
 #[test]
 fn a_device_sees_each_slot_whole_behind_its_index() {
     const ROUNDS: u16 = 1000;
     for on_window in [OnWindow::Wait, OnWindow::Strict] {
         let mut h = with(on_window);
-        let (index, slots) = (GuestAddress(IOVA + 2), iova(4).0);
-        let slot = |n: u16| GuestAddress(slots + u64::from(n % 512) * 16);
-        let done = AtomicBool::new(false);
         h.lend(|m| {
-            let mm = m.iommu().space();
-            std::thread::scope(|s| {
-                s.spawn(|| churn(mm, at(0)..at(PAGES), 4, &done));
-                s.spawn(|| {
-                    for n in 1..=ROUNDS {
-                        m.write_obj([u64::from(n); 2], slot(n)).unwrap();
-                        m.store(n, index, Release).unwrap();
-                    }
-                });
-                let mut seen = 0;
-                while seen < ROUNDS {
-                    let now: u16 = m.load(index, Acquire).unwrap();
-                    assert!(now >= seen, "{now} after {seen}");
-                    seen = now;
-                    let got: [u64; 2] = m.read_obj(slot(now)).unwrap();
-                    assert!(now == 0 || got[0] >= u64::from(now), "{got:?} at {now}");
-                }
-                done.store(true, Release);
-            });
+            let pages = (&**m.iommu().space(), at(0)..at(PAGES));
+            ring::run(|| m, (GuestAddress(IOVA + 2), iova(4)), ROUNDS, pages);
         });
         assert_eq!(h.iommu.stale_use(), None);
         h.end();
@@ -515,10 +490,7 @@ fn slices_outlive_the_address_space() {
     let mut h = with(OnWindow::Revoke);
     h.w.put(0, 5);
     let Host { w, memory, .. } = &mut h;
-    let slice = w
-        .thread
-        .cx()
-        .lend(|| slice(memory, iova(0), Permissions::Write));
+    let slice = kept_slice(w, memory, iova(0), Permissions::Write);
     w.mm.exit(&mut w.thread.cx());
     assert_eq!(slice.read_obj::<u8>(0).unwrap(), 5);
     assert_eq!(w.machine.mem().in_use(), 1, "its page is kept");

@@ -24,6 +24,8 @@ mod odp;
 mod pfn_cache;
 mod pinned;
 mod regcache;
+#[cfg(feature = "vm-memory")]
+mod ring;
 #[cfg(feature = "serde")]
 mod serialized;
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]

@@ -8,11 +8,8 @@
 //! stays. docs/adr/0041-pages-of-the-host-move-with-their-guard.md has the reasons.
 #![allow(unsafe_code)]
 
-use super::{
-    error::HostMappingError,
-    userfault::{Touch, Userfault},
-};
-use crate::addr::PAGE_SIZE;
+use super::{error::HostMappingError, userfault::Userfault};
+use crate::{addr::PAGE_SIZE, notifier::Access};
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 use std::{
     ffi::c_void,
@@ -78,7 +75,7 @@ impl Mapped {
         );
         let to = other.first.as_ptr().wrapping_add(offset).cast();
         let (from, len) = (self.first.as_ptr().cast(), self.len);
-        let how = MremapFlags::MAYMOVE | MremapFlags::from_bits_retain(2);
+        let how = MremapFlags::MAYMOVE;
         // SAFETY: the mapping at the old address is this value's. The one at the new address is a
         // part of `other`, and stays its: another page appears there, as its users expect.
         unsafe { rustix::mm::mremap_fixed(from, len, len, how, to) }?;
@@ -160,11 +157,12 @@ impl Area {
     pub(super) fn wake(&self, page: usize) {
         self.faults.wake(self.address_of(page));
     }
-    /// Returns the touches that wait, and their pages. Must be called again and again: to show a
-    /// page is to wait for such a call.
-    pub(super) fn touches(&self) -> io::Result<Vec<(usize, Touch)>> {
-        let of_page = |touch: Touch| ((touch.page - self.at.address()) / PAGE, touch);
-        Ok(self.faults.read()?.into_iter().map(of_page).collect())
+    /// Returns the touches that wait: each a page and an access. Must be called again and again: to
+    /// show a page is to wait for such a call.
+    pub(super) fn touches(&self) -> io::Result<Vec<(usize, Access)>> {
+        let touches = self.faults.read()?.into_iter();
+        let of_page = |(at, access)| ((at - self.at.address()) / PAGE, access);
+        Ok(touches.map(of_page).collect())
     }
 }
 

@@ -36,7 +36,7 @@ use vm_memory::{
 ///     Err(HostMappingError::NoUserfaultfd(_)) => return Ok(()),
 ///     other => Arc::new(other?),
 /// };
-/// let region: HostRegion = HostRegion::new(mapping, GuestAddress(0x1000_0000), ());
+/// let region: HostRegion = HostRegion::new(mapping, GuestAddress(0x1000_0000), ())?;
 /// let memory = GuestRegionCollection::from_regions(vec![region])?;
 ///
 /// let across = GuestAddress(0x1000_0000 + PAGE_SIZE - 2);
@@ -55,31 +55,34 @@ impl<B> HostRegion<B> {
     /// Puts a mapping at a guest-physical address. `bitmap` has a bit for each of its pages, or is
     /// `()`.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// If the region leaves the 64-bit addresses of a guest.
-    pub fn new(mapping: Arc<HostMapping>, guest: GuestAddress, bitmap: B) -> Self {
-        let end = guest.0.checked_add(mapping.size() as u64 - 1);
-        assert!(end.is_some(), "the region leaves the guest's addresses");
-        Self {
+    /// `GuestAddressOverflow`: the region leaves the 64-bit addresses of a guest.
+    pub fn new(
+        mapping: Arc<HostMapping>,
+        guest: GuestAddress,
+        bitmap: B,
+    ) -> GuestMemoryResult<Self> {
+        let last = guest.0.checked_add(mapping.size() as u64 - 1);
+        last.ok_or(GuestMemoryError::GuestAddressOverflow)?;
+        Ok(Self {
             mapping,
             guest,
             bitmap,
-        }
+        })
     }
     /// Returns the mapping.
     pub fn mapping(&self) -> &Arc<HostMapping> {
         &self.mapping
     }
-    /// Returns the address of the byte at an offset, from which on there are `len` bytes.
-    fn part(&self, at: MemoryRegionAddress, len: usize) -> GuestMemoryResult<*mut u8> {
-        let outside = GuestMemoryError::InvalidBackendAddress;
-        let offset = usize::try_from(at.0).map_err(|_| outside)?;
-        let end = offset.checked_add(len);
-        if end.is_none_or(|end| end > self.mapping.size()) {
-            return Err(GuestMemoryError::InvalidBackendAddress);
-        }
-        Ok(self.mapping.as_ptr().as_ptr().wrapping_add(offset))
+    /// Returns the offset and the host's address of a byte, from which on there are `len` bytes.
+    fn part(&self, at: MemoryRegionAddress, len: usize) -> GuestMemoryResult<(usize, *mut u8)> {
+        let end = |offset: usize| offset.checked_add(len);
+        let fits = |offset: &usize| end(*offset).is_some_and(|end| end <= self.mapping.size());
+        let offset = usize::try_from(at.0).ok().filter(fits);
+        let offset = offset.ok_or(GuestMemoryError::InvalidBackendAddress)?;
+        let first = self.mapping.as_ptr().as_ptr().wrapping_add(offset);
+        Ok((offset, first))
     }
 }
 
@@ -96,17 +99,15 @@ impl<B: Bitmap> GuestMemoryRegion for HostRegion<B> {
         self.bitmap.slice_at(0)
     }
     fn get_host_address(&self, at: MemoryRegionAddress) -> GuestMemoryResult<*mut u8> {
-        self.part(at, 1)
+        Ok(self.part(at, 1)?.1)
     }
     fn get_slice(
         &self,
         at: MemoryRegionAddress,
         len: usize,
     ) -> GuestMemoryResult<VolatileSlice<'_, BS<'_, B>>> {
-        let first = self.part(at, len)?;
-        let bitmap = self
-            .bitmap
-            .slice_at(first.addr() - self.mapping.as_ptr().addr().get());
+        let (offset, first) = self.part(at, len)?;
+        let bitmap = self.bitmap.slice_at(offset);
         // SAFETY: the bytes are a part of the mapping, which lives as long as this value, longer
         // than the slice. This crate accesses the pages there at other addresses, with atomics.
         Ok(unsafe { VolatileSlice::with_bitmap(first, len, bitmap, None) })

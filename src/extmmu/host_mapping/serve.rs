@@ -2,8 +2,11 @@
 //!
 //! There must be two: to show a page the one waits until the other has read that memory was moved.
 
-use super::{area::Area, driver::Driver, userfault::Touch};
-use crate::mm::{Machine, Mm};
+use super::{area::Area, driver::Driver};
+use crate::{
+    mm::{Machine, Mm},
+    notifier::Access,
+};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags},
     io::Errno,
@@ -24,7 +27,7 @@ use std::{
 const REFUSED_FOR: Duration = Duration::from_millis(10);
 
 /// A page that was touched, counted from the first one; `None`: the end.
-type Message = Option<(usize, Touch)>;
+type Message = Option<(usize, Access)>;
 
 /// The two threads.
 pub(super) struct Threads {
@@ -85,8 +88,9 @@ fn read(area: &Area, end: &OwnedFd, to_server: &Sender<Message>) {
         for touch in area.touches().expect("touches can be read") {
             if to_server.send(Some(touch)).is_err() {
                 // The server is gone.
-                area.refuse(touch.0);
-                area.wake(touch.0);
+                let (page, _) = touch;
+                area.refuse(page);
+                area.wake(page);
             }
         }
     }
@@ -104,13 +108,11 @@ struct Server {
 impl Server {
     fn run(mut self, touches: &Receiver<Message>) {
         while let Some(message) = self.next(touches) {
-            let Some((page, touch)) = message else {
+            let Some((page, access)) = message else {
                 return;
             };
             let mut thread = self.machine.enter().expect("the thread is new");
-            let shown = self
-                .driver
-                .fault(&mut thread.cx(), &self.mm, page, touch.access);
+            let shown = self.driver.fault(&mut thread.cx(), &self.mm, page, access);
             drop(thread);
             if shown.is_err() {
                 self.area.refuse(page);

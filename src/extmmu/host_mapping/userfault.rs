@@ -19,6 +19,7 @@ use std::{
 const fn both_ways<const WORDS: usize>(number: u8) -> Opcode {
     opcode::read_write::<[u64; WORDS]>(0xaa, number)
 }
+const NEW: Opcode = opcode::none(0xaa, 0);
 const API: Opcode = both_ways::<3>(0x3f);
 const REGISTER: Opcode = both_ways::<4>(0);
 const WAKE: Opcode = opcode::read::<[u64; 2]>(0xaa, 2);
@@ -47,14 +48,6 @@ const PAGE_FAULT: u8 = 0x12;
 /// Flags of a fault: a store, and a store to a protected page.
 const STORES: u64 = 1 << 0 | 1 << 1;
 
-/// A touch that waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Touch {
-    /// The first address of its page.
-    pub(super) page: usize,
-    pub(super) access: Access,
-}
-
 /// A userfaultfd.
 #[derive(Debug)]
 pub(super) struct Userfault {
@@ -81,24 +74,23 @@ fn open() -> io::Result<(OwnedFd, bool)> {
 }
 /// Opens one by `/dev/userfaultfd`, which has permissions of its own.
 fn open_by_device(flags: UserfaultfdFlags) -> io::Result<OwnedFd> {
-    const NEW: Opcode = opcode::none(0xaa, 0);
     let device = rustix::fs::open(
         "/dev/userfaultfd",
         OFlags::RDWR | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
     // SAFETY: `USERFAULTFD_IOC_NEW` takes the flags as a number, and returns a descriptor.
-    let made = unsafe { rustix::ioctl::ioctl(device, NewFd::<NEW>(flags.bits())) };
+    let made = unsafe { ioctl(device, NewFd(flags.bits())) };
     Ok(made?)
 }
 /// The request for a new descriptor.
-struct NewFd<const OPCODE: Opcode>(u32);
+struct NewFd(u32);
 // SAFETY: the kernel reads and writes no memory for it.
-unsafe impl<const OPCODE: Opcode> rustix::ioctl::Ioctl for NewFd<OPCODE> {
+unsafe impl rustix::ioctl::Ioctl for NewFd {
     type Output = OwnedFd;
     const IS_MUTATING: bool = false;
     fn opcode(&self) -> Opcode {
-        OPCODE
+        NEW
     }
     fn as_ptr(&mut self) -> *mut std::ffi::c_void {
         std::ptr::without_provenance_mut(self.0 as usize)
@@ -174,9 +166,9 @@ impl Userfault {
         let woken = self.call::<WAKE, 2>([at as u64, PAGE_SIZE]);
         debug_assert_eq!(woken, Ok(()), "page {at:#x} is registered");
     }
-    /// Reads the touches that wait now. Memory that moved is reported here as well, and the mover
-    /// waits until that was read.
-    pub(super) fn read(&self) -> io::Result<Vec<Touch>> {
+    /// Reads the touches that wait now: the first address of the page, and the access. Memory that
+    /// moved is reported here as well, and the mover waits until that was read.
+    pub(super) fn read(&self) -> io::Result<Vec<(usize, Access)>> {
         let mut messages = [0; 16 * MESSAGE];
         let len = match rustix::io::read(&self.fd, &mut messages) {
             Err(Errno::AGAIN) => 0,
@@ -189,13 +181,13 @@ impl Userfault {
         let messages = messages[..len].chunks_exact(MESSAGE);
         let faults = messages.filter(|message| message[0] == PAGE_FAULT);
         Ok(faults
-            .map(|message| Touch {
-                page: usize::try_from(word(message, 16) & !(PAGE_SIZE - 1))
-                    .expect("an address of this process"),
-                access: match word(message, 8) & STORES {
+            .map(|message| {
+                let page = usize::try_from(word(message, 16) & !(PAGE_SIZE - 1));
+                let access = match word(message, 8) & STORES {
                     0 => Access::Read,
                     _ => Access::Write,
-                },
+                };
+                (page.expect("an address of this process"), access)
             })
             .collect())
     }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{AtomicCallbackCx, CallCx, CallbackCx, Sleepable},
-    extmmu::SliceError,
+    extmmu::host_mmu::{SliceError, first_byte},
     mm::Mm,
     notifier::{
         Access, Ack, ExternalMmu, Gate, GateGuard, Invalidation, OrderedStore, Seat, ShadowStore,
@@ -57,7 +57,7 @@ impl ProcessIotlb {
         access: Access,
     ) -> Result<Vec<Holder>, SliceError> {
         let walks = match access {
-            Access::Write if self.made(IommuMistake::WritesUnseen) => Access::Read,
+            Access::Write if self.leases.made(IommuMistake::WritesUnseen) => Access::Read,
             asked => asked,
         };
         // As often as each page is missed once, and goes again a few times.
@@ -100,9 +100,6 @@ impl ProcessIotlb {
             address: AtomicPtr::new(first.wrapping_add(part.offset)),
         }
     }
-    fn made(&self, mistake: IommuMistake) -> bool {
-        self.leases.config.mistake == Some(mistake)
-    }
 }
 
 /// A translation, and the address of the first byte of its page.
@@ -118,17 +115,11 @@ fn found(
 ) -> Result<Result<Vec<Found>, Missing>, SliceError> {
     let (mut all, mut missing) = (Vec::with_capacity(parts.len()), Missing::new());
     for Part { page, .. } in parts {
-        let first = match access {
-            Access::Read => gate.lookup(page).map(|frame| frame.as_ptr()),
-            Access::Write => gate.lookup_mut(page).map(|mut frame| frame.as_mut_ptr()),
-        };
-        match (first, gate.store().get(page)) {
-            (Some(first), Some(entry)) => {
-                let first = first.ok_or(SliceError::NoAddress(*page))?;
-                all.push((entry.translation(), first));
-            }
-            _ if missing.len() < missing.inline_size() => missing.push(*page),
-            _ => break,
+        let first = first_byte(gate, *page, access)?;
+        match first.zip(gate.store().get(page)) {
+            Some((first, entry)) => all.push((entry.translation(), first)),
+            None if missing.len() < missing.inline_size() => missing.push(*page),
+            None => break,
         }
     }
     Ok(match missing.is_empty() {

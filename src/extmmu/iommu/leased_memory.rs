@@ -1,7 +1,6 @@
 //! Leased pages as the memory behind an `IommuMemory` (`vm_memory::GuestMemoryBackend`).
 //!
-//! Its addresses are those of leases: the page of lease n lies at n × 8 KiB. The gap after each
-//! page keeps the IOTLB of `vm_memory` from joining two pages that lie apart in the host.
+//! Its addresses are those of leases: the page of lease n lies at n times [`STRIDE`].
 #![allow(unsafe_code)]
 
 use super::{
@@ -9,15 +8,12 @@ use super::{
     lease::Lease,
     leases::Leases,
 };
-use crate::{addr::PAGE_SIZE, sync::Ordering::Relaxed};
+use crate::{extmmu::vm_memory::STRIDE, sync::Ordering::Relaxed};
 use std::sync::Arc;
 use vm_memory::{
     Address, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion,
     GuestMemoryRegionBytes, GuestMemoryResult, GuestUsize, MemoryRegionAddress, VolatileSlice,
 };
-
-/// The distance of two pages.
-const STRIDE: u64 = 2 * PAGE_SIZE;
 
 /// Returns the address of the first byte of a lease.
 pub(super) fn address_of(lease: &Lease) -> GuestAddress {

@@ -29,7 +29,7 @@ use std::{
 /// The leases of one IOMMU.
 pub(super) struct Leases {
     mem: Arc<PhysMem>,
-    pub(super) config: IommuConfig,
+    config: IommuConfig,
     table: Mutex<Table>,
     /// A lease has ended, or a thread waits for memory.
     changed: Condvar,
@@ -78,6 +78,10 @@ impl Leases {
             zeros: Zeros::new(),
             dirty: DirtyPages::default(),
         })
+    }
+    /// Returns true if the IOMMU makes this mistake on purpose.
+    pub(super) fn made(&self, mistake: IommuMistake) -> bool {
+        self.config.mistake == Some(mistake)
     }
     /// Returns the number of leases.
     pub(super) fn len(&self) -> usize {
@@ -182,12 +186,11 @@ impl Leases {
         Closing(self, range)
     }
     fn is_awaited(&self, range: VpnRange, how: OnWindow) -> bool {
-        let deaf = self.config.mistake == Some(IommuMistake::IgnoresSlices);
-        !deaf && self.table.lock().is_awaited(range, how)
+        !self.made(IommuMistake::IgnoresSlices) && self.table.lock().is_awaited(range, how)
     }
     /// Revokes the leases of a range.
     pub(super) fn revoke(&self, range: VpnRange, event: Event) {
-        if self.config.mistake != Some(IommuMistake::IgnoresSlices) {
+        if !self.made(IommuMistake::IgnoresSlices) {
             for lease in self.table.lock().over(range) {
                 lease.revoke(&self.mem, (range, event));
             }

@@ -13,7 +13,7 @@ use crate::{
     ctx::CallCx,
     extmmu::{
         dirty_pages::DirtyPages,
-        vm_memory::{GuestRegion, access_of},
+        vm_memory::{GuestRegion, access_of, locate},
     },
     mm::Mm,
     notifier::{Access, ExternalMmu, Registration},
@@ -125,10 +125,7 @@ impl ProcessIommu {
         let mut at = iova;
         let mut left = len;
         while left > 0 {
-            let found = self
-                .regions
-                .iter()
-                .find_map(|region| region.locate(GuestAddress(at)));
+            let found = locate(&self.regions, GuestAddress(at));
             let (process, here) = found.ok_or(GuestAddress(at))?;
             let here = usize::try_from(here).map_or(left, |here| here.min(left));
             for (page, offset, len) in chunks(process, here) {

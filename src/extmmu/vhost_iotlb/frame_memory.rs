@@ -1,13 +1,12 @@
 //! The memory behind the IOTLB of a back-end (`vm_memory::GuestMemoryBackend`): frames of the
 //! machine, of which the IOTLB must map the page.
 //!
-//! Frame n lies at n × 8 KiB. The gap after each page keeps the IOTLB of `vm_memory` from joining
-//! two pages that lie apart in the host.
+//! Frame n lies at n times [`STRIDE`].
 #![allow(unsafe_code)]
 
 use crate::{
     addr::{PAGE_SIZE, Pfn},
-    extmmu::vm_memory::Zeros,
+    extmmu::vm_memory::{STRIDE, Zeros},
     frame::PhysMem,
     sync::Mutex,
 };
@@ -19,9 +18,6 @@ use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
     GuestMemoryResult, GuestUsize, MemoryRegionAddress, VolatileSlice,
 };
-
-/// The distance of two frames.
-const STRIDE: u64 = 2 * PAGE_SIZE;
 
 /// Returns the address of a frame.
 pub(super) fn address_of(pfn: Pfn) -> u64 {

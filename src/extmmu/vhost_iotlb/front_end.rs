@@ -9,7 +9,10 @@ use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::{CallCx, CallbackCx, Sleepable},
     error::Errno,
-    extmmu::vm_memory::{GuestRegion, access_of},
+    extmmu::{
+        host_mmu::first_byte,
+        vm_memory::{GuestRegion, access_of, locate},
+    },
     mm::Mm,
     notifier::{
         Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Registration, Seat, Translation,
@@ -34,23 +37,24 @@ impl FrontEnd {
     /// Registers a front-end that shows the back-end these parts of an address space, at their
     /// addresses `guest`. It sends updates and invalidations to `updates`.
     ///
-    /// Each region begins at a multiple of a page, in the back-end and in the process.
+    /// Each region is made of pages, in the back-end and in the process, and ends below 2^64 in the
+    /// back-end.
     ///
     /// # Errors
     ///
-    /// [`Errno::EINVAL`]: a region does not.
+    /// [`Errno::EINVAL`]: a region is not, or does not.
     pub fn attach(
         cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,
         regions: &[GuestRegion],
         updates: UnixStream,
     ) -> Result<(Arc<Self>, Registration), Errno> {
-        let aligned = |region: &GuestRegion| {
-            [region.guest.0, region.process, region.len]
-                .iter()
-                .all(|bytes| bytes.is_multiple_of(PAGE_SIZE))
+        let fits = |region: &GuestRegion| {
+            let bytes = [region.guest.0, region.process, region.len];
+            let aligned = bytes.iter().all(|bytes| bytes.is_multiple_of(PAGE_SIZE));
+            aligned && region.guest.0.checked_add(region.len).is_some()
         };
-        if !regions.iter().all(aligned) {
+        if !regions.iter().all(fits) {
             return Err(Errno::EINVAL);
         }
         let new = |seat: Seat| {
@@ -89,9 +93,7 @@ impl FrontEnd {
         // Page by page; an address that no region has ends it.
         let (first, end) = (miss.iova / PAGE_SIZE * PAGE_SIZE, miss.iova + miss.size);
         for iova in (first..end).step_by(PAGE_SIZE as usize) {
-            let mut regions = self.regions.iter();
-            let found = regions.find_map(|region| region.locate(GuestAddress(iova)));
-            let (process, _) = found.ok_or(Errno::EFAULT)?;
+            let (process, _) = locate(&self.regions, GuestAddress(iova)).ok_or(Errno::EFAULT)?;
             let answered = mm
                 .machine()
                 .with_current(|cx| self.update(cx, &mm, iova, (Vpn::containing(process), access)));
@@ -108,25 +110,18 @@ impl FrontEnd {
         (page, access): (Vpn, Access),
     ) -> Result<(), Errno> {
         let sent = self.gate.translate(cx, mm, page, access, |permit| {
+            let pfn = permit.pfn();
             let mut guard = permit.establish(page);
-            let (pfn, address, perm) = match access {
-                Access::Read => {
-                    let view = guard.lookup(&page)?;
-                    (view.pfn(), view.as_ptr(), Permissions::Read)
-                }
-                // Stores are not reported: the frame counts as dirty from now on.
-                Access::Write => {
-                    let mut view = guard.lookup_mut(&page)?;
-                    let address = view.as_mut_ptr();
-                    (view.as_view().pfn(), address, Permissions::ReadWrite)
-                }
-            };
-            let _its_bytes_have_one = address?;
+            // Stores are not reported: a frame for writing counts as dirty from now on.
+            let _its_bytes_have_one = first_byte(&mut guard, page, access).ok()??;
             let update = IotlbMessage {
                 iova,
                 size: PAGE_SIZE,
                 uaddr: address_of(pfn),
-                perm,
+                perm: match access {
+                    Access::Read => Permissions::Read,
+                    Access::Write => Permissions::ReadWrite,
+                },
                 kind: MessageKind::Update,
             };
             Some(message::ask(&*guard.state(), update))

@@ -230,12 +230,12 @@ impl HeldPages {
         });
         parts.collect()
     }
-    /// Runs `f` on the frames of some bytes from offset `at` on, which are all held.
     /// Returns offset and length of those of `len` bytes from `at` on that were asked for.
     fn part(&self, at: usize, len: usize) -> (usize, usize) {
         let at = at.min(self.len);
         (at, len.min(self.len - at))
     }
+    /// Runs `f` on the frames of some bytes from offset `at` on, which are all held.
     fn each_page<B: Bytes>(&self, at: usize, bytes: B, f: impl Fn(&PhysMem, Pfn, usize, B)) {
         let mem = self.machine.mem();
         let Ok(()) = by_page((self.offset + at) as u64, bytes, |page, offset, part| {
