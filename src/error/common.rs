@@ -31,7 +31,7 @@ impl fmt::Display for ByteRange {
     }
 }
 
-/// The error of a change to the list of VMAs, which many calls make.
+/// The error of calls that split, add or move VMAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum VmaError {

@@ -66,7 +66,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Cached {
     found: Translation,
-    /// The registration, in full: the brand of a translation is not unique.
+    /// The registration, in full: the tag of a translation is not unique.
     reg: RegId,
     /// The number of windows that an observer had seen open when the page was looked up.
     since: u64,
@@ -158,7 +158,7 @@ mod tests {
         notifier::{
             registration_phase::RegistrationPhase,
             seat::Seat,
-            translation::{Brand, RegId, Translation},
+            translation::{RegTag, RegId, Translation},
         },
     };
     use std::sync::Arc;
@@ -172,14 +172,14 @@ mod tests {
         }));
         let seat = |reg: RegId| Seat {
             reg,
-            brand: reg.brand(),
+            tag: reg.tag(),
             board: Arc::default(),
             phase: Arc::new(RegistrationPhase::new()),
             mem: Arc::clone(&mem),
             sub: None,
         };
-        let [own, later] = [5, 5 + (1 << Brand::BITS)].map(|reg| seat(RegId(reg)));
-        assert_eq!(own.brand, later.brand);
+        let [own, later] = [5, 5 + (1 << RegTag::BITS)].map(|reg| seat(RegId(reg)));
+        assert_eq!(own.tag, later.tag);
         let frame = mem.alloc().unwrap();
         let at = Vpn(1);
         let cached = own.cache(Translation {
@@ -187,7 +187,7 @@ mod tests {
             pfn: frame.pfn(),
             generation: mem.generation(frame.pfn()),
             writable: true,
-            brand: own.brand,
+            tag: own.tag,
         });
         let follows = |seat: &Seat| {
             let may = [

@@ -191,8 +191,8 @@ pub enum AgeKind {
 /// ranges in which the MMU has no translation. The types enforce the protocol: a driver must pass
 /// its gate to answer, it cannot sleep where it must not, and it cannot re-enter the address space.
 ///
-/// A callback cannot call the address space, whose locks are held around it. Its token has too high
-/// a rank:
+/// A callback cannot call the address space: the operation that calls it has locks or pages of it.
+/// Its token has too high a rank:
 ///
 /// ```compile_fail,E0308
 /// use emmu::driver::*;
