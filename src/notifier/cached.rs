@@ -39,26 +39,30 @@ use crate::{
 /// ```
 /// use emmu::{driver::*, mm::MmapArgs};
 /// use std::sync::Arc;
-/// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+/// # struct Device(Gate<NoStore, Option<Cached>, Atomic>);
 /// # impl SpinningMmu for Device {
-/// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-/// #         self.0.exclude_entries(cx, inv)
+/// #     fn invalidate<'i>(&self, mut cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+/// #         self.0.exclude(&mut cx, inv, |tlb, _, _| *tlb = None)
 /// #     }
 /// # }
 /// # let machine = emmu::Machine::new(Default::default());
 /// # let mut thread = machine.enter()?;
 /// # let mut cx = thread.cx();
 /// # let mm = emmu::Mm::new(&machine);
-/// # let new = |seat| Arc::new(Device(Gate::new(seat, OrderedStore::default(), ())));
+/// # let new = |seat| Arc::new(Device(Gate::new(seat, NoStore, None)));
 /// # let (device, _registration) = mm.register(&mut cx, new);
 ///
 /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
 /// let page = Vpn::containing(at);
-/// let cached = |permit: Permit<'_, _, _, _>| permit.cached();
-/// let cached = device.0.translate(&mut cx, &mm, page, Access::Read, cached)?;
-/// // No window has opened since: a TLB is valid only until the callback flushes it.
-/// assert_eq!(device.0.follow(&cached, page).map(|frame| frame.read_u8(0)), Some(0));
-/// assert!(device.0.follow(&cached, page.plus(1)).is_none());
+/// device.0.translate(&mut cx, &mm, page, Access::Read, |mut permit| {
+///     let cached = permit.cached();
+///     *permit.state() = Some(cached); // with the gate locked still
+/// })?;
+/// let mut gate = device.0.lock(&mut cx);
+/// let cached = gate.state().expect("no window has opened since");
+/// assert_eq!(gate.follow(&cached, page).map(|frame| frame.read_u8(0)), Some(0));
+/// assert!(gate.follow(&cached, page.plus(1)).is_none());
+/// drop(gate);
 /// # mm.exit(&mut cx);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -158,7 +162,7 @@ mod tests {
         notifier::{
             registration_phase::RegistrationPhase,
             seat::Seat,
-            translation::{RegTag, RegId, Translation},
+            translation::{RegId, RegTag, Translation},
         },
     };
     use std::sync::Arc;

@@ -13,7 +13,7 @@ use super::{
     outcome::{Access, Retry},
     registration_phase::RegistrationPhase,
     subscription::Subscription,
-    translation::{RegTag, RegId, Translation},
+    translation::{RegId, RegTag, Translation},
 };
 use crate::{
     addr::{Vpn, VpnRange},
