@@ -61,8 +61,8 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// or the guard that comes of it, is dropped. It runs once, or not at all if the call fails.
     /// Most drivers end it with [`Permit::establish`]; a driver without a store enters
     /// [`Permit::cached`] in the TLB that is the gate's [state](Permit::state), before it returns:
-    /// after that, the translation may be of a window. It must not take another gate, nor wait for anything that waits
-    /// for a window.
+    /// later, a window may have passed. It must not take another gate, nor wait for anything that
+    /// waits for a window.
     ///
     /// Windows in the way are waited for: the call sleeps while one is open over the page, and
     /// looks the page up again when one has closed since the look-up. A driver that subscribed to a

@@ -158,10 +158,9 @@ impl<'g> FrameViewMut<'g> {
     /// Stores `bytes` from `offset` on as a device does that has dirty bits of its own: the frame
     /// becomes dirty when the driver passes the bit on.
     ///
-    /// The gate passes it on when the [entry](crate::notifier::ShadowEntry::set_dirty) is removed. A
-    /// device without an entry, which has a TLB alone, uses [`write`](Self::write).
+    /// The gate passes it on when the [entry](crate::notifier::ShadowEntry::set_dirty) is removed.
     /// A store after that, through a TLB that was not flushed with the entry, is a lost write to an
-    /// oracle (O6).
+    /// oracle (O6). A device with a TLB and no entry uses [`write`](Self::write).
     ///
     /// # Panics
     ///

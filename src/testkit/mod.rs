@@ -78,9 +78,9 @@
 //! 4. Write `emmu::conformance_tests!(Table::new);` and run `cargo test`. A property that is about
 //!    something that the device does not declare counts as `ok`, and says `skipped:`. Use
 //!    [`Kit::attaching`] for a device that needs more than its [`Seat`](crate::notifier::Seat), or
-//!    that registers itself. Use it also if the device comes from another crate than its tests, as those in
-//!    `tests/` do: the test cannot implement [`Device`] for a foreign type, so a type of the test
-//!    implements it and uses the device.
+//!    that registers itself. Use it also if the device comes from another crate than its tests, as
+//!    those in `tests/` do: the test cannot implement [`Device`] for a foreign type, so a type of
+//!    the test implements it and uses the device.
 //!
 //! ```rs
 //! struct User(Arc<Table>); // impl Device for User
