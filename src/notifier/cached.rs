@@ -41,8 +41,8 @@ use crate::{
 /// use std::sync::Arc;
 /// # struct Device(Gate<NoStore, Option<Cached>, Atomic>);
 /// # impl SpinningMmu for Device {
-/// #     fn invalidate<'i>(&self, mut cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-/// #         self.0.exclude(&mut cx, inv, |tlb, _, _| *tlb = None)
+/// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+/// #         self.0.exclude(cx, inv, |tlb, _, _| *tlb = None)
 /// #     }
 /// # }
 /// # let machine = emmu::Machine::new(Default::default());

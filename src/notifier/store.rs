@@ -85,8 +85,8 @@ impl NoState for () {}
 /// struct Device(Gate<NoStore, Option<Cached>, Atomic>);
 ///
 /// impl SpinningMmu for Device {
-///     fn invalidate<'i>(&self, mut cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-///         self.0.exclude(&mut cx, inv, |tlb, range, _| {
+///     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+///         self.0.exclude(cx, inv, |tlb, range, _| {
 ///             tlb.take_if(|cached| cached.range().overlaps(range));
 ///         })
 ///     }
