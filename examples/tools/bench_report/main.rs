@@ -7,13 +7,16 @@
 //! cargo run --features replay --example bench_report -- docs/benchmarks
 //! ```
 //!
-//! Writes `ratios.md`, `ratios.svg` and `growth.svg` into the folder.
+//! Writes `ratios.md`, `ratios.svg` and `growth.svg` into the folder, and adds the run to `runs.tsv`
+//! there, which has one run of each day.
 
 mod measured;
 mod plot;
+mod runs;
 mod targets;
 
 use measured::{Measured, Origin};
+use runs::{Figure, Runs};
 use std::{error::Error, fmt::Write as _, fs, path::PathBuf};
 use targets::{TARGETS, Target};
 
@@ -49,7 +52,20 @@ fn outcomes(all: &[Measured]) -> Vec<Outcome<'_>> {
         .collect()
 }
 
-fn table(outcomes: &[Outcome<'_>], origin: &Origin) -> Result<String, std::fmt::Error> {
+/// The medians of a row in runs of other days than the latest, each with its day.
+fn earlier(figures: &[&Figure]) -> String {
+    let days = figures.iter().skip(1);
+    let days: Vec<_> = days
+        .map(|f| format!("{:.3} ({})", f.median, f.day))
+        .collect();
+    days.join(", ")
+}
+
+fn table(
+    outcomes: &[Outcome<'_>],
+    runs: &Runs,
+    origin: &Origin,
+) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     writeln!(out, "# Ratios\n")?;
     writeln!(
@@ -59,18 +75,20 @@ fn table(outcomes: &[Outcome<'_>], origin: &Origin) -> Result<String, std::fmt::
     writeln!(
         out,
         "Each figure is the median of the quotients of two contenders that took turns in one run, ours by theirs, with the\n\
-         10th and the 90th percentile. Where several peers do the work, the best of them counts.\n"
+         10th and the 90th percentile; of runs on other days, the median. Where several peers do the work, the best of them\n\
+         counts.\n"
     )?;
     writeln!(
         out,
-        "| work | against | ratio | 10 % … 90 % | to reach | |\n| --- | --- | --- | --- | --- | --- |"
+        "| work | against | ratio | 10 % … 90 % | other days | to reach | |\n\
+         | --- | --- | --- | --- | --- | --- | --- |"
     )?;
     for outcome in outcomes {
         let target = outcome.target;
         let Some(m) = outcome.ratio() else {
             writeln!(
                 out,
-                "| {} | {} | not measured | | {} | |",
+                "| {} | {} | not measured | | | {} | |",
                 target.work,
                 target.against.join(", "),
                 target.reach
@@ -82,9 +100,10 @@ fn table(outcomes: &[Outcome<'_>], origin: &Origin) -> Result<String, std::fmt::
         } else {
             "missed"
         };
+        let others = earlier(&runs.of(target.work, target.against));
         writeln!(
             out,
-            "| {} | {} | {:.3} | {:.3} … {:.3} | ≤ {} | {verdict} |",
+            "| {} | {} | {:.3} | {:.3} … {:.3} | {others} | ≤ {} | {verdict} |",
             target.work, m.against, m.median, m.low, m.high, target.reach
         )?;
     }
@@ -103,7 +122,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     fs::create_dir_all(&folder)?;
     let outcomes = outcomes(&all);
-    let table = table(&outcomes, &Origin::here())?;
+    let origin = Origin::here();
+    let mut runs = Runs::read(&folder.join("runs.tsv"))?;
+    let best = outcomes.iter().filter_map(Outcome::ratio);
+    runs.put(origin.day(), best.map(|m| Figure::new(origin.day(), m)));
+    runs.write(&folder.join("runs.tsv"))?;
+    let table = table(&outcomes, &runs, &origin)?;
     print!("{table}");
     fs::write(folder.join("ratios.md"), table)?;
     plot::ratios(&folder.join("ratios.svg"), &outcomes)?;

@@ -95,6 +95,12 @@ impl Origin {
     }
 }
 
+impl Origin {
+    pub(crate) fn day(&self) -> &str {
+        &self.when
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
