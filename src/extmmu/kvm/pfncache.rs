@@ -19,7 +19,7 @@ use super::{
     cached_page::{CachedPage, OfSlots},
     config::KvmMistake,
     exit::Exit,
-    memslot::Gfn,
+    gfn::Gfn,
     vm::Vm,
 };
 use crate::{
