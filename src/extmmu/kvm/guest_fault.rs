@@ -13,7 +13,7 @@ use super::{
     guest_entries::NotAdmitted,
     guest_entry::GuestEntry,
     guest_pages::SlotMemory,
-    memslot::{MemSlot, MemSlots},
+    memslot::{MemSlot, MemSlots, SlotFlags},
     vcpu::Vcpu,
     vm::Vm,
 };
@@ -145,8 +145,8 @@ impl Vcpu {
                 PageKind::Shared => Exit::Mmio(miss.gpa),
             });
         };
-        let memory = slots.memory_of(slot);
-        match memory.filter(|memory| kind == PageKind::Private || memory.is_only()) {
+        let from_file = kind == PageKind::Private || slot.flags.contains(SlotFlags::GMEM_ONLY);
+        match slots.memory_of(slot).filter(|_| from_file) {
             Some(memory) => vm.fault_in_guest_file(cx, self, miss, (&stamp, kind), (slot, memory)),
             None if kind == PageKind::Private => Err(miss.exit(kind, Errno::EFAULT)),
             None => {

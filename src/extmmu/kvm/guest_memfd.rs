@@ -1,8 +1,7 @@
 //! Guest files (`guest_memfd`): memory of a guest that no process sees unless it is shared.
 
 use super::{
-    config::KvmMistake,
-    config::VmType,
+    config::{KvmMistake, VmType},
     guest_entries::{GuestWindow, Zap},
     guest_error::GuestMemoryError,
     guest_pages::{GuestMemfdFlags, GuestPages},

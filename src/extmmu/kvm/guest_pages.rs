@@ -108,7 +108,6 @@ impl GuestPages {
         Some(SlotMemory {
             pages: Arc::downgrade(self),
             first,
-            only: self.has(GuestMemfdFlags::MMAP),
         })
     }
     /// Ends the binding of a slot (`kvm_gmem_unbind`).
@@ -148,14 +147,9 @@ pub(super) struct SlotMemory {
     pages: Weak<GuestPages>,
     /// The page of the file at the first guest frame of the slot.
     first: u64,
-    only: bool,
 }
 
 impl SlotMemory {
-    /// Returns true if shared frames are in the file as well (`KVM_MEMSLOT_GMEM_ONLY`).
-    pub(super) fn is_only(&self) -> bool {
-        self.only
-    }
     /// Returns the pages, unless the file is closed (`kvm_gmem_get_file`).
     pub(super) fn pages(&self) -> Option<Arc<GuestPages>> {
         let pages = self.pages.upgrade()?;

@@ -24,6 +24,9 @@ bitflags! {
         ///
         /// [`Vm::set_guest_memory`]: super::Vm::set_guest_memory
         const GUEST_MEMFD = 1 << 2;
+        /// The guest file has the shared pages as well. Set by the machine, for a file with
+        /// [`MMAP`](super::GuestMemfdFlags::MMAP) (`KVM_MEMSLOT_GMEM_ONLY`).
+        const GMEM_ONLY = 1 << 17;
     }
 }
 

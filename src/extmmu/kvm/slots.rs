@@ -4,6 +4,7 @@ use super::{
     config::KvmMistake,
     gfn::Gfn,
     guest_memfd::GuestMemfd,
+    guest_pages::GuestMemfdFlags,
     memslot::{MemSlot, MemSlots, SlotError, SlotFlags},
     shadow::ShadowPages,
     vm::{State, Vm},
@@ -15,6 +16,9 @@ use crate::{
     sync::Ordering,
 };
 use std::sync::Arc;
+
+/// The flags of slots with a guest file.
+const OF_FILES: SlotFlags = SlotFlags::GUEST_MEMFD.union(SlotFlags::GMEM_ONLY);
 
 /// A new set of memory slots, and the guest frames whose entries go for it: the first, and their
 /// number.
@@ -59,7 +63,7 @@ impl Vm {
     pub fn set_memory(&self, cx: &mut CallCx<'_>, slot: MemSlot) -> Result<(), SlotError> {
         let _order = self.slots_lock.lock();
         let old = self.current();
-        if slot.flags.contains(SlotFlags::GUEST_MEMFD) {
+        if slot.flags.intersects(OF_FILES) {
             return Err(SlotError::Flags(slot.id));
         }
         if self.flips(&old, &slot) {
@@ -72,12 +76,10 @@ impl Vm {
     }
     /// Adds a slot whose private pages are those of a guest file from byte `offset` on
     /// (`KVM_SET_USER_MEMORY_REGION2`). If the file has [`GuestMemfdFlags::MMAP`], the shared ones
-    /// are as well.
+    /// are as well. The slot's flags are [`SlotFlags::GUEST_MEMFD`].
     ///
     /// The slot never changes, it can only be deleted. Waits as [`set_memory`](Self::set_memory)
     /// does.
-    ///
-    /// [`GuestMemfdFlags::MMAP`]: super::GuestMemfdFlags::MMAP
     ///
     /// # Errors
     ///
@@ -85,12 +87,15 @@ impl Vm {
     pub fn set_guest_memory(
         &self,
         cx: &mut CallCx<'_>,
-        slot: MemSlot,
+        mut slot: MemSlot,
         memfd: &GuestMemfd,
         offset: u64,
     ) -> Result<(), SlotError> {
         if slot.flags != SlotFlags::GUEST_MEMFD {
             return Err(SlotError::Flags(slot.id));
+        }
+        if memfd.pages.has(GuestMemfdFlags::MMAP) {
+            slot.flags |= SlotFlags::GMEM_ONLY;
         }
         let _order = self.slots_lock.lock();
         let old = self.current();
