@@ -79,6 +79,10 @@ pub enum MmapError {
     /// Secret memory cannot be mapped privately. Mappings at the place of the new one are gone.
     #[error("secret memory is shared")]
     PrivateSecret,
+    /// The file allows only shared mappings that may be written. Mappings at the place of the new
+    /// one are gone.
+    #[error("the file has shared mappings only")]
+    SharedOnly,
     /// The file was not opened for the access that the mapping needs.
     #[error("the file was not opened for that")]
     Access,
@@ -106,6 +110,7 @@ impl MmapError {
             | Self::Unaligned(_)
             | Self::SegmentFlags(_)
             | Self::PrivateSecret
+            | Self::SharedOnly
             | Self::Flags(_) => Errno::EINVAL,
             #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
             Self::ErrorAddress(addr) => {

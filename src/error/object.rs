@@ -56,9 +56,12 @@ pub enum ObjectError {
     /// this one, which it had reserved.
     #[error("the pool has no huge page for it")]
     NoHugePage,
-    /// The file is written through its mappings only.
-    #[error("the file is written through its mappings only")]
+    /// The access is made through the file's mappings only, or by the guest that has the file.
+    #[error("that access is made through the file's mappings only")]
     OnlyMapped,
+    /// The page is private to a guest: no process has it.
+    #[error("page {0} is private to a guest")]
+    Private(u64),
     /// Memory is used up.
     #[error("out of memory for {0}")]
     NoMemory(#[from] NoMemory),
@@ -75,6 +78,7 @@ impl ObjectError {
             | Self::Unaligned { .. } => Errno::EINVAL,
             Self::NoHugePage => Errno::ENOSPC,
             Self::Sealed => Errno::EPERM,
+            Self::Private(_) => Errno::EFAULT,
             Self::TooLarge(_) => Errno::EFBIG,
             Self::Access => Errno::EBADF,
             Self::Unsupported => Errno::EOPNOTSUPP,

@@ -195,6 +195,11 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn is_secret(&self) -> bool {
         false
     }
+    /// Returns true if only shared mappings of the object that may be written are made
+    /// (`kvm_gmem_mmap`).
+    fn is_shared_only(&self) -> bool {
+        false
+    }
     /// Returns true if the object knows `MAP_SYNC`, which it may refuse (`FOP_MMAP_SYNC`).
     fn knows_sync(&self) -> bool {
         false

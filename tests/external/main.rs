@@ -10,6 +10,7 @@ mod device_numbers;
 mod devices;
 mod gpu;
 mod gru;
+mod guest_memfd;
 #[cfg(feature = "vm-memory")]
 mod guest_memory;
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]

@@ -7,7 +7,7 @@ use emmu::{
     extmmu::{
         Bill, References,
         gru::{GruConfig, GruMistake},
-        kvm::{AccessedBits, KvmMistake, VmConfig},
+        kvm::{AccessedBits, KvmMistake, VmConfig, VmType},
         xpmem::{OwnerConfig, XpmemMistake},
     },
     frame::Contents,
@@ -54,6 +54,7 @@ fn configurations_come_back_as_they_were() {
     back_and_forth(&VmConfig {
         references: References::None,
         accessed: AccessedBits::Absent,
+        vm_type: VmType::SwProtected,
         mistake: Some(KvmMistake::LateFlush),
     });
     back_and_forth(&GruConfig {

@@ -10,6 +10,7 @@
 //! | `races` | one device that loads, one operation: small enough to be swept |
 //! | `entries` | a page on its way or in swap, and what goes over it meanwhile |
 //! | `device` | a page that a device has, and a processor that wants it |
+//! | `guest_memfd` | a page of a guest's own, and its file or its kind that change |
 //! | `threads` | operations against each other, without a device |
 //! | `exports` | a driver that has a frame by number, and one that panics, against another thread |
 //! | `userfaults` | answers of userfaultfd, and scans of written pages, against everything else |
@@ -20,6 +21,7 @@
 mod device;
 mod entries;
 mod exports;
+mod guest_memfd;
 mod pool;
 mod races;
 mod run;

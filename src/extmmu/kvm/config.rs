@@ -13,6 +13,30 @@ pub enum AccessedBits {
     Absent,
 }
 
+/// The type of a virtual machine: the way in which its guest has private memory.
+///
+/// Nothing is encrypted here, and nothing keeps the process from a private page but the guest file
+/// that it is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum VmType {
+    /// All guest frames are shared (`KVM_X86_DEFAULT_VM`).
+    #[default]
+    Default,
+    /// An access has the kind that the guest frame has (`KVM_X86_SW_PROTECTED_VM`).
+    SwProtected,
+    /// The guest says which kind it means, by the [C-bit](super::C_BIT) of the address
+    /// (`KVM_X86_SNP_VM`).
+    Snp,
+}
+
+impl VmType {
+    /// Returns true if guest frames can be private (`kvm_arch_has_private_mem`).
+    pub const fn has_private_memory(self) -> bool {
+        !matches!(self, Self::Default)
+    }
+}
+
 /// The configuration of a virtual machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -22,6 +46,8 @@ pub struct VmConfig {
     pub references: References,
     /// The presence of accessed bits.
     pub accessed: AccessedBits,
+    /// The type of the machine.
+    pub vm_type: VmType,
     /// A mistake made on purpose, for a test that must find it.
     pub mistake: Option<KvmMistake>,
 }
@@ -47,4 +73,15 @@ pub enum KvmMistake {
     /// The end of a window does not find the slots that its beginning found, and does not count it
     /// out (B34).
     LostEnd,
+    /// A hole that is punched in a guest file leaves the guest's entries of its pages.
+    PunchKeepsEntries,
+    /// A slot may lose its guest file by a change of its flags, and the file forgets the slot
+    /// without a window (C51).
+    FlagFlip,
+    /// Attributes change when the window over their guest frames has ended.
+    AttributesAfterWindow,
+    /// A conversion removes the entries of the new kind, and not those of the old one.
+    WrongKindZapped,
+    /// The page of a guest file is entered without a check of the fault's stamp.
+    UncheckedGuestFault,
 }

@@ -5,12 +5,15 @@
 //! sequence, as in Linux: it is coarser, and a model runs it alone (`models.rs`).
 
 use super::{
+    attributes::PageKind,
     config::KvmMistake,
     exit::Exit,
-    memslot::{Gfn, MemSlot, MemSlots, SlotFlags},
+    gfn::Gfn,
+    memslot::{MemSlot, MemSlots, SlotFlags},
     shadow::ShadowPages,
+    tlbs::SharedTlb,
     vcpu::Vcpu,
-    vm::{SharedTlb, State, Vm},
+    vm::{State, Vm},
 };
 use crate::{
     addr::{PMD_PAGES, Vpn},
@@ -52,42 +55,65 @@ impl Vm {
         gpa: u64,
         access: Access,
     ) -> Result<(), Exit> {
-        let mm = cpu.mm()?;
-        let gfn = Gfn::containing(gpa);
         loop {
-            let page = slot.hva_of(gfn);
             // Before the look-up: a window that ends after this advances the sequence, and is
-            // noticed below.
-            let seq = self.sequence_at(page);
-            let mut ticket = self.gates.ticket(page, access).allow_huge();
-            if !slot
-                .flags
-                .intersects(SlotFlags::READONLY | SlotFlags::LOG_DIRTY_PAGES)
-            {
-                ticket = ticket.or_writable();
-            }
-            let found = mm.resolve(cx, ticket);
-            let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
-            if self.made(KvmMistake::NoRetry) {
-                // The page may be gone by now, and nothing checks it.
-                let cached = pending.vouch();
-                let mut guard = self.gates.lock(cx, page);
-                guard.state().enter(&cpu.tlb, gfn, cached);
+            // noticed when the entry is made.
+            let seq = self.sequence_at(slot.hva_of(Gfn::containing(gpa)));
+            if self.try_page(cx, cpu, &slot, (gpa, access), seq)? {
                 return Ok(());
-            }
-            match pending.admit(cx) {
-                Ok(permit) => {
-                    if self.establish(permit, &slot, gfn, seq, &cpu.tlb, access) {
-                        return Ok(());
-                    }
-                }
-                Err(Retry::Detached) => return Err(Exit::Gone),
-                Err(Retry::Busy | Retry::Stale) => {}
             }
             self.meter.retried();
             crate::sync::thread::yield_now();
             slot = cpu.slot_for(gpa, access)?;
         }
+    }
+    /// Tries once to make an entry of a page of the process, for a fault that began when the
+    /// sequence was `seq`. Returns false if the fault must be tried again.
+    pub(super) fn try_page(
+        &self,
+        cx: &mut CallCx<'_>,
+        cpu: &Vcpu,
+        slot: &MemSlot,
+        (gpa, access): (u64, Access),
+        seq: u64,
+    ) -> Result<bool, Exit> {
+        let mm = cpu.mm()?;
+        let gfn = Gfn::containing(gpa);
+        let page = slot.hva_of(gfn);
+        let mut ticket = self.gates.ticket(page, access).allow_huge();
+        if !slot
+            .flags
+            .intersects(SlotFlags::READONLY | SlotFlags::LOG_DIRTY_PAGES)
+        {
+            ticket = ticket.or_writable();
+        }
+        let found = mm.resolve(cx, ticket);
+        let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
+        if self.made(KvmMistake::NoRetry) {
+            // The page may be gone by now, and nothing checks it.
+            let cached = pending.vouch();
+            let mut guard = self.gates.lock(cx, page);
+            guard.state().tlbs.enter(&cpu.tlb, gfn, cached);
+            return Ok(true);
+        }
+        match pending.admit(cx) {
+            Ok(permit) => Ok(self.establish(permit, slot, gfn, seq, &cpu.tlb, access)),
+            Err(Retry::Detached) => Err(Exit::Gone),
+            Err(Retry::Busy | Retry::Stale) => Ok(false),
+        }
+    }
+    /// Walks the shadow page table: enters the entry of a guest frame in the processor's TLB, if it
+    /// allows the access.
+    pub(super) fn walk(
+        &self,
+        cx: &mut CallCx<'_>,
+        cpu: &Vcpu,
+        slot: &MemSlot,
+        (gpa, access): (u64, Access),
+    ) -> bool {
+        let gfn = Gfn::containing(gpa);
+        let mut gate = self.gates.lock(cx, slot.hva_of(gfn));
+        self.enter_present(&mut gate, gfn, &cpu.tlb, access)
     }
     /// Enters an admitted translation with the gate held. Returns false if the fault must be tried
     /// again.
@@ -112,7 +138,7 @@ impl Vm {
         if self.enter_present(permit.guard(), gfn, tlb, access) {
             return true;
         }
-        if permit.range().pages() > 1 && !fits_huge(slot, gfn) {
+        if permit.range().pages() > 1 && !self.fits_huge(slot, gfn) {
             permit = permit.only_page();
         }
         if access == Access::Write && slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) {
@@ -143,7 +169,8 @@ impl Vm {
             allows
         });
         if let Some(cached) = cached {
-            gate.state().enter(tlb, gfn, for_access(cached, access));
+            let cached = for_access(cached, access);
+            gate.state().tlbs.enter(tlb, gfn, cached);
         }
         cached.is_some()
     }
@@ -157,8 +184,20 @@ impl Vm {
     /// Returns true if a window over the frame is open or has ended since
     /// (`mmu_invalidate_retry_gfn`).
     fn must_retry(&self, state: &State, (gfn, page): (Gfn, Vpn), seq: u64) -> bool {
-        let forbidden = state.forbidden.is_some_and(|(s, e)| s <= gfn && gfn < e);
-        (state.in_progress > 0 && forbidden) || self.sequence_at(page) != seq
+        state.account.forbids(gfn) || self.sequence_at(page) != seq
+    }
+    /// Returns true if the huge page can be mapped as one: frame and page have the same alignment,
+    /// the slot has all of it and logs nothing, and no frame of it is private.
+    fn fits_huge(&self, slot: &MemSlot, gfn: Gfn) -> bool {
+        let first = gfn.0 & !(PMD_PAGES - 1);
+        let alike = slot.gfn.0 % PMD_PAGES == slot.hva.0 % PMD_PAGES;
+        let inside = slot.contains(Gfn(first)) && slot.contains(Gfn(first + PMD_PAGES - 1));
+        let logs = slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES);
+        let one_kind = !self.config.vm_type.has_private_memory() || {
+            let (first, end) = (Gfn(first), Gfn(first + PMD_PAGES));
+            self.attributes.all_are(PageKind::Shared, first, end)
+        };
+        alike && inside && !logs && one_kind
     }
 }
 
@@ -169,13 +208,4 @@ pub(super) fn for_access(cached: Cached, access: Access) -> Cached {
         Access::Read => cached.read_only(),
         Access::Write => cached,
     }
-}
-
-/// Returns true if the huge page can be mapped as one: frame and page have the same alignment, and
-/// the slot has all of it and logs nothing.
-fn fits_huge(slot: &MemSlot, gfn: Gfn) -> bool {
-    let first = gfn.0 & !(PMD_PAGES - 1);
-    let alike = slot.gfn.0 % PMD_PAGES == slot.hva.0 % PMD_PAGES;
-    let inside = slot.contains(Gfn(first)) && slot.contains(Gfn(first + PMD_PAGES - 1));
-    alike && inside && !slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES)
 }

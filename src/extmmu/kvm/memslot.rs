@@ -1,5 +1,9 @@
 //! Memory slots: the map of guest frames to pages of the address space.
 
+use super::{
+    gfn::{GFN_BITS, Gfn},
+    guest_pages::SlotMemory,
+};
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
     error::Errno,
@@ -7,20 +11,6 @@ use crate::{
 use bitflags::bitflags;
 use std::sync::Arc;
 use thiserror::Error;
-
-/// A guest frame number: 4 KiB of guest-physical memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Gfn(pub u64);
-
-impl Gfn {
-    /// Returns the frame of a guest-physical byte address.
-    pub const fn containing(gpa: u64) -> Self {
-        Self(gpa >> crate::addr::PAGE_SHIFT)
-    }
-}
-
-/// Guest frame numbers have 36 bits: four levels of 9.
-pub(super) const GFN_BITS: u32 = 36;
 
 bitflags! {
     /// The flags of a slot (`KVM_MEM_*`).
@@ -30,6 +20,13 @@ bitflags! {
         const LOG_DIRTY_PAGES = 1;
         /// Stores of the guest leave the guest.
         const READONLY = 1 << 1;
+        /// A guest file has the pages that are private ([`Vm::set_guest_memory`]).
+        ///
+        /// [`Vm::set_guest_memory`]: super::Vm::set_guest_memory
+        const GUEST_MEMFD = 1 << 2;
+        /// The guest file has the shared pages as well. Set by the machine, for a file with
+        /// [`MMAP`](super::GuestMemfdFlags::MMAP) (`KVM_MEMSLOT_GMEM_ONLY`).
+        const GMEM_ONLY = 1 << 17;
     }
 }
 
@@ -63,9 +60,18 @@ pub enum SlotError {
         /// The other slot.
         other: u16,
     },
-    /// The slot exists with another size or other pages.
-    #[error("slot {0} exists with another size or other pages: delete it first")]
+    /// The slot exists with another size, other pages, or other flags than the one for logging; or
+    /// it has a guest file, and never changes.
+    #[error("slot {0} exists, and cannot become that: delete it first")]
     Changed(u16),
+    /// No such slot has these flags: one with a guest file neither logs nor is read-only, and is
+    /// set with its file.
+    #[error("slot {0} cannot have these flags")]
+    Flags(u16),
+    /// The guest file is one of another machine, or has not these pages, or another slot has some
+    /// of them.
+    #[error("slot {0} cannot have these pages of the guest file")]
+    GuestMemfd(u16),
     /// The slot does not exist.
     #[error("slot {0} does not exist")]
     Missing(u16),
@@ -76,7 +82,11 @@ impl SlotError {
     pub fn errno(&self) -> Errno {
         match self {
             Self::Overlap { .. } => Errno::EEXIST,
-            Self::Range(_) | Self::Changed(_) | Self::Missing(_) => Errno::EINVAL,
+            Self::Range(_)
+            | Self::Changed(_)
+            | Self::Flags(_)
+            | Self::GuestMemfd(_)
+            | Self::Missing(_) => Errno::EINVAL,
         }
     }
 }
@@ -133,6 +143,8 @@ pub struct MemSlots {
     /// Sorted by page, each with the highest end up to it: an interval tree that never changes
     /// needs no more.
     by_hva: Vec<(MemSlot, Vpn)>,
+    /// The pages of guest files, by the number of their slot.
+    memory: Vec<(u16, SlotMemory)>,
     generation: u64,
 }
 
@@ -167,15 +179,41 @@ impl MemSlots {
     pub(super) fn gfns(&self, range: VpnRange) -> impl Iterator<Item = (Gfn, Gfn)> {
         self.overlapping(range).filter_map(move |s| s.gfns(range))
     }
-    /// Returns the slots with one added, moved, or changed in its flags.
-    pub(super) fn with(&self, slot: MemSlot) -> Result<Arc<Self>, SlotError> {
+    /// Returns the guest file's pages of a slot.
+    pub(super) fn memory_of(&self, slot: &MemSlot) -> Option<&SlotMemory> {
+        let mine = self.memory.iter().find(|(id, _)| *id == slot.id);
+        mine.map(|(_, memory)| memory)
+    }
+    /// Checks that a slot is new, or may change so (`kvm_set_memory_region`).
+    pub(super) fn check_change(&self, slot: &MemSlot) -> Result<(), SlotError> {
+        const KEPT: SlotFlags = SlotFlags::READONLY.union(SlotFlags::GUEST_MEMFD);
         slot.check()?;
-        if self
-            .by_id(slot.id)
-            .is_some_and(|old| old.pages != slot.pages || old.hva != slot.hva)
-        {
-            return Err(SlotError::Changed(slot.id));
+        let may = self.by_id(slot.id).is_none_or(|old| {
+            let same = (old.pages, old.hva) == (slot.pages, slot.hva);
+            let has_file = (old.flags | slot.flags).contains(SlotFlags::GUEST_MEMFD);
+            same && !has_file && !(old.flags ^ slot.flags).intersects(KEPT)
+        });
+        match may {
+            true => Ok(()),
+            false => Err(SlotError::Changed(slot.id)),
         }
+    }
+    /// Returns the slots with a new one that has pages of a guest file.
+    pub(super) fn with_memory(
+        &self,
+        slot: MemSlot,
+        memory: SlotMemory,
+    ) -> Result<Arc<Self>, SlotError> {
+        let mut new = self.plus(slot)?;
+        new.memory.push((slot.id, memory));
+        Ok(Arc::new(new))
+    }
+    /// Returns the slots with one added, moved, or changed in its flags: it is
+    /// [checked](Self::check_change) already. It has no guest file.
+    pub(super) fn with(&self, slot: MemSlot) -> Result<Arc<Self>, SlotError> {
+        self.plus(slot).map(Arc::new)
+    }
+    fn plus(&self, slot: MemSlot) -> Result<Self, SlotError> {
         let mut slots = self.by_gfn.clone();
         slots.retain(|s| s.id != slot.id);
         let clash = slots
@@ -188,7 +226,7 @@ impl MemSlots {
             });
         }
         slots.push(slot);
-        Ok(self.replaced(slots))
+        Ok(self.replaced(slots, slot.id))
     }
     /// Returns the slots without one.
     pub(super) fn without(&self, id: u16) -> Result<Arc<Self>, SlotError> {
@@ -197,9 +235,11 @@ impl MemSlots {
         if slots.len() == self.by_gfn.len() {
             return Err(SlotError::Missing(id));
         }
-        Ok(self.replaced(slots))
+        Ok(Arc::new(self.replaced(slots, id)))
     }
-    fn replaced(&self, mut slots: Vec<MemSlot>) -> Arc<Self> {
+    /// Returns these slots, of which slot `id` has no guest file.
+    fn replaced(&self, mut slots: Vec<MemSlot>, id: u16) -> Self {
+        let memory = self.memory.iter().filter(|(of, _)| *of != id);
         slots.sort_by_key(|s| s.hva);
         let mut top = Vpn(0);
         let by_hva = slots.iter().map(|s| {
@@ -208,11 +248,12 @@ impl MemSlots {
         });
         let by_hva = by_hva.collect();
         slots.sort_by_key(|s| s.gfn);
-        Arc::new(Self {
+        Self {
             by_gfn: slots,
             by_hva,
+            memory: memory.cloned().collect(),
             generation: self.generation + 2,
-        })
+        }
     }
 }
 
@@ -253,7 +294,12 @@ mod tests {
     #[test]
     fn what_cannot_be_a_slot_is_refused_with_its_errno() {
         let slots = MemSlots::default().with(slot(0, 10, 10, 100)).unwrap();
-        let refused = |s| slots.with(s).unwrap_err();
+        let refused = |s| {
+            slots
+                .check_change(&s)
+                .and_then(|()| slots.with(s))
+                .unwrap_err()
+        };
         assert_eq!(refused(slot(1, 0, 0, 0)), SlotError::Range(1));
         assert_eq!(refused(slot(1, (1 << 36) - 1, 2, 0)), SlotError::Range(1));
         assert_eq!(refused(slot(1, 0, 1, u64::MAX)), SlotError::Range(1));

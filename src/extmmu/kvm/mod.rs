@@ -20,13 +20,27 @@
 //! TLB of a processor: gfn -> frame      its own lock     filled and flushed under the page's gate
 //! PfnCache: gpa -> frame                its own lock     validated under its own lock
 //! slots: gfn -> page                    replaced gate by gate, with no window open
+//! entries of guest files: gfn -> frame  their own lock   windows of their own
+//! attributes: gfn -> shared, private    changed inside of a window over both kinds of entry
 //! ```
+//!
+//! Memory that is the guest's alone comes from a [guest file](GuestMemfd), which is bound to memory
+//! slots. A guest frame is shared or private ([`MemoryAttributes`]), and so is an access; the guest
+//! gets a page of the process, or one of the file. No notifier of an address space tells of a page
+//! of a guest file, so the machine's own account has to: a conversion, a hole in the file, the end
+//! of a binding and the end of the file each remove the guest's entries first.
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `gfn` | numbers of guest frames |
 //! | `config` | configuration, and mistakes made on purpose |
 //! | `memslot` | the map of guest frames to pages |
 //! | `shadow` | the shadow page table |
+//! | `account` | the count of windows under one lock, and the range that they forbid |
+//! | `tlbs` | TLBs of processors |
+//! | `guest_pages` | the pages of a guest file, and the slots that they are bound to |
+//! | `attributes` | the guest frames that are private |
+//! | `guest_entry`, `guest_entries` | entries of guest files' pages, and windows over them |
 //! | `active` | the count of open windows, for which changes of slots wait |
 //! | `cached_page` | the page of a gfn-to-pfn cache, as windows see it |
 //! | `vm` | the machine: gates, slots, TLBs, sequences |
@@ -34,15 +48,31 @@
 //! | `vcpu` | loads and stores of a processor |
 //! | `fault` | the fault path |
 //! | `notify` | the callbacks: windows and aging |
+//! | `guest_error` | errors of guest files and attributes |
+//! | `guest_memfd` | guest files |
 //! | `slots` | changes of slots, and the dirty log |
+//! | `convert` | conversions of guest frames |
+//! | `guest_fault` | the fault path of machines with guest files |
+//! | `guest_audit` | the audit of guest files |
 //! | `pfncache` | gfn-to-pfn caches: pages that the host uses itself |
 //! | `models` | loom models of the sequence |
 
+mod account;
 mod active;
+mod attributes;
 mod cached_page;
 mod config;
+mod convert;
 mod exit;
 mod fault;
+mod gfn;
+mod guest_audit;
+mod guest_entries;
+mod guest_entry;
+mod guest_error;
+mod guest_fault;
+mod guest_memfd;
+mod guest_pages;
 mod memslot;
 #[cfg(all(test, loom))]
 mod models;
@@ -50,12 +80,19 @@ mod notify;
 mod pfncache;
 mod shadow;
 mod slots;
+mod tlbs;
 mod vcpu;
 mod vm;
 
-pub use config::{AccessedBits, KvmMistake, VmConfig};
+pub use attributes::{MemoryAttributes, PageKind};
+pub use config::{AccessedBits, KvmMistake, VmConfig, VmType};
 pub use exit::Exit;
-pub use memslot::{Gfn, MemSlot, MemSlots, SlotError, SlotFlags};
+pub use gfn::{C_BIT, Gfn};
+pub use guest_audit::GuestFinding;
+pub use guest_error::GuestMemoryError;
+pub use guest_memfd::GuestMemfd;
+pub use guest_pages::GuestMemfdFlags;
+pub use memslot::{MemSlot, MemSlots, SlotError, SlotFlags};
 pub use pfncache::PfnCache;
 pub use shadow::ShadowPages;
 pub use slots::NewSlots;

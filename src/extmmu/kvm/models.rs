@@ -6,12 +6,12 @@
 
 use super::{Gfn, MemSlot, SlotFlags, Vm, VmConfig};
 use crate::{
-    extmmu::{kvm::vm::TLB_ENTRIES, tlb::Tlb},
+    extmmu::kvm::tlbs::{TLB_ENTRIES, VcpuTlb},
     notifier::{
         Access,
         models::{PAGE, RANGE, World, run},
     },
-    sync::{Mutex, thread},
+    sync::thread,
 };
 use std::sync::{Arc, Weak};
 
@@ -34,7 +34,7 @@ fn sequence(wrong: Wrong) {
     let world = World::new();
     let (vm, _stays) = world.register(|seat| Vm::new(seat, Weak::new(), VmConfig::default()));
     world.enter(|mut cx| vm.set_memory(&mut cx, SLOT)).unwrap();
-    let tlb = Arc::new(Mutex::new(Tlb::new(TLB_ENTRIES.min(2))));
+    let tlb = VcpuTlb::new(TLB_ENTRIES.min(2));
     let (w, v, t) = (Arc::clone(&world), Arc::clone(&vm), Arc::clone(&tlb));
     let other = loom::thread::spawn(move || {
         w.enter(|mut cx| {
@@ -59,11 +59,15 @@ fn sequence(wrong: Wrong) {
     });
     world.enter(|cx| {
         world.replace(cx, || {
-            assert_eq!(tlb.lock().iter().count(), 0, "an entry inside a window");
+            assert_eq!(
+                tlb.lock().process.iter().count(),
+                0,
+                "an entry inside a window"
+            );
         });
     });
     other.join().unwrap();
-    for (_, cached) in tlb.lock().iter() {
+    for (_, cached) in tlb.lock().process.iter() {
         assert_eq!(cached.translation().pfn(), world.found(), "stale TLB entry");
     }
     assert_eq!(vm.in_progress(), (0, 0));

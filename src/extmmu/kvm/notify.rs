@@ -2,21 +2,18 @@
 
 use super::{
     config::{AccessedBits, KvmMistake},
-    memslot::{Gfn, MemSlots},
+    memslot::MemSlots,
     shadow::ShadowPages,
-    vcpu::enter,
-    vm::{SharedTlb, State, Vm},
+    vm::{State, Vm},
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, AtomicCallbackCx},
+    ctx::{Atomic, AtomicCallbackCx, CallbackCx},
     driver::SpinningMmu,
-    notifier::{
-        Ack, AgeKind, Cached, GateGuard, Invalidation, ShadowEntry, ShadowStore, Translation,
-    },
+    notifier::{Ack, AgeKind, GateGuard, Invalidation, ShadowEntry, ShadowStore, Translation},
     sync::Ordering,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 type Gate<'p> = GateGuard<'p, ShadowPages, State, Atomic>;
 
@@ -24,40 +21,12 @@ type Gate<'p> = GateGuard<'p, ShadowPages, State, Atomic>;
 const FEW: u64 = 512;
 
 impl State {
-    /// Enters a translation in a TLB. From now on a zap of these pages flushes the TLB.
-    pub(super) fn enter(&mut self, tlb: &SharedTlb, gfn: Gfn, cached: Cached) {
-        if !self.tlbs.iter().any(|known| Arc::ptr_eq(known, tlb)) {
-            self.tlbs.push(Arc::clone(tlb));
-        }
-        enter(&mut tlb.lock(), gfn, cached);
-    }
-    /// Flushes the TLBs of all processors that have used these pages.
-    ///
-    /// The lock of a TLB is held during an instruction, so with the lock the processor is between
-    /// two instructions: it has seen the flush when this returns.
-    pub(super) fn flush(&mut self) {
-        for tlb in &self.tlbs {
-            tlb.lock().clear();
-        }
-    }
     /// Flushes some pages from these TLBs, or everything if the pages are many.
     fn flush_pages(&mut self, slots: &MemSlots, range: VpnRange) {
-        if range.pages() > FEW {
-            return self.flush();
+        match range.pages() > FEW {
+            true => self.tlbs.flush(),
+            false => self.tlbs.flush_gfns(|| slots.gfns(range)),
         }
-        for tlb in &self.tlbs {
-            let mut tlb = tlb.lock();
-            for (first, end) in slots.gfns(range) {
-                tlb.remove_in(0, first.0, end.0);
-            }
-        }
-    }
-    /// Widens the forbidden range by these guest frames.
-    fn forbid(&mut self, first: Gfn, end: Gfn) {
-        self.forbidden = Some(match self.forbidden {
-            Some((s, e)) => (s.min(first), e.max(end)),
-            None => (first, end),
-        });
     }
 }
 
@@ -72,7 +41,7 @@ impl Vm {
             }
             _ => {
                 state.flush_pages(store.slots(), range);
-                self.meter.acknowledged(state.tlbs.len() as u64);
+                self.meter.acknowledged(state.tlbs.len());
             }
         }
     }
@@ -88,13 +57,7 @@ impl Vm {
         // Release: a fault that no longer finds the window in progress must find the sequence
         // advanced.
         self.shares[place].0.seq.fetch_add(1, Ordering::Release);
-        state.in_progress = state
-            .in_progress
-            .checked_sub(1)
-            .expect("the slots of a window's end are those of its beginning");
-        if state.in_progress == 0 {
-            state.forbidden = None;
-        }
+        state.account.end();
         self.count_over_slots(home, place, u64::MAX);
     }
     /// Ages the entries of one gate, and returns true if one was young.
@@ -104,7 +67,7 @@ impl Vm {
             (AccessedBits::Absent, AgeKind::Test) => {
                 gate.store().in_hvas(range, &mut |_| young = true);
             }
-            (AccessedBits::Absent, _) => young = gate.forget_range(range, State::flush),
+            (AccessedBits::Absent, _) => young = gate.forget_range(range, |s| s.tlbs.flush()),
             (AccessedBits::Present, AgeKind::Test) => {
                 gate.store()
                     .in_hvas(range, &mut |e| young |= e.is_accessed());
@@ -115,7 +78,7 @@ impl Vm {
                 // Without the flush a processor goes on without setting the bit: a hint may be
                 // wrong.
                 if young && kind == AgeKind::ClearFlush {
-                    gate.state().flush();
+                    gate.state().tlbs.flush();
                 }
             }
         }
@@ -140,10 +103,10 @@ impl SpinningMmu for Vm {
                 let mut hit = false;
                 for (first, end) in store.slots().gfns(range) {
                     hit = true;
-                    state.forbid(first, end);
+                    state.account.forbid(first, end);
                 }
                 if hit {
-                    state.in_progress += 1;
+                    state.account.begin();
                     self.count_over_slots(home, place, 1);
                 }
                 // An entry made without validation is in no table, so the flush must come all the
@@ -160,7 +123,7 @@ impl SpinningMmu for Vm {
         self.gates.each(&mut cx, range, |place, gate| {
             let hit = gate.store().slots().gfns(range).next().is_some();
             if self.made(KvmMistake::LateFlush) {
-                gate.state().flush();
+                gate.state().tlbs.flush();
             }
             if hit && !self.made(KvmMistake::LostEnd) {
                 self.end_at(home, place, gate.state());
@@ -191,14 +154,10 @@ impl SpinningMmu for Vm {
         });
         let tlbs = self.tlbs.read().clone();
         for tlb in tlbs {
-            tlb.lock().iter().for_each(|(_, c)| visit(c.translation()));
+            let tlb = tlb.lock();
+            tlb.process.iter().for_each(|(_, c)| visit(c.translation()));
         }
-        for cache in self
-            .caches
-            .lock()
-            .iter()
-            .filter_map(std::sync::Weak::upgrade)
-        {
+        for cache in self.caches.lock().iter().filter_map(Weak::upgrade) {
             cache.show(visit);
         }
         seen
@@ -212,15 +171,11 @@ impl SpinningMmu for Vm {
         for tlb in self.tlbs.read().iter() {
             let tlb = tlb.lock();
             for (first, end) in slots.gfns(range) {
-                tlb.for_each_in(0, first.0, end.0, &mut |c| visit(c.translation()));
+                tlb.process
+                    .for_each_in(0, first.0, end.0, &mut |c| visit(c.translation()));
             }
         }
-        for cache in self
-            .caches
-            .lock()
-            .iter()
-            .filter_map(std::sync::Weak::upgrade)
-        {
+        for cache in self.caches.lock().iter().filter_map(Weak::upgrade) {
             cache.show(&mut |t| {
                 if t.range().overlaps(range) {
                     visit(t);
@@ -228,5 +183,10 @@ impl SpinningMmu for Vm {
             });
         }
         seen
+    }
+    /// The guest's private pages go with the address space, as its other entries do
+    /// (`kvm_flush_shadow_all`).
+    fn release(&self, _: CallbackCx<'_>) {
+        self.guest.release();
     }
 }

@@ -1,6 +1,6 @@
 //! The shadow page table: four levels of 512 by guest frame, with leaves of 4 KiB and 2 MiB.
 
-use super::memslot::{Gfn, MemSlots};
+use super::{gfn::Gfn, memslot::MemSlots};
 use crate::{
     addr::{PMD_PAGES, VpnRange},
     notifier::{RemovedEntries, ShadowEntry, ShadowStore},

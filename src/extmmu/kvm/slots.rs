@@ -1,7 +1,11 @@
 //! Changes of memory slots, and the dirty log.
 
 use super::{
-    memslot::{Gfn, MemSlot, MemSlots, SlotError, SlotFlags},
+    config::KvmMistake,
+    gfn::Gfn,
+    guest_memfd::GuestMemfd,
+    guest_pages::GuestMemfdFlags,
+    memslot::{MemSlot, MemSlots, SlotError, SlotFlags},
     shadow::ShadowPages,
     vm::{State, Vm},
 };
@@ -13,6 +17,9 @@ use crate::{
 };
 use std::sync::Arc;
 
+/// The flags of slots with a guest file.
+const OF_FILES: SlotFlags = SlotFlags::GUEST_MEMFD.union(SlotFlags::GMEM_ONLY);
+
 /// A new set of memory slots, and the guest frames whose entries go for it: the first, and their
 /// number.
 ///
@@ -21,6 +28,16 @@ use std::sync::Arc;
 pub struct NewSlots {
     slots: Arc<MemSlots>,
     gone: Option<(Gfn, u64)>,
+}
+
+impl NewSlots {
+    /// Returns the same slots, with guest frames `[first, end)` whose entries go.
+    pub(super) fn unchanged(slots: Arc<MemSlots>, first: Gfn, end: Gfn) -> Self {
+        Self {
+            slots,
+            gone: Some((first, end.0 - first.0)),
+        }
+    }
 }
 
 impl Rearrange for ShadowPages {
@@ -34,7 +51,7 @@ impl Rearrange for ShadowPages {
 }
 
 impl Vm {
-    /// Adds a slot, moves it to other guest frames, or changes its flags
+    /// Adds a slot, moves it to other guest frames, or begins or ends its logging
     /// (`KVM_SET_USER_MEMORY_REGION`).
     ///
     /// Waits until no window is open: the end of a window must find the slots that its beginning
@@ -44,7 +61,53 @@ impl Vm {
     ///
     /// [`SlotError`]; nothing has changed then.
     pub fn set_memory(&self, cx: &mut CallCx<'_>, slot: MemSlot) -> Result<(), SlotError> {
-        self.replace_slots(cx, slot.id, |slots| slots.with(slot))
+        let _order = self.slots_lock.lock();
+        let old = self.current();
+        if slot.flags.intersects(OF_FILES) {
+            return Err(SlotError::Flags(slot.id));
+        }
+        if self.flips(&old, &slot) {
+            self.unbind(cx, &old, slot.id);
+        } else {
+            old.check_change(&slot)?;
+        }
+        self.replace_slots(cx, slot.id, old.with(slot)?);
+        Ok(())
+    }
+    /// Adds a slot whose private pages are those of a guest file from byte `offset` on
+    /// (`KVM_SET_USER_MEMORY_REGION2`). If the file has [`GuestMemfdFlags::MMAP`], the shared ones
+    /// are as well. The slot's flags are [`SlotFlags::GUEST_MEMFD`].
+    ///
+    /// The slot never changes, it can only be deleted. Waits as [`set_memory`](Self::set_memory)
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotError`]; nothing has changed then.
+    pub fn set_guest_memory(
+        &self,
+        cx: &mut CallCx<'_>,
+        mut slot: MemSlot,
+        memfd: &GuestMemfd,
+        offset: u64,
+    ) -> Result<(), SlotError> {
+        if slot.flags != SlotFlags::GUEST_MEMFD {
+            return Err(SlotError::Flags(slot.id));
+        }
+        if memfd.pages.has(GuestMemfdFlags::MMAP) {
+            slot.flags |= SlotFlags::GMEM_ONLY;
+        }
+        let _order = self.slots_lock.lock();
+        let old = self.current();
+        old.check_change(&slot)?;
+        // Refuses guest frames of other slots before the file is asked.
+        old.with(slot)?;
+        let pages = (slot.id, slot.gfn, slot.pages);
+        let mine = std::ptr::eq(Arc::as_ptr(&memfd.vm), self);
+        let memory = mine.then(|| memfd.pages.bind(cx, offset, pages)).flatten();
+        let memory = memory.ok_or(SlotError::GuestMemfd(slot.id))?;
+        self.replace_slots(cx, slot.id, old.with_memory(slot, memory)?);
+        Ok(())
     }
     /// Deletes a slot, as soon as no window is open.
     ///
@@ -52,21 +115,36 @@ impl Vm {
     ///
     /// [`SlotError::Missing`].
     pub fn delete_memory(&self, cx: &mut CallCx<'_>, id: u16) -> Result<(), SlotError> {
-        self.replace_slots(cx, id, |slots| slots.without(id))
+        let _order = self.slots_lock.lock();
+        let old = self.current();
+        self.replace_slots(cx, id, old.without(id)?);
+        // After the slot: a fault that finds the slot finds its binding.
+        self.unbind(cx, &old, id);
+        Ok(())
+    }
+    /// Ends the binding of a slot to its guest file, unless the file is closed.
+    fn unbind(&self, cx: &mut CallCx<'_>, slots: &MemSlots, id: u16) {
+        let memory = slots.by_id(id).and_then(|slot| slots.memory_of(slot));
+        if let Some(pages) = memory.and_then(|memory| memory.pages()) {
+            pages.unbind(cx, id);
+        }
+    }
+    /// Returns true if the flags of a slot with a guest file change, and the machine makes the
+    /// mistake to allow it.
+    fn flips(&self, old: &MemSlots, slot: &MemSlot) -> bool {
+        let had = old.by_id(slot.id).map(|old| old.flags);
+        let had = had.is_some_and(|flags| flags.contains(SlotFlags::GUEST_MEMFD));
+        had && self.made(KvmMistake::FlagFlip)
     }
     /// Returns the slots now.
     pub fn slots(&self) -> Arc<MemSlots> {
         self.current()
     }
-    fn replace_slots(
-        &self,
-        cx: &mut CallCx<'_>,
-        id: u16,
-        change: impl FnOnce(&MemSlots) -> Result<Arc<MemSlots>, SlotError>,
-    ) -> Result<(), SlotError> {
+    /// Replaces the slots, of which slot `id` is new, another or gone, and removes the entries of
+    /// the old one. The caller has the lock of the slots.
+    fn replace_slots(&self, cx: &mut CallCx<'_>, id: u16, new: Arc<MemSlots>) {
         self.active.while_none(|| {
             let old = self.current();
-            let new = change(&old)?;
             // A fault that looks now finds the new slots, and tries again at gates that do not have
             // them yet.
             *self.slots.lock() = Arc::clone(&new);
@@ -74,18 +152,19 @@ impl Vm {
             if let Some(slot) = old.by_id(id) {
                 self.invalidate_caches(slot.hvas());
             }
-            let changed = NewSlots {
-                slots: new,
-                gone: old.by_id(id).map(|slot| (slot.gfn, slot.pages)),
-            };
+            let gone = old.by_id(id).map(|slot| (slot.gfn, slot.pages));
+            let flipped = new.by_id(id).is_some_and(|slot| self.flips(&old, slot));
+            let gone_guests = gone.filter(|_| !flipped);
+            let gone_guests = gone_guests.map(|(gfn, pages)| (gfn, Gfn(gfn.0 + pages)));
+            self.guest.replace_slots(new.generation(), gone_guests);
+            let changed = NewSlots { slots: new, gone };
             self.gates.each(cx, VpnRange::ALL, |_, gate| {
                 gate.rearrange(changed.clone(), |state| {
-                    state.flush();
+                    state.tlbs.flush();
                     state.log.retain(|(slot, _)| *slot != id);
                 });
             });
-            Ok(())
-        })
+        });
     }
     /// Returns the pages of a slot that the guest has written since the last call, ascending,
     /// counted from the first of the slot (`KVM_GET_DIRTY_LOG`).
@@ -108,7 +187,7 @@ impl Vm {
                 let gfn = slot.gfn.0 + page;
                 store.in_gfns(Gfn(gfn), Gfn(gfn + 1), &mut |e| e.write_protect());
             }
-            state.flush();
+            state.tlbs.flush();
             written.extend(pages);
         });
         written.sort_unstable();

@@ -2,18 +2,20 @@
 
 use super::{
     exit::Exit,
-    memslot::{Gfn, MemSlot, MemSlots},
-    vm::{SharedTlb, TLB_ENTRIES, Vm},
+    gfn::{Gfn, split},
+    guest_entry::GuestEntry,
+    memslot::{MemSlot, MemSlots},
+    tlbs::{SharedTlb, TLB_ENTRIES, VcpuTlb},
+    vm::Vm,
 };
 use crate::{
     addr::{Vpn, by_page},
     ctx::CallCx,
     error::FaultError,
-    extmmu::tlb::{PageSize, Tlb},
-    frame::{AtomicOp, FrameView, FrameViewMut, Word},
+    frame::{AtomicOp, FrameView, FrameViewMut, PhysMem, Word},
     mm::Mm,
     notifier::{Access, Cached},
-    sync::{Mutex, Ordering},
+    sync::{Mutex, MutexGuard, Ordering},
 };
 use std::sync::Arc;
 
@@ -29,17 +31,11 @@ pub struct Vcpu {
     slots: Mutex<Arc<MemSlots>>,
 }
 
-/// Enters a translation of the page of `gfn`, of either size.
-pub(super) fn enter(tlb: &mut Tlb<Cached>, gfn: Gfn, cached: Cached) {
-    let pages = cached.range().pages();
-    let _evicted = tlb.insert(0, gfn.0, PageSize::of(pages), cached);
-}
-
 impl Vm {
     /// Creates a processor (`KVM_CREATE_VCPU`).
     pub fn vcpu(self: &Arc<Self>, cx: &mut CallCx<'_>) -> Vcpu {
         let _no_lock_is_held = cx;
-        let tlb = Arc::new(Mutex::new(Tlb::new(TLB_ENTRIES)));
+        let tlb = VcpuTlb::new(TLB_ENTRIES);
         self.tlbs.write().push(Arc::clone(&tlb));
         Vcpu {
             vm: Arc::clone(self),
@@ -176,7 +172,7 @@ impl Vcpu {
     ) -> Result<V, Exit> {
         self.with_page_mut(cx, place(gpa), f)
     }
-    /// `page` is a page of the guest: its number is that of a guest frame.
+    /// `page` is a page of the guest: its number is that of a guest frame, with the C-bit.
     #[inline]
     fn with_page<V>(
         &self,
@@ -187,14 +183,17 @@ impl Vcpu {
         let gfn = Gfn(page.0);
         loop {
             let tlb = self.tlb.lock();
-            if let Some(cached) = tlb.get(0, gfn.0) {
+            if let Some(cached) = tlb.process.get(0, gfn.0) {
                 // The TLB stays locked until the access is done: a flush waits for the end of an
                 // instruction.
                 let view = self.vm.gates.follow(cached, page_in(cached, gfn));
                 return Ok(f(view.expect("one of its pages")));
             }
+            if let Some((entry, mem)) = self.guest_page(&tlb, page) {
+                return Ok(f(entry.view(mem)));
+            }
             drop(tlb);
-            self.miss(cx, page.addr() + offset as u64, Access::Read)?;
+            self.miss(cx, (page, offset), Access::Read)?;
         }
     }
     #[inline]
@@ -207,27 +206,43 @@ impl Vcpu {
         let gfn = Gfn(page.0);
         loop {
             let tlb = self.tlb.lock();
-            if let Some(cached) = tlb.get(0, gfn.0)
+            if let Some(cached) = tlb.process.get(0, gfn.0)
                 && let Some(view) = self.vm.gates.follow_mut(cached, page_in(cached, gfn))
             {
                 return Ok(f(view));
             }
+            if let Some((entry, mem)) = self.guest_page(&tlb, page) {
+                return Ok(f(entry.view_mut(mem)));
+            }
             drop(tlb);
-            self.miss(cx, page.addr() + offset as u64, Access::Write)?;
+            self.miss(cx, (page, offset), Access::Write)?;
         }
     }
     /// Walks the shadow page table, and faults if the entry is missing.
     #[cold]
     #[inline(never)]
-    fn miss(&self, cx: &mut CallCx<'_>, gpa: u64, access: Access) -> Result<(), Exit> {
-        let (vm, gfn) = (&self.vm, Gfn::containing(gpa));
-        let slot = self.slot_for(gpa, access)?;
-        let mut gate = vm.gates.lock(cx, slot.hva_of(gfn));
-        if vm.enter_present(&mut gate, gfn, &self.tlb, access) {
-            return Ok(());
+    fn miss(
+        &self,
+        cx: &mut CallCx<'_>,
+        (page, offset): (Vpn, usize),
+        access: Access,
+    ) -> Result<(), Exit> {
+        let vm = &self.vm;
+        if vm.has_guest_memory() {
+            return self.guest_miss(cx, (page, offset as u64), access);
         }
-        drop(gate);
-        vm.page_fault(cx, self, slot, gpa, access)
+        let gpa = page.addr() + offset as u64;
+        let slot = self.slot_for(gpa, access)?;
+        match vm.walk(cx, self, &slot, (gpa, access)) {
+            true => Ok(()),
+            false => vm.page_fault(cx, self, slot, gpa, access),
+        }
+    }
+    /// Returns the translation of a guest file's page in the TLB, and the memory that it leads to.
+    fn guest_page<'m>(&'m self, tlb: &VcpuTlb, page: Vpn) -> Option<(GuestEntry, &'m PhysMem)> {
+        let (encrypted, gfn) = split(page);
+        let entry = tlb.guest(encrypted, gfn)?;
+        Some((*entry, self.vm.guest.mem()?))
     }
     pub(super) fn mm(&self) -> Result<&Arc<Mm>, Exit> {
         self.mm.as_ref().ok_or(Exit::Gone)
@@ -235,11 +250,19 @@ impl Vcpu {
     /// Returns the slot of a guest address, if it allows the access. Under the gate it may turn out
     /// to have been replaced.
     pub(super) fn slot_for(&self, gpa: u64, access: Access) -> Result<MemSlot, Exit> {
+        self.lock_slots().allowing(gpa, access)
+    }
+    /// Returns the slots.
+    pub(super) fn slots_now(&self) -> Arc<MemSlots> {
+        Arc::clone(&self.lock_slots())
+    }
+    /// Brings the copy of the slots up to date.
+    fn lock_slots(&self) -> MutexGuard<'_, Arc<MemSlots>> {
         let mut slots = self.slots.lock();
         if slots.generation() != self.vm.generation.load(Ordering::Acquire) {
             *slots = self.vm.current();
         }
-        slots.allowing(gpa, access)
+        slots
     }
 }
 
@@ -260,7 +283,7 @@ fn page_in(cached: &Cached, gfn: Gfn) -> Vpn {
 impl std::fmt::Debug for Vcpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Vcpu")
-            .field("tlb", &self.tlb.lock().len())
+            .field("tlb", &self.tlb.lock().process.len())
             .finish_non_exhaustive()
     }
 }

@@ -1,41 +1,33 @@
 //! A virtual machine: its gates, its slots, its TLBs and its account of windows.
 
 use super::{
+    account::Account,
     active::Active,
+    attributes::Attributes,
     cached_page::CachedPage,
     config::{KvmMistake, VmConfig},
-    memslot::{Gfn, MemSlots},
+    guest_entries::GuestEntries,
+    memslot::MemSlots,
     shadow::ShadowPages,
+    tlbs::{KnownTlbs, SharedTlb},
 };
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Atomic, CallCx},
-    extmmu::{
-        bill::{Bill, Meter},
-        tlb::Tlb,
-    },
+    extmmu::bill::{Bill, Meter},
     mm::Mm,
-    notifier::{Cached, Gates, Registration, Seat},
+    notifier::{Gates, Registration, Seat},
     sync::{AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering, RwLock},
 };
 use std::sync::{Arc, Weak};
 
-/// The number of entries of a processor's TLB.
-pub(super) const TLB_ENTRIES: usize = 1536;
-
-/// A processor's TLB, which other processors flush.
-pub(super) type SharedTlb = Arc<Mutex<Tlb<Cached>>>;
-
 /// The state under an mmu lock, beside its part of the page table.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// The number of open windows over slots.
-    pub(super) in_progress: u64,
-    /// The guest frames of these windows, in one range that never shrinks while one of them is
-    /// open.
-    pub(super) forbidden: Option<(Gfn, Gfn)>,
+    /// The open windows over slots.
+    pub(super) account: Account,
     /// The TLBs that have had translations of these pages.
-    pub(super) tlbs: Vec<SharedTlb>,
+    pub(super) tlbs: KnownTlbs,
     /// The frames that the guest has written, of slots that log.
     pub(super) log: std::collections::BTreeSet<(u16, u64)>,
 }
@@ -57,6 +49,12 @@ pub struct Vm {
     pub(super) gates: Gates<ShadowPages, State, Atomic>,
     /// Indexed by the place of the gate.
     pub(super) shares: Box<[CachePadded<Share>]>,
+    /// The entries of guest files' pages.
+    pub(super) guest: GuestEntries,
+    /// The kinds of guest frames.
+    pub(super) attributes: Attributes,
+    /// Held while slots or attributes change.
+    pub(super) slots_lock: Mutex<()>,
     /// The windows, over any range, that have begun and not ended.
     pub(super) active: Active,
     /// The slots now. Each gate has a copy, and that copy decides.
@@ -110,6 +108,9 @@ impl Vm {
             shares: (0..gates.count()).map(|_| CachePadded::default()).collect(),
             active: Active::new(gates.count()),
             gates,
+            guest: GuestEntries::default(),
+            attributes: Attributes::default(),
+            slots_lock: Mutex::default(),
             slots: Mutex::default(),
             generation: AtomicU64::new(0),
             caches: Mutex::default(),

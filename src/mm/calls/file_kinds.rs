@@ -163,10 +163,14 @@ impl MmapWriteGuard<'_> {
         if flags.contains(VmFlags::SYNC) && object.knows_sync() {
             return Err(MmapError::NotSynchronous);
         }
+        let shared = VmFlags::SHARED | VmFlags::MAYSHARE;
+        if object.is_shared_only() && !flags.contains(shared) {
+            return Err(MmapError::SharedOnly);
+        }
         if !object.is_secret() {
             return Ok(flags);
         }
-        if !flags.intersects(VmFlags::SHARED | VmFlags::MAYSHARE) {
+        if !flags.intersects(shared) {
             return Err(MmapError::PrivateSecret);
         }
         if !self.layout.may_lock(pages) {
