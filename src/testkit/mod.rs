@@ -206,7 +206,8 @@
 //! | --- | --- |
 //! | all properties, in a call | [`conformance`], [`Kit::run`] |
 //! | … as tests | [`conformance_tests!`](crate::conformance_tests) |
-//! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`], [`gpu`], [`regcache`], [`odp`], [`sva`] |
+//! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`], [`gpu`], [`regcache`], [`pinned`], [`odp`], [`sva`] |
+//! | … with each of their mistakes | [`seeded`](seeded()) |
 //! | random operations on processes, with any set of devices | [`Suite`] |
 //! | the model of pages, also for an address space of your own | [`Reference`] |
 //! | the failure of each operation that can fail, in turn or at random | [`Suite::fail_each`], [`Disturbances::random_faults`], [`fail_each`] |
@@ -227,6 +228,7 @@
 //! | `museum` | historical mistakes |
 //! | `fuzz` | fuzz targets |
 //! | `models` | kits for the models of this library |
+//! | `seeded` | the models with each of their mistakes |
 //! | `page_faulters` | kits for those whose devices raise page faults: ODP and SVA |
 //! | `inject`, `fault` | the failure of each operation in turn, and the kinds of faults |
 //! | `place` | the pages of a check, by number |
@@ -255,6 +257,7 @@ mod patience;
 mod place;
 mod property;
 mod reference;
+mod seeded;
 mod settings;
 mod suite;
 mod timed_thread;
@@ -267,8 +270,9 @@ pub use device::{Attached, AttachedTlb, Declared, Device, Holds, Leave, Refused}
 pub use fault::{Broken, Fault};
 pub use inject::{Failed, fail_each};
 pub use kit::Kit;
-pub use models::{gpu, gru, kvm, pfn_caches, regcache, xpmem};
-pub use page_faulters::{odp, sva};
+pub use models::{gpu, gru, kvm, pfn_caches, pinned, regcache, xpmem};
+pub use page_faulters::{odp, odp_implicit, sva};
 pub use reference::{Checks, Reference};
+pub use seeded::{Seeded, seeded};
 pub use suite::{Disturbances, Failure, Profile, Suite};
 pub use verdict::{Conformance, PropertyOutcome, Seen, Side, TrialStep, Verdict};

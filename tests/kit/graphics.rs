@@ -54,8 +54,7 @@ fn a_gpu_and_a_registration_cache_share_a_process() {
     }
 }
 
-/// In each run: the properties play the races. The mistakes with atomic operations are found where
-/// these are tested, as no property makes any.
+/// In each run: the properties play the races.
 #[test]
 fn each_mistake_is_caught_by_the_property_that_should() {
     for (mistake, by) in [
@@ -69,6 +68,8 @@ fn each_mistake_is_caught_by_the_property_that_should() {
         (GpuMistake::LostDirty, Property::Dirty),
         (GpuMistake::AgesSmallOnly, Property::Aging),
         (GpuMistake::KeepsRefusals, Property::Rights),
+        (GpuMistake::SharedAtomics, Property::Atomics),
+        (GpuMistake::KeepsAlone, Property::Atomics),
     ] {
         caught(&mirror(Some(mistake)), by);
     }

@@ -14,6 +14,9 @@ use emmu::{
 mod odp_model {
     emmu::conformance_tests!(kit = super::odp(None));
 }
+mod odp_implicit {
+    emmu::conformance_tests!(kit = super::implicit(None));
+}
 mod sva_model {
     emmu::conformance_tests!(kit = super::sva(None));
 }
@@ -45,8 +48,15 @@ fn sva(mistake: Option<SvaMistake>) -> Kit {
     })
 }
 
-/// Mistakes of implicit regions have tests of their own: a region of
-/// everything has no children.
+fn implicit(mistake: Option<OdpMistake>) -> Kit {
+    // A child for each few pages: children come and go in every property.
+    testkit::odp_implicit(OdpConfig {
+        child_pages: 4,
+        mistake,
+        ..OdpConfig::default()
+    })
+}
+
 #[test]
 fn mistakes_of_odp() {
     for (mistake, by) in [
@@ -63,10 +73,14 @@ fn mistakes_of_odp() {
     ] {
         caught(&odp(Some(mistake)), by);
     }
+    for (mistake, by) in [
+        (OdpMistake::EndsLinked, Property::DropsRange),
+        (OdpMistake::NeverReaps, Property::Subscriptions),
+    ] {
+        caught(&implicit(Some(mistake)), by);
+    }
 }
 
-/// What is lost of a queue that overflows, or at an unbinding, has tests
-/// of its own.
 #[test]
 fn mistakes_of_sva() {
     for (mistake, by) in [
@@ -79,7 +93,9 @@ fn mistakes_of_sva() {
         (SvaMistake::UsesUnlocked, Property::Reuse),
         (SvaMistake::KeepsRefusals, Property::Rights),
         (SvaMistake::AnswersTwice, Property::Pairing),
+        (SvaMistake::LosesOverflow, Property::PageFaults),
         (SvaMistake::UnbindKeepsAtc, Property::Unregister),
+        (SvaMistake::NoDrain, Property::PageFaults),
     ] {
         caught(&sva(Some(mistake)), by);
     }

@@ -26,25 +26,27 @@ pub struct VmConfig {
     pub mistake: Option<KvmMistake>,
 }
 
-/// Mistakes that drivers of this kind have made, for tests that must find them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum KvmMistake {
-    /// TLBs are not flushed when entries are zapped (B23).
-    NoFlush,
-    /// TLBs are flushed at the end of the window.
-    LateFlush,
-    /// The last page of a range is not flushed.
-    ShortFlush,
-    /// The result of a look-up is used without validation (B11).
-    NoRetry,
-    /// The dirty bit is not set in the entry (B26).
-    LostDirty,
-    /// A gfn-to-pfn cache becomes valid outside of its lock (B22).
-    EarlyValid,
-    /// Windows do not invalidate gfn-to-pfn caches.
-    DeafCache,
-    /// The end of a window does not find the slots that its beginning found, and does not count it
-    /// out (B34).
-    LostEnd,
+mistakes! {
+    /// Mistakes that drivers of this kind have made, for tests that must find them.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    pub enum KvmMistake {
+        /// TLBs are not flushed when entries are zapped (B23).
+        NoFlush,
+        /// TLBs are flushed at the end of the window.
+        LateFlush,
+        /// The last page of a range is not flushed.
+        ShortFlush,
+        /// The result of a look-up is used without validation (B11).
+        NoRetry,
+        /// The dirty bit is not set in the entry (B26).
+        LostDirty,
+        /// A gfn-to-pfn cache becomes valid outside of its lock (B22).
+        EarlyValid,
+        /// Windows do not invalidate gfn-to-pfn caches.
+        DeafCache,
+        /// The end of a window does not find the slots that its beginning found, and does not count
+        /// it out (B34).
+        LostEnd,
+    }
 }
