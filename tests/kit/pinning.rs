@@ -1,16 +1,12 @@
 //! Devices that keep pages pinned and follow no window, as RDMA without paging and devices behind an
 //! IOMMU do, and say so: the kit asks nothing of them that only a device that follows could do.
 
-use crate::conformance::caught;
 use emmu::{
     driver::*,
     error::PinError,
-    extmmu::{
-        References,
-        pinned::{DomainConfig, PinMistake},
-    },
+    extmmu::{References, pinned::DomainConfig},
     mm::{HeldPages, PinKind},
-    testkit::{self, Declared, Device, Holds, Kit, Property, Refused},
+    testkit::{self, Declared, Device, Holds, Kit, Refused},
 };
 use std::{
     collections::BTreeMap,
@@ -105,28 +101,6 @@ mod for_any_time {
     emmu::conformance_tests!(kit = super::pinning(super::PinKind::LongTerm));
 }
 
-fn behind_an_iommu(mistake: Option<PinMistake>) -> Kit {
-    testkit::pinned(DomainConfig {
-        mistake,
-        ..DomainConfig::default()
-    })
-}
-
 mod until_unmapped {
-    emmu::conformance_tests!(kit = super::behind_an_iommu(None));
-}
-
-#[test]
-fn mistakes_of_devices_behind_an_iommu() {
-    for (mistake, by) in [
-        (PinMistake::NoFlush, Property::Mappings),
-        (PinMistake::TakesLaterAreas, Property::Mappings),
-        (PinMistake::UnpinsInUse, Property::Mappings),
-        (PinMistake::KeepsPins, Property::Mappings),
-        (PinMistake::DirtyNotFlushed, Property::DirtyLog),
-        (PinMistake::DirtyRoundsInward, Property::DirtyLog),
-        (PinMistake::ReadsShared, Property::Mappings),
-    ] {
-        caught(&behind_an_iommu(Some(mistake)), by);
-    }
+    emmu::conformance_tests!(kit = super::testkit::pinned(super::DomainConfig::default()));
 }
