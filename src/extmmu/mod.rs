@@ -25,7 +25,11 @@
 //! | `recorder` | an MMU that translates nothing and records its callbacks |
 //! | `tlb` | a set-associative TLB for pages of 4 KiB and 2 MiB |
 //! | `fault_queue` | page faults of a device that threads work off, each answered once |
+//! | `mistakes` | the mistakes that a model can be made with |
 //! | `bill` | counts of the windows, faults and retries of one MMU |
+
+#[macro_use]
+mod mistakes;
 
 mod bill;
 #[cfg(feature = "vm-memory")]

@@ -72,12 +72,24 @@ properties! {
     Dirty "dirty": "the frame knows each write of the device before the page is written back, swapped out or freed",
     /// References.
     References "references": "the device holds the references that it declares, and leaves none behind",
+    /// Atomic operations.
+    Atomics "atomics": "no store of the process is lost between the halves of an atomic operation of the device",
+    /// Reports of written pages.
+    DirtyLog "dirty_log": "each report of written pages has every page that the device wrote since the last one",
     /// Pins.
     Pins "pins": "the device has one pin for each translation that it shows, and no other",
+    /// Memory that a user maps for the device, and unmaps.
+    Mappings "mappings": "the device pins what its user maps, all or nothing, and has none of it left after an unmapping",
     /// Faults that open windows over the page they look up.
     Reentrant "reentrant": "a look-up may open a window over its own page",
     /// Windows of atomic contexts, which must not block.
     AtomicWindows "atomic_windows": "the device serves a window that must not block at once; a device that sleeps may refuse it",
+    /// Page faults that others answer.
+    PageFaults "page_faults": "each page fault of the device has one answer, however many there are, and before the device ends",
+    /// Subscriptions.
+    Subscriptions "subscriptions": "the device ends its subscriptions to memory that has gone",
+    /// Hardware that other processes use too.
+    Displaced "displaced": "a device whose hardware others have used meanwhile has missed no window",
     /// Allocations that fail.
     AllocFailure "alloc_failure": "an access that finds no memory is refused, loses nothing, and succeeds later",
     /// Liveness.
@@ -112,11 +124,18 @@ impl Property {
             Self::Reuse | Self::HoldsOff | Self::Overlap if !declared.coherent => {
                 Some("it does not follow its address space")
             }
-            Self::Reuse if ObservedThread::current().is_none() => {
-                Some("this system does not show whether a thread sleeps")
-            }
             Self::Aging if !declared.ages => Some("it does not answer aging"),
             Self::Dirty | Self::Reentrant if declared.reads_only => Some("it only reads"),
+            Self::Atomics if !declared.atomics => Some("it has no atomic operations"),
+            Self::DirtyLog if !declared.logs_writes => Some("it reports no written pages"),
+            Self::Mappings if !declared.maps => Some("its user maps nothing"),
+            Self::PageFaults if !declared.raises_faults => Some("it raises no page faults"),
+            Self::Displaced if !declared.is_displaced => {
+                Some("no other process takes its hardware")
+            }
+            Self::Reuse | Self::Atomics if ObservedThread::current().is_none() => {
+                Some("this system does not show whether a thread sleeps")
+            }
             Self::Scripts | Self::Failures if !declared.coherent => {
                 Some("it does not follow its address space")
             }

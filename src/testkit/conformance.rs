@@ -36,6 +36,10 @@ impl Kit {
     /// Returns a suite of random scripts for this device alone.
     pub(super) fn suite(&self) -> Suite {
         let suite = Suite::new([self.clone()]).cases(self.cases);
+        let suite = match self.seed {
+            Some(seed) => suite.seed(seed),
+            None => suite,
+        };
         match &self.regressions {
             Some(folder) => suite.regressions(folder),
             None => suite,
@@ -196,7 +200,8 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@ $kit;
             auditable pairing drops_range holds_off retry reuse overlap reach edges bytes huge_pages pool_pages userfaults
             foreign_threads forks
-            rights aging dirty references pins reentrant atomic_windows alloc_failure progress exits release unregister failures scripts);
+            rights aging dirty references atomics dirty_log pins mappings reentrant atomic_windows page_faults
+            subscriptions displaced alloc_failure progress exits release unregister failures scripts);
     };
     (@ $kit:expr; $($name:ident)*) => { $(
         #[test]

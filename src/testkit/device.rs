@@ -2,12 +2,13 @@
 
 use super::Broken;
 use crate::{
+    addr::VpnRange,
     ctx::CallCx,
     driver::TranslateError,
     error::FaultError,
     extmmu::References,
     mm::Mm,
-    notifier::{ExternalMmu, Registration, SecondaryTlb},
+    notifier::{Access, ExternalMmu, Registration, SecondaryTlb},
     oracle::Watchee,
 };
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use thiserror::Error;
 
 /// The reason of a device that neither has a write nor says so.
 const NO_WRITE: &str = "the device has no `write`, and does not declare `reads_only`";
+/// The reason of a device without the method of something that it declares.
+const NO_METHOD: &str = "the device does not have what it declares";
 
 /// An access that a device did not make.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -93,6 +96,18 @@ pub struct Declared {
     /// lets the process write in its place, never calls [`Device::write`], and skips the properties
     /// that are about writes of the device.
     pub reads_only: bool,
+    /// The device has [atomic operations](Device::fetch_update).
+    pub atomics: bool,
+    /// The device raises page faults that others answer, as with on-demand paging of RDMA and with
+    /// page requests of PCIe: [`Device::raise_fault`] raises one.
+    pub raises_faults: bool,
+    /// Other processes may take the device's hardware: [`Device::displace`].
+    pub is_displaced: bool,
+    /// The device keeps pinned what its user [maps](Device::map), until that is unmapped, as VFIO
+    /// and iommufd do. It maps what an access finds unmapped.
+    pub maps: bool,
+    /// The device reports the pages that it has written: [`Device::take_written`].
+    pub logs_writes: bool,
 }
 
 impl Declared {
@@ -130,6 +145,11 @@ impl Default for Declared {
             walks: false,
             pins: false,
             reads_only: false,
+            atomics: false,
+            raises_faults: false,
+            is_displaced: false,
+            maps: false,
+            logs_writes: false,
         }
     }
 }
@@ -176,6 +196,80 @@ pub trait Device: Send + Sync {
     /// The kit calls this while no window is open and no access is in progress.
     fn unsettled(&self) -> Option<String> {
         None
+    }
+    /// Ends everything that the device has beside its registration, which the kit ends next.
+    fn retire(&self, cx: &mut CallCx<'_>) {
+        let _unused = cx;
+    }
+    /// Replaces the word at `addr`, a multiple of 8, by `f` of it, in one operation, and returns
+    /// the old word. The kit stores to the page while `f` runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if the device changes nothing.
+    fn fetch_update(
+        &self,
+        cx: &mut CallCx<'_>,
+        mm: &Mm,
+        addr: u64,
+        f: &mut dyn FnMut(u64) -> u64,
+    ) -> Result<u64, Refused> {
+        let _unused = (cx, mm, addr, f);
+        Err(Refused::Other(NO_METHOD.to_owned()))
+    }
+    /// Raises a page fault for the page at `addr`, and waits for no answer.
+    /// [`unsettled`](Self::unsettled) counts those without one. An answer comes by itself, or from
+    /// accesses that follow.
+    fn raise_fault(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, access: Access) {
+        let _unused = (cx, mm, addr, access);
+    }
+    /// Has other processes use the hardware, until nothing of the device is loaded there.
+    fn displace(&self, cx: &mut CallCx<'_>, mm: &Mm) {
+        let _unused = (cx, mm);
+    }
+    /// Maps pages, none of which is mapped, for accesses up to this one. They stay pinned until
+    /// they are unmapped.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if nothing is mapped.
+    fn map(
+        &self,
+        cx: &mut CallCx<'_>,
+        mm: &Mm,
+        pages: VpnRange,
+        access: Access,
+    ) -> Result<(), Refused> {
+        let _unused = (cx, mm, pages, access);
+        Err(Refused::Other(NO_METHOD.to_owned()))
+    }
+    /// Unmaps the pages of a range that are mapped when the call begins. The range cuts nothing
+    /// that was mapped in one call.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if some of them stay mapped.
+    fn unmap(&self, cx: &mut CallCx<'_>, mm: &Mm, pages: VpnRange) -> Result<(), Refused> {
+        let _unused = (cx, mm, pages);
+        Err(Refused::Other(NO_METHOD.to_owned()))
+    }
+    /// Uses the page at `addr`, which is mapped, as long as `f` runs, and returns true; an unmapping
+    /// of the page waits meanwhile. A device whose uses cannot be drawn out returns false.
+    fn hold(
+        &self,
+        cx: &mut CallCx<'_>,
+        mm: &Mm,
+        addr: u64,
+        f: &mut dyn FnMut(&mut CallCx<'_>),
+    ) -> bool {
+        let _unused = (cx, mm, addr, f);
+        false
+    }
+    /// Returns pages of a range that have all those which the device has written since the last
+    /// call. If the device [maps](Declared::maps), all of the range is mapped.
+    fn take_written(&self, cx: &mut CallCx<'_>, mm: &Mm, pages: VpnRange) -> Vec<VpnRange> {
+        let _unused = (cx, mm, pages);
+        Vec::new()
     }
 }
 

@@ -17,6 +17,7 @@ pub struct Kit {
     pub(super) attach: Arc<Attach>,
     pub(super) deadline: Duration,
     pub(super) cases: u32,
+    pub(super) seed: Option<u64>,
     pub(super) regressions: Option<PathBuf>,
 }
 
@@ -92,6 +93,7 @@ impl Kit {
             attach: Arc::new(attach),
             deadline: Duration::from_secs(5),
             cases: settings::depth(64),
+            seed: None,
             regressions: None,
         }
     }
@@ -113,6 +115,12 @@ impl Kit {
     pub fn cases(self, cases: u32) -> Self {
         let cases = settings::at_least(cases);
         Self { cases, ..self }
+    }
+    /// Sets the seed of the random scripts, as [`Suite::seed`](super::Suite::seed) does.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        let seed = Some(seed);
+        Self { seed, ..self }
     }
     /// Sets the folder of scripts that run before the random ones of
     /// [`Property::Scripts`](super::Property::Scripts), and that receives each script that fails

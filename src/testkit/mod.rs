@@ -176,10 +176,12 @@
 //! # Requirements on the device
 //!
 //! The kit requires the behaviour that the device [declares](Declared), and no more: references or
-//! none, sleeping or not, answers to aging or not, remembered refusals or not, coherent or not. The
-//! kit accepts all legal behaviour: windows that are larger than needed, repeated or empty,
-//! accesses held off by windows elsewhere, entries dropped without need, retries without need, and
-//! "young" for a page that is not.
+//! none, sleeping or not, answers to aging or not, remembered refusals or not, coherent or not. So
+//! it is with atomic operations, page faults that others answer, hardware that other processes use,
+//! memory that a user maps, and reports of written pages: a device that declares them has the
+//! methods of [`Device`] for them. The kit accepts all legal behaviour: windows that are larger than
+//! needed, repeated or empty, accesses held off by windows elsewhere, entries dropped without need,
+//! retries without need, and "young" for a page that is not.
 //!
 //! # Duration
 //!
@@ -208,7 +210,8 @@
 //! | --- | --- |
 //! | all properties, in a call | [`conformance`], [`Kit::run`] |
 //! | … as tests | [`conformance_tests!`](crate::conformance_tests) |
-//! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`], [`gpu`], [`regcache`], [`odp`], [`sva`] |
+//! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`], [`gpu`], [`regcache`], [`pinned`], [`odp`], [`sva`] |
+//! | … with each of their mistakes | [`seeded`](seeded()) |
 //! | random operations on processes, with any set of devices | [`Suite`] |
 //! | the model of pages, also for an address space of your own | [`Reference`] |
 //! | the failure of each operation that can fail, in turn or at random | [`Suite::fail_each`], [`Disturbances::random_faults`], [`fail_each`] |
@@ -229,6 +232,7 @@
 //! | `museum` | historical mistakes |
 //! | `fuzz` | fuzz targets |
 //! | `models` | kits for the models of this library |
+//! | `seeded` | the models with each of their mistakes |
 //! | `page_faulters` | kits for those whose devices raise page faults: ODP and SVA |
 //! | `inject`, `fault` | the failure of each operation in turn, and the kinds of faults |
 //! | `place` | the pages of a check, by number |
@@ -257,6 +261,7 @@ mod patience;
 mod place;
 mod property;
 mod reference;
+mod seeded;
 mod settings;
 mod suite;
 mod timed_thread;
@@ -269,8 +274,9 @@ pub use device::{Attached, AttachedTlb, Declared, Device, Holds, Leave, Refused}
 pub use fault::{Broken, Fault};
 pub use inject::{Failed, fail_each};
 pub use kit::Kit;
-pub use models::{gpu, gru, kvm, pfn_caches, regcache, xpmem};
-pub use page_faulters::{odp, sva};
+pub use models::{gpu, gru, kvm, pfn_caches, pinned, regcache, xpmem};
+pub use page_faulters::{odp, odp_implicit, sva};
 pub use reference::{Checks, Reference};
+pub use seeded::{Seeded, seeded};
 pub use suite::{Disturbances, Failure, Profile, Suite};
 pub use verdict::{Conformance, PropertyOutcome, Seen, Side, TrialStep, Verdict};

@@ -1,9 +1,12 @@
 //! The models of this library as devices of the kit, correct or with one of their mistakes.
 
+pub(super) mod bystander;
 mod gpu;
+mod pinned;
 mod regcache;
 
 pub use gpu::gpu;
+pub use pinned::pinned;
 pub use regcache::regcache;
 
 use super::{
@@ -11,7 +14,7 @@ use super::{
     device::{Attached, Declared, Device, Holds, Refused},
 };
 use crate::{
-    addr::{TASK_PAGES, VpnRange},
+    addr::{PAGE_SIZE, TASK_PAGES, VpnRange},
     ctx::CallCx,
     extmmu::{
         gru::{Gru, GruConfig, GruContext, GruFault, GruMistake, GruSpace},
@@ -20,7 +23,7 @@ use crate::{
             Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId, SegId, XpmemError,
         },
     },
-    mm::Mm,
+    mm::{Mm, MmapArgs},
     notifier::{Access, ExternalMmu},
     sync::Mutex,
 };
@@ -114,7 +117,7 @@ pub fn pfn_caches(config: VmConfig) -> Kit {
 
 impl HostUser {
     fn cache(&self, addr: u64) -> Arc<PfnCache> {
-        let page = addr & !(crate::addr::PAGE_SIZE - 1);
+        let page = addr & !(PAGE_SIZE - 1);
         let mut caches = self.caches.lock();
         let cache = caches
             .entry(page)
@@ -124,7 +127,7 @@ impl HostUser {
 }
 
 fn in_page(addr: u64) -> usize {
-    usize::try_from(addr % crate::addr::PAGE_SIZE).expect("less than a page")
+    usize::try_from(addr % PAGE_SIZE).expect("less than a page")
 }
 
 impl Device for HostUser {
@@ -152,9 +155,13 @@ impl Device for HostUser {
 
 /// A GRU context.
 struct Instructions {
+    grus: Vec<Arc<Gru>>,
     space: Arc<GruSpace>,
     context: GruContext,
 }
+
+/// More contexts than a GRU loads at once, so that none of others stays.
+const CONTEXTS: usize = 64;
 
 /// Returns the kit of a GRU.
 pub fn gru(config: GruConfig, mistake: Option<GruMistake>) -> Kit {
@@ -164,7 +171,11 @@ pub fn gru(config: GruConfig, mistake: Option<GruMistake>) -> Kit {
         let context = GruContext::new(&space, 0).expect("there is a GRU");
         Attached {
             mmu: Arc::clone(&space) as Arc<dyn ExternalMmu>,
-            device: Arc::new(Instructions { space, context }),
+            device: Arc::new(Instructions {
+                grus,
+                space,
+                context,
+            }),
             registration,
         }
     })
@@ -190,12 +201,27 @@ impl Device for Instructions {
     fn declares(&self) -> Declared {
         Declared {
             holds: Holds::Tlb,
+            is_displaced: true,
             ..Declared::default()
         }
     }
     fn unsettled(&self) -> Option<String> {
         let active = self.space.active();
         (active > 0).then(|| format!("{active} windows are active"))
+    }
+    fn displace(&self, cx: &mut CallCx<'_>, mm: &Mm) {
+        let other = Mm::new(mm.machine());
+        let addr = other.mmap(cx, &MmapArgs::anonymous(PAGE_SIZE));
+        let addr = addr.expect("an empty address space has room");
+        let (space, registration) = GruSpace::attach(cx, &other, &self.grus, None);
+        let all = (0..CONTEXTS).map(|_| GruContext::new(&space, 0).expect("there is a GRU"));
+        let all: Vec<GruContext> = all.collect();
+        for context in &all {
+            context.write(cx, addr, &[1]).expect("mapped");
+        }
+        drop(all);
+        other.unregister(cx, registration);
+        other.exit(cx);
     }
 }
 

@@ -3,15 +3,17 @@
 use super::{
     Kit,
     device::{Attached, AttachedTlb, Declared, Device, Holds, Refused},
+    models::bystander::Bystander,
 };
 use crate::{
+    addr::Vpn,
     ctx::CallCx,
     extmmu::{
         odp::{Adapter, Key, OdpConfig, OdpFault},
         sva::{Iommu, Pasid, SvaConfig, SvaDevice, SvaFault},
     },
     mm::Mm,
-    notifier::ExternalMmu,
+    notifier::{Access, ExternalMmu},
     sync::Mutex,
 };
 use std::sync::{Arc, Weak};
@@ -35,11 +37,29 @@ pub fn odp(config: OdpConfig) -> Kit {
     })
 }
 
+/// Returns the kit of an RDMA adapter with an implicit region of all of memory: children that come
+/// and go have its translations.
+pub fn odp_implicit(config: OdpConfig) -> Kit {
+    Kit::attaching(move |cx, mm| {
+        let adapter = Adapter::new(config);
+        let key = adapter.register_implicit(mm, Access::Write);
+        let region = adapter.implicit(key).expect("it was just registered");
+        let (mmu, registration) = mm.register(cx, |seat| {
+            Bystander::new(seat, move |visit| region.translations(visit), || ())
+        });
+        Attached {
+            mmu: mmu as Arc<dyn ExternalMmu>,
+            device: Arc::new(Rdma { adapter, key }),
+            registration,
+        }
+    })
+}
+
 fn not_transferred(fault: OdpFault) -> Refused {
     match fault {
-        OdpFault::Gone(_) => Refused::Gone,
+        // The regions are of everything: there is none any more.
+        OdpFault::Gone(_) | OdpFault::Access(_) => Refused::Gone,
         OdpFault::Refused { why, .. } => why.into(),
-        other => Refused::Other(other.to_string()),
     }
 }
 
@@ -56,8 +76,17 @@ impl Device for Rdma {
     fn declares(&self) -> Declared {
         Declared {
             sleeps: true,
+            raises_faults: true,
             ..Declared::default()
         }
+    }
+    fn retire(&self, cx: &mut CallCx<'_>) {
+        // Another call may have done it.
+        let _gone = self.adapter.deregister(cx, self.key);
+    }
+    fn raise_fault(&self, _cx: &mut CallCx<'_>, _mm: &Mm, addr: u64, access: Access) {
+        let page = Vpn::containing(addr).into();
+        self.adapter.raise(self.key, page, access);
     }
     fn unsettled(&self) -> Option<String> {
         let faults = self.adapter.faults();
@@ -141,8 +170,13 @@ impl Device for Sharing {
         Declared {
             holds: Holds::Tlb,
             walks: true,
+            raises_faults: true,
             ..Declared::default()
         }
+    }
+    fn raise_fault(&self, _cx: &mut CallCx<'_>, _mm: &Mm, addr: u64, access: Access) {
+        let page = Vpn::containing(addr).into();
+        self.reader.send_requests(self.pasid, page, access);
     }
     fn unsettled(&self) -> Option<String> {
         let requests = self.reader.iommu().requests();

@@ -183,7 +183,7 @@ impl Trial {
         }
     }
     /// Begins `act` on another thread, and returns when it has ended or sleeps.
-    fn let_pass(
+    pub(super) fn let_pass(
         self: &Arc<Self>,
         act: impl Fn(&Arc<Self>, &mut CallCx<'_>) + Send + 'static,
     ) -> TimedThread<()> {

@@ -107,6 +107,7 @@ impl Trial {
         self.process("unregister");
         let leave = self.leave.lock().take();
         if let Some(leave) = leave {
+            self.device.retire(cx);
             leave(cx);
         }
     }

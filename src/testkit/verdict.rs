@@ -54,6 +54,15 @@ pub enum Seen {
         /// The byte that was there.
         wanted: u8,
     },
+    /// A store of the process between the halves of an atomic operation of the device is missing.
+    LostStore {
+        /// Byte address.
+        addr: u64,
+        /// The byte that the process reads.
+        got: u8,
+        /// The byte that the process stored.
+        wanted: u8,
+    },
     /// The device used a page while a window over it was open.
     NotHeldOff(String),
     /// The device made an access that it must not make.
@@ -112,7 +121,10 @@ impl Seen {
     pub fn oracle(&self) -> &'static str {
         match self {
             Self::Oracle(finding) => finding.invariant().number(),
-            Self::Stale { .. } | Self::LostWrite { .. } | Self::Overwritten { .. } => "bytes",
+            Self::Stale { .. }
+            | Self::LostWrite { .. }
+            | Self::Overwritten { .. }
+            | Self::LostStore { .. } => "bytes",
             Self::NotHeldOff(_) => "O4",
             Self::Stuck { .. } => "time",
             Self::Panicked(_) => "panic",
@@ -171,6 +183,12 @@ impl fmt::Display for Seen {
                 write!(
                     f,
                     "the device wrote beside {addr:#x}, and changed the byte there from {wanted} to {got}"
+                )
+            }
+            Self::LostStore { addr, got, wanted } => {
+                write!(
+                    f,
+                    "the process stored {wanted} at {addr:#x} between the halves of an atomic operation, and memory has {got} there: a lost store"
                 )
             }
             Self::NotHeldOff(what) => write!(

@@ -7,8 +7,9 @@ use emmu::{
     ctx::CallCx,
     error::{Errno, MmapError, ObjectError, Signal},
     extmmu::kvm::{
-        C_BIT, Exit, Gfn, GuestFinding, GuestMemfd, GuestMemfdFlags, GuestMemoryError, KvmMistake,
-        MemSlot, MemoryAttributes, PageKind, SlotError, SlotFlags, Vcpu, Vm, VmConfig, VmType,
+        C_BIT, Exit, Gfn, GuestFinding, GuestMemfd, GuestMemfdFlags, GuestMemoryError,
+        GuestMemoryMistake, MemSlot, MemoryAttributes, PageKind, SlotError, SlotFlags, Vcpu, Vm,
+        VmConfig, VmType,
     },
     file::{FallocateMode, File, FileMode, MemoryObject},
     mm::{Advice, MmapArgs},
@@ -706,14 +707,14 @@ fn pages_come_zeroed_or_not_at_all() {
 /// The audit's answer to a machine with a mistake, after `f`, and that of the processor to a load
 /// of guest address 0. `f` returns the file if it stays open.
 fn mistaken(
-    mistake: KvmMistake,
+    mistake: GuestMemoryMistake,
     f: impl FnOnce(&mut CallCx<'_>, &World, Arc<GuestMemfd>) -> Option<Arc<GuestMemfd>>,
 ) -> (Vec<GuestFinding>, Result<Result<u8, Exit>, String>) {
     let machine = Machine::new(Default::default());
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let config = VmConfig {
-        mistake: Some(mistake),
+        guest_mistake: Some(mistake),
         ..of(VmType::SwProtected)
     };
     let world = World::new(&mut cx, &machine, config);
@@ -738,7 +739,7 @@ fn stale_use() -> Result<Result<u8, Exit>, String> {
 
 #[test]
 fn a_hole_that_leaves_entries_is_found() {
-    let (found, used) = mistaken(KvmMistake::PunchKeepsEntries, |cx, world, memfd| {
+    let (found, used) = mistaken(GuestMemoryMistake::PunchKeepsEntries, |cx, world, memfd| {
         world.convert(cx, 0, PAGES, PRIVATE);
         world.vcpu.store(cx, 0, 2).unwrap();
         open(&memfd).punch_hole(cx.reborrow(), 0, PAGE).unwrap();
@@ -753,7 +754,7 @@ fn a_hole_that_leaves_entries_is_found() {
 /// C51: the slot goes on with pages of a file that does not know it.
 #[test]
 fn a_slot_whose_file_is_flipped_off_is_found() {
-    let (found, used) = mistaken(KvmMistake::FlagFlip, |cx, world, memfd| {
+    let (found, used) = mistaken(GuestMemoryMistake::FlagFlip, |cx, world, memfd| {
         world.convert(cx, 0, PAGES, PRIVATE);
         world.vcpu.store(cx, 0, 2).unwrap();
         let flipped = MemSlot {
@@ -772,13 +773,13 @@ fn a_slot_whose_file_is_flipped_off_is_found() {
 
 #[test]
 fn a_conversion_that_removes_the_wrong_kind_is_found() {
-    let (found, used) = mistaken(KvmMistake::WrongKindZapped, |cx, world, memfd| {
+    let (found, used) = mistaken(GuestMemoryMistake::WrongKindZapped, |cx, world, memfd| {
         world.convert(cx, 0, PAGES, PRIVATE);
         Some(memfd)
     });
     let wrong = |kind| GuestFinding::WrongKind { gfn: Gfn(0), kind };
     assert_eq!((found, used), (vec![wrong(PageKind::Shared)], Ok(Ok(1))));
-    let (found, used) = mistaken(KvmMistake::WrongKindZapped, |cx, world, memfd| {
+    let (found, used) = mistaken(GuestMemoryMistake::WrongKindZapped, |cx, world, memfd| {
         world.convert(cx, 1, 1, PRIVATE);
         world.vcpu.store(cx, PAGE, 2).unwrap();
         world.convert(cx, 1, 1, SHARED);

@@ -20,6 +20,7 @@ mod page_faulters;
 mod pinning;
 mod reads_only;
 mod registrations;
+mod seeded;
 mod small_mistakes;
 mod stale_uses;
 mod swap;

@@ -43,7 +43,7 @@ fn documents_count_as_the_museum_does() {
     let linux = all.iter().filter_map(family).count();
     let others = all.len() - linux;
     let count = format!(
-        "{} mistakes: {linux} of Linux and its drivers, {others} of other systems",
+        "{} mistakes: {linux} of Linux, its drivers and their users, {others} of other systems",
         all.len()
     );
     for name in ["README.md", "CHANGELOG.md"] {
@@ -58,5 +58,7 @@ fn documents_count_as_the_museum_does() {
 fn each_family_of_linux_has_a_piece_but_two_that_are_costs() {
     let shown: BTreeSet<(char, u32)> = Piece::all().iter().filter_map(family).collect();
     let missing: Vec<u32> = (1..=51).filter(|n| !shown.contains(&('B', *n))).collect();
-    assert_eq!(missing, [10, 48]);
+    assert_eq!(missing, [10, 48]); // Of the later ones, those that a model can make.
+    let later = shown.iter().filter(|(list, _)| *list == 'C').count();
+    assert!(later >= 30, "{later}");
 }

@@ -1,12 +1,12 @@
-//! A device that keeps pages pinned and follows no window, as RDMA without paging does, and says
-//! so: the kit asks nothing of it that only a device that follows could do.
+//! Devices that keep pages pinned and follow no window, as RDMA without paging and devices behind an
+//! IOMMU do, and say so: the kit asks nothing of them that only a device that follows could do.
 
 use emmu::{
     driver::*,
     error::PinError,
-    extmmu::References,
+    extmmu::{References, pinned::DomainConfig},
     mm::{HeldPages, PinKind},
-    testkit::{Declared, Device, Holds, Kit, Refused},
+    testkit::{self, Declared, Device, Holds, Kit, Refused},
 };
 use std::{
     collections::BTreeMap,
@@ -99,4 +99,8 @@ mod for_one_transfer {
 }
 mod for_any_time {
     emmu::conformance_tests!(kit = super::pinning(super::PinKind::LongTerm));
+}
+
+mod until_unmapped {
+    emmu::conformance_tests!(kit = super::testkit::pinned(super::DomainConfig::default()));
 }

@@ -149,6 +149,26 @@ fn file_write() {
     assert_eq!(w.mm.load(cx, at(107)), Ok(8), "in the file");
 }
 
+/// The pages of a file that is used in place are a driver's, in no cache. The first read maps one,
+/// where the module of Linux's test maps it with the file.
+#[test]
+fn mixedmap() {
+    let (mut w, mirror) = world(0, RW);
+    let (_, file) = objects::xip(&w, 1);
+    let cx = &mut w.thread.cx();
+    file.write_at(cx.reborrow(), 0, &[7]).unwrap();
+    let args = MmapArgs::anonymous(PAGE).fixed(at(0)).file(&file, 0);
+    w.mm.mmap(cx, &args).unwrap();
+    assert_eq!(w.mm.load(cx, at(0)), Ok(7));
+    assert_eq!(mirror.snapshot(cx, &w.mm, 0, 1), "r");
+    // A write of the device copies the page.
+    assert_eq!(mirror.write(cx, &w.mm, 0, 1), Ok((vec![1], 1)));
+    assert_eq!(mirror.snapshot(cx, &w.mm, 0, 1), "w");
+    let mut byte = [0];
+    file.read_at(cx.reborrow(), 0, &mut byte).unwrap();
+    assert_eq!((byte, w.mm.load(cx, at(0))), ([7], Ok(1)));
+}
+
 #[test]
 fn anon_read_multiple() {
     let (mut w, mirror) = world(0, RW);

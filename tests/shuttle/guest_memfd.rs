@@ -8,8 +8,8 @@ use emmu::{
     addr::Vpn,
     ctx::CallCx,
     extmmu::kvm::{
-        Gfn, GuestMemfd, GuestMemfdFlags, KvmMistake, MemSlot, MemoryAttributes, SlotFlags, Vcpu,
-        Vm, VmConfig, VmType,
+        Gfn, GuestMemfd, GuestMemfdFlags, GuestMemoryMistake, MemSlot, MemoryAttributes, SlotFlags,
+        Vcpu, Vm, VmConfig, VmType,
     },
     file::MemoryObject,
     mm::MmapArgs,
@@ -72,14 +72,14 @@ impl World {
 
 fn config() -> VmConfig {
     let mistake = mistake().map(|m| match &*m {
-        "unchecked-guest-fault" => KvmMistake::UncheckedGuestFault,
-        "attributes-after-window" => KvmMistake::AttributesAfterWindow,
-        "punch-keeps-entries" => KvmMistake::PunchKeepsEntries,
+        "unchecked-guest-fault" => GuestMemoryMistake::UncheckedGuestFault,
+        "attributes-after-window" => GuestMemoryMistake::AttributesAfterWindow,
+        "punch-keeps-entries" => GuestMemoryMistake::PunchKeepsEntries,
         _ => panic!("no mistake of guest files: {m}"),
     });
     VmConfig {
         vm_type: VmType::SwProtected,
-        mistake,
+        guest_mistake: mistake,
         ..VmConfig::default()
     }
 }

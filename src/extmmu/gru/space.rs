@@ -10,30 +10,32 @@ use crate::{
 };
 use std::sync::{Arc, Weak};
 
-/// Mistakes that drivers of this kind have made or could make, for tests that must find them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum GruMistake {
-    /// Windows do not purge.
-    NoPurge,
-    /// A purge does not cancel the misses in its range (B24: hardware without the armed bit).
-    NoDisarm,
-    /// A context that is not loaded keeps its identifier over a window.
-    NoLazyPurge,
-    /// The purge comes at the end of the window.
-    LatePurge,
-    /// Pages that are entered ahead are not validated (B25).
-    BlindPreload,
-    /// The last page of a range is not purged.
-    ShortPurge,
-    /// A window purges first and counts itself as active then.
-    LateActive,
-    /// A window counts itself out as soon as it has purged (B5).
-    EarlyEnd,
-    /// The end of a window does not count it out (B2).
-    LostEnd,
-    /// The frame is not marked dirty by stores of instructions (B26).
-    LostDirty,
+mistakes! {
+    /// Mistakes that drivers of this kind have made or could make, for tests that must find them.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    pub enum GruMistake {
+        /// Windows do not purge.
+        NoPurge,
+        /// A purge does not cancel the misses in its range (B24: hardware without the armed bit).
+        NoDisarm,
+        /// A context that is not loaded keeps its identifier over a window.
+        NoLazyPurge,
+        /// The purge comes at the end of the window.
+        LatePurge,
+        /// Pages that are entered ahead are not validated (B25).
+        BlindPreload,
+        /// The last page of a range is not purged.
+        ShortPurge,
+        /// A window purges first and counts itself as active then.
+        LateActive,
+        /// A window counts itself out as soon as it has purged (B5).
+        EarlyEnd,
+        /// The end of a window does not count it out (B2).
+        LostEnd,
+        /// The frame is not marked dirty by stores of instructions (B26).
+        LostDirty,
+    }
 }
 
 /// An address space whose memory GRUs work on (`gru_mm_struct`).

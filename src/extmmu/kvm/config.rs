@@ -50,38 +50,50 @@ pub struct VmConfig {
     pub vm_type: VmType,
     /// A mistake made on purpose, for a test that must find it.
     pub mistake: Option<KvmMistake>,
+    /// The same, with the guest's own memory.
+    pub guest_mistake: Option<GuestMemoryMistake>,
 }
 
-/// Mistakes that drivers of this kind have made, for tests that must find them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum KvmMistake {
-    /// TLBs are not flushed when entries are zapped (B23).
-    NoFlush,
-    /// TLBs are flushed at the end of the window.
-    LateFlush,
-    /// The last page of a range is not flushed.
-    ShortFlush,
-    /// The result of a look-up is used without validation (B11).
-    NoRetry,
-    /// The dirty bit is not set in the entry (B26).
-    LostDirty,
-    /// A gfn-to-pfn cache becomes valid outside of its lock (B22).
-    EarlyValid,
-    /// Windows do not invalidate gfn-to-pfn caches.
-    DeafCache,
-    /// The end of a window does not find the slots that its beginning found, and does not count it
-    /// out (B34).
-    LostEnd,
-    /// A hole that is punched in a guest file leaves the guest's entries of its pages.
-    PunchKeepsEntries,
-    /// A slot may lose its guest file by a change of its flags, and the file forgets the slot
-    /// without a window (C51).
-    FlagFlip,
-    /// Attributes change when the window over their guest frames has ended.
-    AttributesAfterWindow,
-    /// A conversion removes the entries of the new kind, and not those of the old one.
-    WrongKindZapped,
-    /// The page of a guest file is entered without a check of the fault's stamp.
-    UncheckedGuestFault,
+mistakes! {
+    /// Mistakes that drivers of this kind have made, for tests that must find them.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    pub enum KvmMistake {
+        /// TLBs are not flushed when entries are zapped (B23).
+        NoFlush,
+        /// TLBs are flushed at the end of the window.
+        LateFlush,
+        /// The last page of a range is not flushed.
+        ShortFlush,
+        /// The result of a look-up is used without validation (B11).
+        NoRetry,
+        /// The dirty bit is not set in the entry (B26).
+        LostDirty,
+        /// A gfn-to-pfn cache becomes valid outside of its lock (B22).
+        EarlyValid,
+        /// Windows do not invalidate gfn-to-pfn caches.
+        DeafCache,
+        /// The end of a window does not find the slots that its beginning found, and does not count
+        /// it out (B34).
+        LostEnd,
+    }
+}
+
+mistakes! {
+    /// Mistakes with guest files and memory attributes, for tests that must find them.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    pub enum GuestMemoryMistake {
+        /// A hole that is punched in a guest file leaves the guest's entries of its pages.
+        PunchKeepsEntries,
+        /// A slot may lose its guest file by a change of its flags, and the file forgets the slot
+        /// without a window (C51).
+        FlagFlip,
+        /// Attributes change when the window over their guest frames has ended.
+        AttributesAfterWindow,
+        /// A conversion removes the entries of the new kind, and not those of the old one.
+        WrongKindZapped,
+        /// The page of a guest file is entered without a check of the fault's stamp.
+        UncheckedGuestFault,
+    }
 }

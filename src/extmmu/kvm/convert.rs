@@ -2,7 +2,7 @@
 
 use super::{
     attributes::{MemoryAttributes, PageKind},
-    config::KvmMistake,
+    config::GuestMemoryMistake,
     gfn::Gfn,
     guest_entries::Zap,
     guest_error::GuestMemoryError,
@@ -68,18 +68,18 @@ impl Vm {
             return;
         }
         let parts = self.parts(first, end);
-        let gone = match self.made(KvmMistake::WrongKindZapped) {
+        let gone = match self.guest_made(GuestMemoryMistake::WrongKindZapped) {
             true => kind,
             false => kind.other(),
         };
         self.begin_conversion(cx, &parts, gone);
         let window = self.guest.window(&[(first, end)], Zap::Kind(gone));
-        if !self.made(KvmMistake::AttributesAfterWindow) {
+        if !self.guest_made(GuestMemoryMistake::AttributesAfterWindow) {
             self.attributes.set(kind, first, end);
         }
         drop(window);
         self.end_conversion(cx, &parts);
-        if self.made(KvmMistake::AttributesAfterWindow) {
+        if self.guest_made(GuestMemoryMistake::AttributesAfterWindow) {
             self.attributes.set(kind, first, end);
         }
     }

@@ -7,7 +7,7 @@
 
 use super::{
     attributes::{PageKind, Stamp},
-    config::{KvmMistake, VmType},
+    config::{GuestMemoryMistake, VmType},
     exit::Exit,
     gfn::{Gfn, split},
     guest_entries::NotAdmitted,
@@ -97,7 +97,7 @@ impl Vm {
             generation: pages.cache.host().mem().generation(frame.pfn()),
             kind,
         };
-        let admitted = match self.made(KvmMistake::UncheckedGuestFault) {
+        let admitted = match self.guest_made(GuestMemoryMistake::UncheckedGuestFault) {
             true => Ok(self.guest.admit_unchecked()),
             false => self.guest.admit(stamp, miss.gfn),
         };

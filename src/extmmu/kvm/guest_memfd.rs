@@ -1,7 +1,7 @@
 //! Guest files (`guest_memfd`): memory of a guest that no process sees unless it is shared.
 
 use super::{
-    config::{KvmMistake, VmType},
+    config::{GuestMemoryMistake, VmType},
     guest_entries::{GuestWindow, Zap},
     guest_error::GuestMemoryError,
     guest_pages::{GuestMemfdFlags, GuestPages},
@@ -117,7 +117,7 @@ impl GuestMemfd {
     /// machines with two roots of page tables heed that; here it is all entries, since a slot whose
     /// file has `MMAP` has shared entries of it as well.
     fn punch(&self, cx: &mut CallCx<'_>, pages: &Range<u64>) {
-        let zap = match self.vm.made(KvmMistake::PunchKeepsEntries) {
+        let zap = match self.vm.guest_made(GuestMemoryMistake::PunchKeepsEntries) {
             true => Zap::Nothing,
             false => Zap::All,
         };

@@ -85,7 +85,7 @@ mod vcpu;
 mod vm;
 
 pub use attributes::{MemoryAttributes, PageKind};
-pub use config::{AccessedBits, KvmMistake, VmConfig, VmType};
+pub use config::{AccessedBits, GuestMemoryMistake, KvmMistake, VmConfig, VmType};
 pub use exit::Exit;
 pub use gfn::{C_BIT, Gfn};
 pub use guest_audit::GuestFinding;

@@ -1,7 +1,7 @@
 //! Changes of memory slots, and the dirty log.
 
 use super::{
-    config::KvmMistake,
+    config::GuestMemoryMistake,
     gfn::Gfn,
     guest_memfd::GuestMemfd,
     guest_pages::GuestMemfdFlags,
@@ -134,7 +134,7 @@ impl Vm {
     fn flips(&self, old: &MemSlots, slot: &MemSlot) -> bool {
         let had = old.by_id(slot.id).map(|old| old.flags);
         let had = had.is_some_and(|flags| flags.contains(SlotFlags::GUEST_MEMFD));
-        had && self.made(KvmMistake::FlagFlip)
+        had && self.guest_made(GuestMemoryMistake::FlagFlip)
     }
     /// Returns the slots now.
     pub fn slots(&self) -> Arc<MemSlots> {

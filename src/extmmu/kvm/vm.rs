@@ -5,7 +5,7 @@ use super::{
     active::Active,
     attributes::Attributes,
     cached_page::CachedPage,
-    config::{KvmMistake, VmConfig},
+    config::{GuestMemoryMistake, KvmMistake, VmConfig},
     guest_entries::GuestEntries,
     memslot::MemSlots,
     shadow::ShadowPages,
@@ -161,6 +161,9 @@ impl Vm {
     }
     pub(super) fn made(&self, mistake: KvmMistake) -> bool {
         self.config.mistake == Some(mistake)
+    }
+    pub(super) fn guest_made(&self, mistake: GuestMemoryMistake) -> bool {
+        self.config.guest_mistake == Some(mistake)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
     ctx::CallCx,
-    notifier::Registration,
+    notifier::{ExternalMmu, Registration, Translation},
     sync::Mutex,
 };
 use std::{
@@ -21,6 +21,8 @@ pub struct ImplicitRegion {
     pub(super) parts: Parts,
     /// By number: the first page divided by the pages of a child. No callback takes this lock.
     children: Mutex<BTreeMap<u64, Child>>,
+    /// The regions of the children, for oracles: no call is made with this locked.
+    shown: Mutex<BTreeMap<u64, Arc<Region>>>,
     /// The numbers of children that a window has emptied.
     emptied: Arc<Mutex<BTreeSet<u64>>>,
 }
@@ -36,6 +38,7 @@ impl ImplicitRegion {
         Arc::new(Self {
             parts,
             children: Mutex::default(),
+            shown: Mutex::default(),
             emptied: Arc::default(),
         })
     }
@@ -76,6 +79,7 @@ impl ImplicitRegion {
             region: Arc::clone(&region),
             registration: Some(registration),
         };
+        self.shown.lock().insert(number, Arc::clone(&region));
         // Last: a child that is found has subscribed.
         children.insert(number, child);
         Some(region)
@@ -103,6 +107,7 @@ impl ImplicitRegion {
             return false;
         }
         let registration = child.registration.take();
+        let region = Arc::clone(&child.region);
         // First: nothing finds the child that is about to end.
         if !self.parts.made(OdpMistake::EndsLinked) {
             children.remove(&number);
@@ -110,8 +115,29 @@ impl ImplicitRegion {
         drop(children);
         registration.is_some_and(|registration| {
             registration.unregister(cx);
+            self.no_longer_shown(number, &region);
             true
         })
+    }
+    /// Forgets a child that has ended, unless another one has its place.
+    fn no_longer_shown(&self, number: u64, ended: &Arc<Region>) {
+        let mut shown = self.shown.lock();
+        if shown
+            .get(&number)
+            .is_some_and(|region| Arc::ptr_eq(region, ended))
+        {
+            shown.remove(&number);
+        }
+    }
+    /// Shows every translation of the region, for a driver that an
+    /// [oracle](crate::oracle::Oracle::watch) watches. Returns false if some could not be seen.
+    pub fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+        let shown: Vec<Arc<Region>> = self.shown.lock().values().cloned().collect();
+        let mut all = true;
+        for region in shown {
+            all &= region.translations(visit);
+        }
+        all
     }
     /// Ends every child.
     pub(super) fn end_all(&self, cx: &mut CallCx<'_>) {

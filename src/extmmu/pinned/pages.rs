@@ -167,7 +167,12 @@ struct NewUsers<'p> {
 
 impl Drop for NewUsers<'_> {
     fn drop(&mut self) {
-        if self.pages.mistake != Some(PinMistake::KeepsPins) {
+        if self.pages.mistake == Some(PinMistake::KeepsPins) {
+            let pinned = self.pages.pinned.lock();
+            for (_, known) in pinned.range(self.indices.clone()) {
+                std::mem::forget(Arc::clone(&known.page));
+            }
+        } else {
             self.pages.remove_user(self.indices.clone());
         }
     }

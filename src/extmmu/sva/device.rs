@@ -231,14 +231,18 @@ impl SvaDevice {
         pages: VpnRange,
         access: Access,
     ) -> Response {
-        let group = self.post(pasid, pages, access);
+        let (group, is_queued) = self.post(pasid, pages, access);
+        if !is_queued {
+            // Its answer is there already: others have their turn before it tries again.
+            self.iommu.serve_one(cx);
+        }
         self.iommu.requests.groups.wait(group, || {
             self.iommu.serve_one(cx);
         })
     }
     /// Sends a group of page requests, and waits for nothing: [`Iommu::serve_one`] serves them.
     pub fn send_requests(&self, pasid: Pasid, pages: VpnRange, access: Access) -> u64 {
-        self.post(pasid, pages, access).number
+        self.post(pasid, pages, access).0.number
     }
     /// Returns the answer to a group of [`send_requests`](Self::send_requests), once.
     pub fn take_response(&self, pasid: Pasid, group: u64) -> Option<Response> {
@@ -252,15 +256,17 @@ impl SvaDevice {
             number,
         }
     }
-    fn post(&self, pasid: Pasid, pages: VpnRange, access: Access) -> GroupId {
+    /// Sends a group, and returns false if the queue had no room for all of it.
+    fn post(&self, pasid: Pasid, pages: VpnRange, access: Access) -> (GroupId, bool) {
         let number = self.groups.fetch_add(1, Ordering::Relaxed);
         let group = self.group(pasid, number);
         // Held to the end: an unbinding drains what was sent before it, and nothing comes after.
         let table = self.table.lock();
         let Some(domain) = table.get(&pasid.0) else {
             self.iommu.requests.refuse(group, pages.start());
-            return group;
+            return (group, true);
         };
+        let mut is_queued = true;
         for page in pages.iter() {
             let request = PageRequest {
                 group,
@@ -269,9 +275,9 @@ impl SvaDevice {
                 is_last: page.plus(1) == pages.end(),
             };
             domain.meter.requested();
-            self.iommu.requests.send(request, &domain.mm);
+            is_queued &= self.iommu.requests.send(request, &domain.mm);
         }
-        group
+        (group, is_queued)
     }
 }
 

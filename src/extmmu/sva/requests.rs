@@ -128,8 +128,8 @@ impl Requests {
             overflows: self.partial.lock().overflows,
         }
     }
-    /// Takes a request of a process from a device.
-    pub(super) fn send(&self, request: PageRequest, mm: &Weak<Mm>) {
+    /// Takes a request of a process from a device. Returns false if the queue is full.
+    pub(super) fn send(&self, request: PageRequest, mm: &Weak<Mm>) -> bool {
         let mut partial = self.partial.lock();
         let id = request.group;
         if request.is_last {
@@ -142,7 +142,9 @@ impl Requests {
             if request.is_last && self.mistake != Some(SvaMistake::LosesOverflow) {
                 self.groups.answer_unserved(id, Response::Success);
             }
-        } else if request.is_last {
+            return false;
+        }
+        if request.is_last {
             let own = partial.requests.extract_if(.., |r| r.group == id);
             let requests = own.chain([request]).collect();
             let mm = Weak::clone(mm);
@@ -150,6 +152,7 @@ impl Requests {
         } else {
             partial.requests.push(request);
         }
+        true
     }
     /// Answers a group whose PASID is not bound.
     pub(super) fn refuse(&self, id: GroupId, at: Vpn) {

@@ -3,24 +3,26 @@
 use crate::extmmu::References;
 use std::time::Duration;
 
-/// Mistakes made on purpose, for tests that must find them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum XpmemMistake {
-    /// Windows recall nothing.
-    NoRecall,
-    /// The recall leaves out the last page.
-    ShortRecall,
-    /// Recalls come at the end of the window.
-    LateRecall,
-    /// The window does not wait for the answers.
-    NoWait,
-    /// References are given up before the answers.
-    EarlyUnpin,
-    /// The result of a look-up is exported without validation (B11).
-    NoRetry,
-    /// The frame is not marked dirty by stores of importers (B26).
-    LostDirty,
+mistakes! {
+    /// Mistakes made on purpose, for tests that must find them.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    pub enum XpmemMistake {
+        /// Windows recall nothing.
+        NoRecall,
+        /// The recall leaves out the last page.
+        ShortRecall,
+        /// Recalls come at the end of the window.
+        LateRecall,
+        /// The window does not wait for the answers.
+        NoWait,
+        /// References are given up before the answers.
+        EarlyUnpin,
+        /// The result of a look-up is exported without validation (B11).
+        NoRetry,
+        /// The frame is not marked dirty by stores of importers (B26).
+        LostDirty,
+    }
 }
 
 /// The configuration of an owner.

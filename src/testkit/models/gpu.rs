@@ -64,9 +64,19 @@ impl Device for Engines {
     fn write(&self, cx: &mut CallCx<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
         self.next().write(cx, addr, &[byte]).map_err(stopped)
     }
+    fn fetch_update(
+        &self,
+        cx: &mut CallCx<'_>,
+        _mm: &Mm,
+        addr: u64,
+        f: &mut dyn FnMut(u64) -> u64,
+    ) -> Result<u64, Refused> {
+        self.next().update(cx, addr, f).map_err(stopped)
+    }
     fn declares(&self) -> Declared {
         Declared {
             ages: true,
+            atomics: true,
             ..Declared::default()
         }
     }

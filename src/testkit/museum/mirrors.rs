@@ -23,6 +23,14 @@ fn gpu(mistake: Option<GpuMistake>) -> Kit {
     models::gpu(config, Some(DeviceKind::Private))
 }
 
+fn gpu_without_memory(mistake: Option<GpuMistake>) -> Kit {
+    let config = GpuConfig {
+        mistake,
+        ..GpuConfig::default()
+    };
+    models::gpu(config, None)
+}
+
 /// Returns the kit of a registration cache that pins.
 fn cache(mistake: Option<RegMistake>) -> Kit {
     models::regcache(RegCacheConfig {
@@ -130,7 +138,20 @@ pub(super) const PIECES: &[Piece] = &[
         },
     },
     Piece {
-        id: "Open MPI",
+        id: "C56",
+        year: 2026,
+        system: "KVM, an entry over a present one",
+        reference: "6.18.y, arch/x86/kvm/mmu/mmu.c",
+        what: "An entry takes the place of a present one, and the TLB keeps what it knew of that.",
+        shown: Device {
+            property: Property::Forks,
+            oracles: &["O6", "bytes", "O1", "O4", "panic"],
+            broken: || gpu_without_memory(Some(GpuMistake::ReplacesDirty)),
+            sound: || gpu_without_memory(None),
+        },
+    },
+    Piece {
+        id: "C53",
         year: 2019,
         system: "Open MPI, a hook of mmap beside XPMEM's cache",
         reference: "open-mpi/ompi#6524, #7030; f86f805be114",

@@ -32,6 +32,8 @@
 //! | `lifetime` | registration, release, sleeping, locks |
 //! | `entries` | userfaultfd, huge pages of a pool |
 //! | `page_faulters` | IOMMUs that share the page table, RDMA that pages on demand: `C21` and on |
+//! | `pins` | devices behind an IOMMU whose pages are pinned |
+//! | `tables` | entries of several tables, or in several places |
 //! | `mirrors` | GPUs that mirror an address space, caches of registered memory |
 //! | `peers` | mistakes that other systems found in themselves |
 //! | `piece` | the type of a piece, and its run |
@@ -49,7 +51,9 @@ mod pairing;
 mod paper;
 mod peers;
 mod piece;
+mod pins;
 mod specimen;
+mod tables;
 
 pub use paper::{PaperStep, Violation};
 pub use piece::{Piece, Showing, Shown};
@@ -65,6 +69,8 @@ impl Piece {
             lifetime::PIECES,
             entries::PIECES,
             page_faulters::PIECES,
+            pins::PIECES,
+            tables::PIECES,
             mirrors::PIECES,
             peers::PIECES,
         ]

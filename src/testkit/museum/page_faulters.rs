@@ -7,7 +7,7 @@ use crate::{
         odp::{OdpConfig, OdpMistake},
         sva::{SvaConfig, SvaMistake},
     },
-    testkit::{Property, odp, sva},
+    testkit::{Property, odp, odp_implicit, sva},
 };
 
 /// Shows an IOMMU with a mistake; the twin is one without.
@@ -63,6 +63,14 @@ pub(super) const PIECES: &[Piece] = &[
         shown: of_iommu!(UnbindKeepsAtc, Unregister, "answer"),
     },
     Piece {
+        id: "C29",
+        year: 2024,
+        system: "Linux, page requests",
+        reference: "CVE-2024-35843; def054b01a86, 3d39238991e7",
+        what: "A device leaves while its page requests are being worked off, and nothing waits for them.",
+        shown: of_iommu!(NoDrain, PageFaults, "O12"),
+    },
+    Piece {
         id: "C30",
         year: 2026,
         system: "Linux, AMD IOMMU",
@@ -94,5 +102,23 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "order of IOTLB and device TLB",
         what: "The device's TLB is flushed before the IOTLB, and is filled again from it.",
         shown: of_iommu!(AtcFirst, Retry, "O1"),
+    },
+    Piece {
+        id: "C52",
+        year: 2019,
+        system: "mlx5, implicit regions",
+        reference: "56f434f40f05; e6fb246ccafb",
+        what: "A child of an implicit region is ended while its parent still leads to it.",
+        shown: Shown::Device {
+            property: Property::DropsRange,
+            oracles: &["answer"],
+            broken: || {
+                odp_implicit(OdpConfig {
+                    mistake: Some(OdpMistake::EndsLinked),
+                    ..OdpConfig::default()
+                })
+            },
+            sound: || odp_implicit(OdpConfig::default()),
+        },
     },
 ];

@@ -129,7 +129,7 @@ pub(super) const PIECES: &[Piece] = &[
         shown: flawed!(OverflowAtAll, Reach, "O4" | "O1" | "bytes"),
     },
     Piece {
-        id: "exmap",
+        id: "C49",
         year: 2023,
         system: "exmap",
         reference: "tuhhosg/exmap PR#3",

@@ -243,6 +243,13 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run 
         t.agree(cx, page);
     }
     taken_off_beside_accesses(t)?;
+    let subscriptions = t.mm.subscriptions();
+    if subscriptions > 0 {
+        let what = "of a device that is unregistered";
+        t.see(Seen::Unsettled(format!(
+            "{subscriptions} subscriptions are {what}"
+        )));
+    }
     for page in 0..8 {
         t.mmu.translations(&mut |tr| {
             t.see(Seen::Allowed(format!(
@@ -273,6 +280,7 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run 
         t.compare(cx, at(page), got);
     }
     t.audit();
+    next.device().retire(cx);
     next.into_leave()(cx);
     t.process("that one is unregistered too");
     Ok(())

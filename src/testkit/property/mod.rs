@@ -3,10 +3,12 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `windows` | translations during windows, and windows of every shape |
-//! | `race` | look-ups, and uses of their results, that windows overtake |
+//! | `race` | look-ups, and uses of their results, that windows overtake; atomic operations |
 //! | `aging` | accessed bits |
 //! | `memory` | bytes, forks, rights, writes, references, huge pages |
 //! | `pins` | pins |
+//! | `mappings` | memory that a user maps for the device; reports of written pages |
+//! | `resources` | page faults in a queue, subscriptions, hardware that others use |
 //! | `pool` | huge pages of a pool |
 //! | `userfaults` | faults that a handler answers, write protection, tracked writes |
 //! | `life` | other threads, failures, exit, unregistration |
@@ -19,10 +21,12 @@
 
 mod aging;
 mod life;
+mod mappings;
 mod memory;
 mod pins;
 mod pool;
 mod race;
+mod resources;
 mod scripts;
 mod userfaults;
 mod windows;
@@ -57,9 +61,15 @@ impl Property {
             Self::Aging => aging::aging,
             Self::Dirty => memory::dirty,
             Self::References => memory::references,
+            Self::Atomics => race::atomics,
+            Self::DirtyLog => mappings::dirty_log,
             Self::Pins => pins::pins,
+            Self::Mappings => mappings::mappings,
             Self::Reentrant => race::reentrant,
             Self::AtomicWindows => windows::atomic_windows,
+            Self::PageFaults => resources::page_faults,
+            Self::Subscriptions => resources::subscriptions,
+            Self::Displaced => resources::displaced,
             Self::AllocFailure => life::alloc_failure,
             Self::Progress => race::progress,
             Self::Exits => life::exits,

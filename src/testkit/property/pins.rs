@@ -183,7 +183,7 @@ fn counted(t: &Arc<Trial>, cx: &mut CallCx<'_>, when: &str) {
 }
 
 /// Returns addresses and frames of the pages that are present.
-fn mapped(t: &Trial, cx: &mut CallCx<'_>, from: u64, n: u64) -> Vec<(u64, Pfn)> {
+pub(super) fn mapped(t: &Trial, cx: &mut CallCx<'_>, from: u64, n: u64) -> Vec<(u64, Pfn)> {
     let entries = t.mm.pagemap(cx, pages(from, from + n)).into_iter();
     let present = entries.filter_map(|(vpn, state)| match state {
         PageState::Anon(pfn) => Some((vpn.addr(), pfn)),

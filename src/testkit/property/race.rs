@@ -7,11 +7,12 @@ use crate::{
     ctx::CallCx,
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags, Prot},
     notifier::Access,
+    sync::{AtomicU64, Ordering},
     testkit::{
         Kit,
         timed_thread::{after_look_ups, before_uses},
         trial::{PAGES, Run, Trial, at},
-        verdict::Seen,
+        verdict::{Seen, Side},
     },
 };
 use std::{
@@ -25,6 +26,10 @@ const PAGE: u64 = 3;
 const AWAY: u64 = 200;
 /// Windows between a look-up and its use, so that a sequence of eight bits comes around.
 const MANY: u64 = 256;
+/// Accesses in a storm of windows, and windows in it, at least, and accesses at most.
+const ACCESSES: u64 = 200;
+const WINDOWS: u64 = 200;
+const MOST: u64 = 20_000;
 
 type Meanwhile = fn(&Arc<Trial>, &mut CallCx<'_>);
 
@@ -105,21 +110,18 @@ pub(super) fn retry(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             }
         }
     }
-    match t.device.declares().walks {
-        true => overtaken_flush(t, cx),
-        false => Ok(()),
-    }
+    used_meanwhile(t, cx)
 }
 
-/// While a flush is on its way, each time that it unlocks the gate, the device uses the page once
-/// more. The oracle judges.
-fn overtaken_flush(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
+/// While a window or a flush is on its way, each time that it unlocks a gate, the device uses the
+/// page once more, if it is not held off. The oracle judges.
+fn used_meanwhile(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
     let use_page: Meanwhile = |t, cx| drop(t.device_reads(cx, at(PAGE)));
     for nth in 1..=MOMENTS {
         prepare(t, cx);
         t.agree(cx, PAGE);
-        let flush = || t.drop_pages(cx, PAGE, PAGE + 1);
-        let ((), there_was) = t.beside(after_look_ups, nth, use_page, flush)?;
+        let window = || t.drop_pages(cx, PAGE, PAGE + 1);
+        let ((), there_was) = t.beside(after_look_ups, nth, use_page, window)?;
         t.audit();
         t.agree(cx, PAGE);
         if !there_was || t.log.has_seen() {
@@ -227,6 +229,86 @@ fn overtaken_use(
     Ok(there_was)
 }
 
+/// States of a page before an atomic operation.
+const BEFORE: &[(&str, Meanwhile)] = &[
+    ("dropped", |t, cx| t.drop_pages(cx, PAGE, PAGE + 1)),
+    ("written", |t, cx| t.deliver(cx, PAGE, 5)),
+    ("updated", |t, cx| {
+        let _old = update(t, cx, &mut |_, _| ());
+    }),
+    ("updated and taken back", |t, cx| {
+        let _old = update(t, cx, &mut |_, _| ());
+        t.put(cx, PAGE, 6);
+        t.deliver(cx, PAGE, 7);
+    }),
+];
+
+/// Between the halves of an atomic operation the process begins a store to the page.
+pub(super) fn atomics(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
+    const STORED: u8 = 90;
+    t.fill(cx, 0, PAGES);
+    for &(name, before) in BEFORE {
+        before(t, cx);
+        let was = t.mm.load(cx, at(PAGE)).expect("mapped");
+        let old = update(t, cx, &mut |_, _| ());
+        if old.is_some_and(|old| old.to_le_bytes()[0] == was) {
+            t.find(cx, at(PAGE), was.wrapping_add(1));
+        } else if let Some(old) = old {
+            let (addr, got) = (at(PAGE), old.to_le_bytes()[0]);
+            t.see(Seen::Stale {
+                addr,
+                got,
+                wanted: was,
+            });
+        }
+        before(t, cx);
+        t.process(format!("(page {PAGE} was {name})"));
+        let mut store = None;
+        let _old = update(t, cx, &mut |t, nth| {
+            if nth == 0 {
+                store = Some(t.let_pass(|t, cx| t.put(cx, PAGE, STORED)));
+            }
+        });
+        store.map_or(Ok(()), |store| store.join())?;
+        let got = t.mm.load(cx, at(PAGE)).expect("mapped");
+        // The store comes before the operation, or after.
+        if got != STORED && got != STORED + 1 {
+            let (addr, wanted) = (at(PAGE), STORED);
+            t.see(Seen::LostStore { addr, got, wanted });
+        }
+        t.audit();
+    }
+    Ok(())
+}
+
+/// Adds 1 to the first word of the page, and returns the old one. `between` runs between the
+/// halves, with the number of times that it did before.
+fn update(
+    t: &Arc<Trial>,
+    cx: &mut CallCx<'_>,
+    between: &mut dyn FnMut(&Arc<Trial>, u32),
+) -> Option<u64> {
+    let mut times = 0;
+    let came = t.device.fetch_update(cx, &t.mm, at(PAGE), &mut |old| {
+        between(t, times);
+        times += 1;
+        old.wrapping_add(1)
+    });
+    let text = came
+        .as_ref()
+        .map_or_else(ToString::to_string, u64::to_string);
+    t.log
+        .step(Side::Device, format!("adds 1 to page {PAGE}: {text}"));
+    match came {
+        Ok(old) => Some(old),
+        Err(why) => {
+            let what = format!("an atomic operation on page {PAGE}: {why}");
+            t.see(Seen::RefusedWrongly(what));
+            None
+        }
+    }
+}
+
 pub(super) fn reentrant(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
     for round in 0..3 {
@@ -270,33 +352,33 @@ pub(super) fn progress(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     let overtake: Meanwhile = |t, cx| t.drop_pages(cx, PAGE, PAGE + 1);
     let (got, _) = t.between(1..=20, overtake, || t.read(cx, at(PAGE)))?;
     t.compare(cx, at(PAGE), got);
+    let windows: Arc<AtomicU64> = Arc::default();
+    let passed = Arc::clone(&windows);
     let (stop, stopped) = channel::<()>();
     let storm = t.timed_thread("a storm of windows", move |t, cx| {
-        let mut windows: u64 = 0;
         while stopped.try_recv().is_err() {
-            let page = windows % 4;
-            t.mm.madvise(cx, at(page), PAGE_SIZE, Advice::DontNeed)
+            let nth = windows.fetch_add(1, Ordering::Relaxed);
+            t.mm.madvise(cx, at(nth % 4), PAGE_SIZE, Advice::DontNeed)
                 .expect("mapped");
-            windows += 1;
-            if windows.is_multiple_of(8) {
+            if nth % 8 == 7 {
                 std::thread::sleep(Duration::from_micros(100));
             }
         }
-        windows
+        windows.load(Ordering::Relaxed)
     });
-    let user = t.timed_calls("an access in a storm of windows", 200, |t, cx, n| {
+    let user = t.timed_calls("an access in a storm of windows", MOST, move |t, cx, n| {
         let came = t.use_at(cx, at(n % 8), n);
         if let Err(why) = &came {
             let what = format!("an access to page {} in a storm: {why}", n % 8);
             t.see(Seen::RefusedWrongly(what));
         }
-        came.is_ok()
+        came.is_ok() && (n < ACCESSES || passed.load(Ordering::Relaxed) < WINDOWS)
     });
     let done = user.join();
     let _gone = stop.send(());
     let windows = storm.join();
     done?;
-    t.process(format!("200 accesses went through {} windows", windows?));
+    t.process(format!("the accesses went through {} windows", windows?));
     t.audit();
     Ok(())
 }
