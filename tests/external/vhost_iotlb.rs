@@ -81,7 +81,10 @@ const NEED_REPLY: u32 = 8;
 /// The next header; none: the other end is closed.
 fn header(stream: &mut UnixStream) -> Option<[u32; 3]> {
     let mut words = [[0; 4]; 3];
-    words.iter_mut().try_for_each(|w| stream.read_exact(w)).ok()?;
+    words
+        .iter_mut()
+        .try_for_each(|w| stream.read_exact(w))
+        .ok()?;
     Some(words.map(u32::from_ne_bytes))
 }
 
@@ -213,7 +216,11 @@ fn a_miss_is_updated_and_a_window_waits_for_the_answer() {
         ask(&mut h, miss);
         assert_eq!(answered(&mut h.misses, BACK_END), number(errno), "{miss:?}");
     }
-    put(&mut h.misses, [BACK_END, 9, 32], &[0xff; IotlbMessage::BYTES]);
+    put(
+        &mut h.misses,
+        [BACK_END, 9, 32],
+        &[0xff; IotlbMessage::BYTES],
+    );
     let refused = answered(&mut h.misses, BACK_END);
     assert_eq!(refused, number(Errno::EINVAL));
     // The window opens when the back-end has answered, and not before.
