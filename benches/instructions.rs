@@ -11,6 +11,15 @@ mod floor;
 mod world;
 
 use chain::Driver;
+#[cfg(feature = "vm-memory")]
+use emmu::{
+    Machine, MachineConfig, Mm,
+    ctx::CallCx,
+    extmmu::{
+        iommu::{LeasedMemory, ProcessIommu},
+        vm_memory::GuestRegion,
+    },
+};
 use emmu::{
     PAGE_SIZE,
     addr::{Vpn, VpnRange},
@@ -24,6 +33,8 @@ use std::{
     path::Path,
     process::{Command, ExitCode},
 };
+#[cfg(feature = "vm-memory")]
+use vm_memory::{GuestAddress, GuestMemory, IommuMemory, Permissions};
 use world::{World, addr, number, with_world};
 
 /// Pages of those paths that take a range: one leaf table.
@@ -194,6 +205,53 @@ fn kvm_zap_512() {
     });
 }
 
+/// A world whose frames have contents, with one page that a driver has for writing.
+#[cfg(feature = "vm-memory")]
+fn leased(turn: impl Fn(&mut CallCx<'_>, &IommuMemory<LeasedMemory, ProcessIommu>)) {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().expect("no other thread of this process");
+    let mut cx = thread.cx();
+    let mm = Mm::new(&machine);
+    let args = MmapArgs::anonymous(PAGE_SIZE).fixed(addr(0));
+    mm.mmap(&mut cx, &args).expect("there is room");
+    let region = GuestRegion {
+        guest: GuestAddress(0),
+        len: PAGE_SIZE,
+        process: addr(0),
+    };
+    let (iommu, registration) = ProcessIommu::attach(&mut cx, &mm, &[region], Default::default());
+    let memory = iommu.memory();
+    turn(&mut cx, &memory);
+    counted_lease(&mut cx, &memory, turn);
+    mm.unregister(&mut cx, registration);
+    mm.exit(&mut cx);
+}
+#[cfg(feature = "vm-memory")]
+#[inline(never)]
+fn counted_lease(
+    cx: &mut CallCx<'_>,
+    memory: &IommuMemory<LeasedMemory, ProcessIommu>,
+    turn: impl Fn(&mut CallCx<'_>, &IommuMemory<LeasedMemory, ProcessIommu>),
+) {
+    for _ in 0..TURNS {
+        turn(black_box(cx), memory);
+    }
+}
+#[cfg(feature = "vm-memory")]
+fn iommu_lease() {
+    leased(|cx, memory| {
+        let slice = cx.lend(|| {
+            let slices = memory.get_slices(GuestAddress(0), 8, Permissions::Write);
+            slices
+                .expect("mapped")
+                .next()
+                .expect("one")
+                .expect("mapped")
+        });
+        drop(black_box(slice));
+    });
+}
+
 /// The paths, by name.
 const PATHS: &[(&str, fn())] = &[
     ("load_hit", load_hit),
@@ -210,6 +268,8 @@ const PATHS: &[(&str, fn())] = &[
     ("window_4_drivers", window_4_drivers),
     ("kvm_miss", kvm_miss),
     ("kvm_zap_512", kvm_zap_512),
+    #[cfg(feature = "vm-memory")]
+    ("iommu_lease", iommu_lease),
 ];
 
 /// Runs this program under callgrind, which counts in [`counted`] alone, and returns the number of

@@ -75,7 +75,7 @@ fn across_pages<B: Bytes, E>(
 /// Bytes that would lie beyond the top of the 64-bit space are counted to its last page, which is
 /// never mapped.
 #[allow(clippy::cast_possible_truncation)]
-pub fn chunks(addr: u64, len: usize) -> impl Iterator<Item = (Vpn, usize, usize)> {
+pub fn chunks(addr: u64, len: usize) -> impl Iterator<Item = (Vpn, usize, usize)> + Clone {
     let mut at = Some(addr);
     let mut left = len;
     std::iter::from_fn(move || {

@@ -61,8 +61,10 @@ impl SliceError {
     }
 }
 
-type Guard<'p> = GateGuard<'p, OrderedStore<Vpn>, (), Sleepable>;
+type PageGate<T> = Gate<OrderedStore<Vpn>, T, Sleepable>;
+type PageGuard<'g, T> = GateGuard<'g, OrderedStore<Vpn>, T, Sleepable>;
 type Slices = SmallVec<[HostSlice; 8]>;
+type Firsts = SmallVec<[NonNull<u8>; 8]>;
 type Missing = SmallVec<[Vpn; 8]>;
 
 /// A driver that gives out addresses of an address space's memory, each for a time.
@@ -98,7 +100,7 @@ type Missing = SmallVec<[Vpn; 8]>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct HostMmu {
-    gate: Gate<OrderedStore<Vpn>, (), Sleepable>,
+    gate: PageGate<()>,
 }
 
 impl HostMmu {
@@ -130,25 +132,50 @@ impl HostMmu {
         if end.is_none_or(|end| end > TASK_SIZE) {
             return Err(SliceError::Range { addr, len });
         }
-        let pages = (len as u64).div_ceil(PAGE_SIZE) + 1;
-        // As often as each page is missed once, and goes again a few times.
-        let mut left = 4 * pages + 64;
-        // A page that cannot be had ends the search before all others are looked at.
-        let mut most = 64;
-        loop {
-            let mut gate = self.gate.lock(cx);
-            let missing = match slices(&mut gate, (addr, len), access, most)? {
-                Ok(slices) => return Ok(f(&slices)),
-                Err(missing) => missing,
-            };
-            drop(gate);
-            most = most.saturating_mul(2);
-            for page in missing {
-                left = left.checked_sub(1).ok_or(SliceError::Crowded(pages))?;
-                self.gate.translate(cx, mm, page, access, |permit| {
-                    drop(permit.establish(page));
-                })?;
-            }
+        let parts = chunks(addr, len);
+        let pages = parts.clone().map(|(page, ..)| page);
+        let count = (len as u64).div_ceil(PAGE_SIZE) + 1;
+        with_pages(&self.gate, cx, mm, (pages, count, access), |_, firsts| {
+            let slices = parts.zip(firsts).map(|((_, offset, len), first)| {
+                let address = NonNull::new(first.as_ptr().wrapping_add(offset));
+                let address = address.expect("a page ends below the end of memory");
+                HostSlice { address, len }
+            });
+            f(&slices.collect::<Slices>())
+        })
+    }
+}
+
+/// Runs `f` with the gate locked and the addresses of the first bytes of the pages, at most `count`,
+/// in order, each translated for the access. Pages for writing become dirty.
+///
+/// # Errors
+///
+/// [`SliceError`]; `f` did not run.
+pub(super) fn with_pages<T, V>(
+    gate: &PageGate<T>,
+    cx: &mut CallCx<'_>,
+    mm: &Mm,
+    (pages, count, access): (impl Iterator<Item = Vpn> + Clone, u64, Access),
+    f: impl FnOnce(&mut PageGuard<'_, T>, &[NonNull<u8>]) -> V,
+) -> Result<V, SliceError> {
+    // As often as each page is missed once, and goes again a few times.
+    let mut left = 4 * count + 64;
+    // A page that cannot be had ends the search before all others are looked at.
+    let mut most = 64;
+    loop {
+        let mut guard = gate.lock(cx);
+        let missing = match first_bytes(&mut guard, pages.clone(), access, most)? {
+            Ok(firsts) => return Ok(f(&mut guard, &firsts)),
+            Err(missing) => missing,
+        };
+        drop(guard);
+        most = most.saturating_mul(2);
+        for page in missing {
+            left = left.checked_sub(1).ok_or(SliceError::Crowded(count))?;
+            gate.translate(cx, mm, page, access, |permit| {
+                drop(permit.establish(page));
+            })?;
         }
     }
 }
@@ -173,29 +200,26 @@ pub(super) fn first_byte<T, C: Context>(
         .transpose()
 }
 
-/// Returns the slices of the bytes, or the first pages, `most` of them, that are not translated for
-/// the access.
-fn slices(
-    gate: &mut Guard<'_>,
-    (addr, len): (u64, usize),
+/// Returns the addresses of the first bytes of the pages, or the first pages, `most` of them, that
+/// are not translated for the access.
+fn first_bytes<T>(
+    guard: &mut PageGuard<'_, T>,
+    pages: impl Iterator<Item = Vpn>,
     access: Access,
     most: usize,
-) -> Result<Result<Slices, Missing>, SliceError> {
-    let (mut slices, mut missing) = (Slices::new(), Missing::new());
-    for (page, offset, len) in chunks(addr, len) {
-        let Some(first) = first_byte(gate, page, access)? else {
-            missing.push(page);
-            if missing.len() == most {
-                break;
-            }
-            continue;
-        };
-        let address = NonNull::new(first.as_ptr().wrapping_add(offset));
-        let address = address.ok_or(SliceError::NoAddress(page))?;
-        slices.push(HostSlice { address, len });
+) -> Result<Result<Firsts, Missing>, SliceError> {
+    let (mut firsts, mut missing) = (Firsts::new(), Missing::new());
+    for page in pages {
+        match first_byte(guard, page, access)? {
+            Some(first) => firsts.push(first),
+            None => missing.push(page),
+        }
+        if missing.len() == most {
+            break;
+        }
     }
     Ok(match missing.is_empty() {
-        true => Ok(slices),
+        true => Ok(firsts),
         false => Err(missing),
     })
 }

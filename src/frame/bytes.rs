@@ -80,19 +80,24 @@ impl PhysMem {
     fn new_host_page(&self, _pfn: Pfn) -> HostPage {
         HostPage::new()
     }
-    /// Returns a descriptor of the arena, to be mapped elsewhere. Returns `None` if frames have no
-    /// contents, or the host refuses such memory.
+    /// Returns a descriptor of the memory file (`memfd_create`) in which frames lie that have an
+    /// address in the host, to be mapped elsewhere, also by another process. Returns `None` if
+    /// frames have no contents, or the host refuses such memory.
+    ///
+    /// Its length is fixed. A frame is found in it by
+    /// [`HeldPages::memfd_offsets`](crate::mm::HeldPages::memfd_offsets), or by the messages of a
+    /// vhost front-end. A process that has the descriptor reads and writes every frame.
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
-    pub(crate) fn arena(&self) -> Option<std::os::fd::OwnedFd> {
+    pub fn memfd(&self) -> Option<std::os::fd::OwnedFd> {
         let _has_contents = self.page(ZERO)?;
         let memory = self.arena.memory(self.numbers())?;
         memory.fd().try_clone_to_owned().ok()
     }
     /// Gives the bytes of a frame an address, as [`address`](Self::address) does, and returns their
-    /// offset in the arena. Returns `None` where that has no address, and for a frame that got one
-    /// outside of the arena.
+    /// offset in the memory file. Returns `None` where that has no address, and for a frame that got
+    /// one outside of the file.
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
-    pub(crate) fn offset_in_arena(&self, pfn: Pfn) -> Option<u64> {
+    pub(crate) fn offset_in_memfd(&self, pfn: Pfn) -> Option<u64> {
         let address = self.address(pfn)?;
         let memory = self.arena.memory(self.numbers())?;
         let at = arena::offset_of(if pfn.is_zero() { ZERO } else { pfn });

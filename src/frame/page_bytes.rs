@@ -51,19 +51,20 @@ impl Bytes {
             host => host.in_use().write(offset, bytes),
         }
     }
-    /// Moves the bytes to the host, to a page of zeros that `new` makes, unless they are there.
+    /// Moves the bytes to the host, to a page that `new` makes, unless they are there. What others
+    /// stored to that page before is no part of them.
     fn move_to_host(&mut self, new: impl FnOnce() -> HostPage) {
-        let page = match self {
+        let (page, clean) = match self {
             Self::Host { .. } => return,
-            Self::None => new(),
+            Self::None => (new(), true),
             Self::Own(own) => {
                 let page = new();
                 page.write(0, &own[..]);
-                page
+                (page, false)
             }
         };
         let page = Box::new(page);
-        *self = Self::Host { page, clean: false };
+        *self = Self::Host { page, clean };
     }
     /// Returns the page in the host, with the bytes of the frame in it.
     fn in_use(&mut self) -> &HostPage {

@@ -2,10 +2,13 @@
 //! and shows no translation.
 
 use super::{
+    driver::FirstPass,
     gate::Gate,
     gate_guard::GateGuard,
     gates::Gates,
     permit::{Pending, Permit},
+    range_permit::{RangePending, RangePermit},
+    range_ticket::RangeTicket,
     store::ShadowStore,
     ticket::{Seated, Ticket},
     tlb_gate::TlbGate,
@@ -55,6 +58,38 @@ impl<S: ShadowStore, T, C: Context> Debug for Permit<'_, S, T, C> {
         f.debug_struct("Permit")
             .field("pages", &self.range())
             .field("writable", &self.is_writable())
+            .finish_non_exhaustive()
+    }
+}
+impl<F> Debug for FirstPass<'_, F> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(match self {
+            Self::Done(_) => "Done",
+            Self::Deferred(_) => "Deferred",
+        })
+    }
+}
+impl<G> Debug for RangeTicket<'_, G> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("RangeTicket")
+            .field("range", &self.range)
+            .field("stopped", &self.stopped)
+            .finish_non_exhaustive()
+    }
+}
+impl<G> Debug for RangePending<'_, G> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("RangePending")
+            .field("range", &self.range())
+            .field("stopped", &self.stopped())
+            .finish_non_exhaustive()
+    }
+}
+impl<S: ShadowStore, T, C: Context> Debug for RangePermit<'_, S, T, C> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("RangePermit")
+            .field("range", &self.range())
+            .field("stopped", &self.stopped())
             .finish_non_exhaustive()
     }
 }

@@ -288,6 +288,10 @@ impl<I: Notified, J: Notified, F: FnMut(&DriverEntry)> EndNotifications<I, J, F>
 }
 
 impl<C: Context> OpenWindow<'_, C> {
+    /// Returns the range that is covered.
+    pub(crate) fn range(&self) -> VpnRange {
+        self.range
+    }
     /// Returns the range that is covered, and the token for work inside of the window.
     #[inline]
     pub(crate) fn split(&mut self) -> (Coverage<'_>, Cx<'_, rank::Window, C>) {

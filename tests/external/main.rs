@@ -8,6 +8,8 @@ mod beside;
 mod device_numbers;
 #[cfg(feature = "replay")]
 mod devices;
+#[cfg(all(feature = "host-mapping", feature = "vm-memory", target_os = "linux"))]
+mod gaps;
 mod gpu;
 mod gru;
 mod guest_memfd;

@@ -15,7 +15,7 @@ use emmu::{
     oracle::Oracle,
 };
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
     sync::{
@@ -73,20 +73,79 @@ fn host() -> Host {
     }
 }
 
-fn receive(stream: &mut UnixStream) -> IotlbMessage {
+/// The requests of vhost-user, by the side that sends them.
+const BACK_END: u32 = 1;
+const FRONT_END: u32 = 22;
+const NEED_REPLY: u32 = 8;
+
+/// The next header; none: the other end is closed.
+fn header(stream: &mut UnixStream) -> Option<[u32; 3]> {
+    let mut words = [[0; 4]; 3];
+    words
+        .iter_mut()
+        .try_for_each(|w| stream.read_exact(w))
+        .ok()?;
+    Some(words.map(u32::from_ne_bytes))
+}
+
+fn put(stream: &mut UnixStream, header: [u32; 3], payload: &[u8]) {
+    let words = header.iter().flat_map(|word| word.to_ne_bytes());
+    let bytes: Vec<u8> = words.chain(payload.iter().copied()).collect();
+    stream.write_all(&bytes).unwrap();
+}
+
+/// The next message of the front-end, and whether it wants an answer.
+fn try_next(stream: &mut UnixStream) -> Option<(IotlbMessage, bool)> {
+    let [request, flags, size] = header(stream)?;
+    assert_eq!((request, flags & !NEED_REPLY, size), (FRONT_END, 1, 32));
     let mut bytes = [0; IotlbMessage::BYTES];
     stream.read_exact(&mut bytes).unwrap();
-    IotlbMessage::from_bytes(&bytes).unwrap()
+    let message = IotlbMessage::from_bytes(&bytes).unwrap();
+    Some((message, flags & NEED_REPLY != 0))
 }
 
-fn answer(stream: &mut UnixStream, errno: i64) {
-    stream.write_all(&errno.to_ne_bytes()).unwrap();
+fn next(stream: &mut UnixStream) -> (IotlbMessage, bool) {
+    try_next(stream).expect("a message")
 }
 
-fn answered(stream: &mut UnixStream) -> i64 {
+fn receive(stream: &mut UnixStream) -> IotlbMessage {
+    let (message, answered) = next(stream);
+    assert!(answered, "{message:?}");
+    message
+}
+
+/// The messages of a batch.
+fn receive_batch(stream: &mut UnixStream) -> Vec<IotlbMessage> {
+    let first = next(stream);
+    assert_eq!((first.0.kind, first.1), (MessageKind::BatchBegin, false));
+    let mut batch = Vec::new();
+    loop {
+        let (message, answered) = next(stream);
+        assert_eq!(answered, message.kind == MessageKind::BatchEnd);
+        if answered {
+            return batch;
+        }
+        batch.push(message);
+    }
+}
+
+fn answer(stream: &mut UnixStream, errno: u64) {
+    put(stream, [FRONT_END, 5, 8], &errno.to_ne_bytes());
+}
+
+fn send(stream: &mut UnixStream, sender: u32, message: IotlbMessage) {
+    put(stream, [sender, 1 | NEED_REPLY, 32], &message.to_bytes());
+}
+
+fn answered(stream: &mut UnixStream, sender: u32) -> u64 {
+    assert_eq!(header(stream), Some([sender, 5, 8]));
     let mut answer = [0; 8];
     stream.read_exact(&mut answer).unwrap();
-    i64::from_ne_bytes(answer)
+    u64::from_ne_bytes(answer)
+}
+
+fn number(errno: Errno) -> u64 {
+    errno.raw().unsigned_abs().into()
 }
 
 fn miss(iova: u64, size: u64, perm: Permissions) -> IotlbMessage {
@@ -136,16 +195,18 @@ fn a_miss_is_updated_and_a_window_waits_for_the_answer() {
     h.w.protect(5, 1, READ).unwrap();
     let (front, asked) = (Arc::clone(&h.front), h.asked.try_clone().unwrap());
     let served = thread::spawn(move || front.serve(asked));
-    let ask = |h: &mut Host, miss: IotlbMessage| h.misses.write_all(&miss.to_bytes()).unwrap();
-    // Two pages, one message each.
+    let ask = |h: &mut Host, miss: IotlbMessage| send(&mut h.misses, BACK_END, miss);
+    // Two pages, one message each, in a batch.
     ask(&mut h, miss(IOVA + 8, PAGE, Permissions::Write));
-    for page in 0..2 {
-        let update = receive(&mut h.applied);
+    let batch = receive_batch(&mut h.applied);
+    assert_eq!(batch.len(), 2);
+    for (page, update) in (0..).zip(&batch) {
         assert_eq!((update.iova, update.size), (iova(page).0, PAGE));
         assert_eq!(update.perm, Permissions::ReadWrite);
-        answer(&mut h.applied, 0);
+        assert_eq!(update.kind, MessageKind::Update);
     }
-    assert_eq!(answered(&mut h.misses), 0);
+    answer(&mut h.applied, 0);
+    assert_eq!(answered(&mut h.misses, BACK_END), 0);
     // Errors are the answers of misses.
     for (miss, errno) in [
         (miss(iova(PAGES).0, 1, Permissions::Read), Errno::EFAULT),
@@ -153,10 +214,15 @@ fn a_miss_is_updated_and_a_window_waits_for_the_answer() {
         (miss(0, 1, Permissions::Read), Errno::EFAULT),
     ] {
         ask(&mut h, miss);
-        assert_eq!(answered(&mut h.misses), i64::from(errno.raw()), "{miss:?}");
+        assert_eq!(answered(&mut h.misses, BACK_END), number(errno), "{miss:?}");
     }
-    h.misses.write_all(&[0xff; IotlbMessage::BYTES]).unwrap();
-    assert_eq!(answered(&mut h.misses), i64::from(Errno::EINVAL.raw()));
+    put(
+        &mut h.misses,
+        [BACK_END, 9, 32],
+        &[0xff; IotlbMessage::BYTES],
+    );
+    let refused = answered(&mut h.misses, BACK_END);
+    assert_eq!(refused, number(Errno::EINVAL));
     // The window opens when the back-end has answered, and not before.
     let opened = AtomicBool::new(false);
     thread::scope(|s| {
@@ -180,6 +246,57 @@ fn a_miss_is_updated_and_a_window_waits_for_the_answer() {
     h.w.end();
 }
 
+/// What a front-end may send that no other one has sent yet.
+#[test]
+fn a_batch_takes_effect_at_its_end_and_its_first_error_is_its_answer() {
+    let h = host();
+    let back = BackEnd::new(&h.w.machine, h.misses);
+    let (mut updates, applied) = UnixStream::pair().unwrap();
+    let page = |n: u64, kind| IotlbMessage {
+        iova: iova(n).0,
+        size: PAGE,
+        // No page of anything: its update is an error.
+        uaddr: 1,
+        perm: Permissions::Read,
+        kind,
+    };
+    let mark = |kind| IotlbMessage {
+        size: 0,
+        ..page(0, kind)
+    };
+    use MessageKind::{BatchBegin, BatchEnd, Invalidate, Miss, Update};
+    thread::scope(|s| {
+        let served = s.spawn(|| back.serve(applied));
+        let mut batch = |kinds: &[MessageKind], errno| {
+            for kind in kinds {
+                let message = match kind {
+                    BatchBegin | BatchEnd => mark(*kind),
+                    _ => page(0, *kind),
+                };
+                let flags = if *kind == BatchEnd { 9 } else { 1 };
+                put(&mut updates, [FRONT_END, flags, 32], &message.to_bytes());
+            }
+            assert_eq!(answered(&mut updates, FRONT_END), errno, "{kinds:?}");
+        };
+        let einval = number(Errno::EINVAL);
+        batch(&[BatchBegin, BatchEnd], 0);
+        batch(&[BatchBegin, Invalidate, Invalidate, BatchEnd], 0);
+        batch(&[BatchEnd], einval);
+        batch(&[BatchBegin, Miss, BatchEnd], einval);
+        batch(&[BatchBegin, BatchBegin, Invalidate, BatchEnd], einval);
+        batch(&[BatchBegin, Update, Invalidate, BatchEnd], einval);
+        let long = [Invalidate; 1025];
+        let long = [&[BatchBegin], &long[..], &[BatchEnd]].concat();
+        batch(&long, number(Errno::ENOSPC));
+        batch(&[BatchBegin, Invalidate, BatchEnd], 0);
+        // Where the next message would begin is unknown.
+        put(&mut updates, [FRONT_END, 9, 33], &[0; 33]);
+        let ended = served.join().unwrap();
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::InvalidData);
+    });
+    h.registration.unregister(&mut { h.w }.thread.cx());
+}
+
 /// A back-end that is gone has no entries, and keeps no window waiting.
 #[test]
 fn a_back_end_may_go() {
@@ -187,14 +304,14 @@ fn a_back_end_may_go() {
     thread::scope(|s| {
         s.spawn(|| h.front.serve(h.asked.try_clone().unwrap()));
         let miss = miss(IOVA, 1, Permissions::Read);
-        h.misses.write_all(&miss.to_bytes()).unwrap();
+        send(&mut h.misses, BACK_END, miss);
         receive(&mut h.applied);
         answer(&mut h.applied, 0);
-        assert_eq!(answered(&mut h.misses), 0);
+        assert_eq!(answered(&mut h.misses, BACK_END), 0);
         h.applied.shutdown(Shutdown::Both).unwrap();
         h.w.advise(0, PAGES, Advice::DontNeed).unwrap();
-        h.misses.write_all(&miss.to_bytes()).unwrap();
-        assert_eq!(answered(&mut h.misses), i64::from(Errno::EIO.raw()));
+        send(&mut h.misses, BACK_END, miss);
+        assert_eq!(answered(&mut h.misses, BACK_END), number(Errno::EIO));
         h.misses.shutdown(Shutdown::Both).unwrap();
     });
     h.w.end();
@@ -261,13 +378,11 @@ fn a_back_end_that_keeps_its_entries_reads_another_page() {
         s.spawn(move || back.serve(applied).unwrap());
         // Between the two: it passes on all but invalidations.
         s.spawn(move || {
-            let mut bytes = [0; IotlbMessage::BYTES];
-            while updates.read_exact(&mut bytes).is_ok() {
-                let message = IotlbMessage::from_bytes(&bytes).unwrap();
+            while let Some((message, _)) = try_next(&mut updates) {
                 let mut errno = 0;
                 if message.kind != MessageKind::Invalidate {
-                    to_back.write_all(&bytes).unwrap();
-                    errno = answered(&mut to_back);
+                    send(&mut to_back, FRONT_END, message);
+                    errno = answered(&mut to_back, FRONT_END);
                 }
                 answer(&mut updates, errno);
             }

@@ -115,7 +115,7 @@ impl Driver {
             // Stores are not seen from here on: it is dirty at once.
             let _address = frame.as_mut_ptr();
         }
-        let offset = mem.offset_in_arena(permit.pfn());
+        let offset = mem.offset_in_memfd(permit.pfn());
         let shown = match offset {
             Some(offset) => permit.state().show(at, offset, writable),
             None => return Err(NotShown::NoOffset),

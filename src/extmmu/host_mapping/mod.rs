@@ -131,7 +131,7 @@ impl HostMapping {
         (addr, len): (u64, usize),
     ) -> Result<Self, HostMappingError> {
         let pages = pages(addr, len).ok_or(HostMappingError::Range { addr, len })?;
-        let file = mm.machine().mem().arena();
+        let file = mm.machine().mem().memfd();
         let file = file.ok_or(HostMappingError::NoFrames)?;
         let count = usize::try_from(pages.pages()).expect("its length fits");
         let area = Arc::new(Area::new(count, file)?);

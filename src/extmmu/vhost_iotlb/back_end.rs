@@ -1,8 +1,9 @@
 //! The side that has the devices: an IOTLB that asks for what it lacks.
 
 use super::{
+    channel::{self, Sender},
     frame_memory::{FrameMemory, FrameRegion},
-    message::{self, IotlbMessage, MessageKind},
+    message::{IotlbMessage, MessageKind},
 };
 use crate::{
     addr::PAGE_SIZE,
@@ -10,14 +11,14 @@ use crate::{
     mm::Machine,
     sync::{Mutex, RwLock, RwLockReadGuard},
 };
-use std::{io, ops::Deref, os::unix::net::UnixStream, sync::Arc};
+use std::{fmt::Debug, io, ops::Deref, os::unix::net::UnixStream, sync::Arc};
 use vm_memory::{
-    GuestAddress, IommuMemory, Permissions,
+    GuestAddress, GuestMemoryBackend, GuestMemoryRegion, IommuMemory, Permissions,
     iommu::{Error, Iommu, Iotlb, IotlbIterator, IovaRange},
 };
 
-/// A vhost back-end: the IOTLB of devices in front of an address space elsewhere. Clones are the
-/// same back-end.
+/// A vhost back-end: the IOTLB of devices in front of an address space elsewhere, and the memory `M`
+/// behind it. Clones are the same back-end.
 ///
 /// # Examples
 ///
@@ -52,31 +53,67 @@ use vm_memory::{
 /// });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
-pub struct BackEnd(Arc<Shared>);
+#[derive(Clone)]
+pub struct BackEnd<M = FrameMemory> {
+    shared: Arc<Shared>,
+    memory: M,
+}
 
 struct Shared {
     iotlb: RwLock<Iotlb>,
-    region: FrameRegion,
+    /// The frames that the IOTLB maps, if the memory is theirs.
+    frames: Option<FrameRegion>,
+    /// The number of pages of the memory.
+    pages: u64,
     misses: Mutex<UnixStream>,
 }
 
 impl BackEnd {
-    /// Makes a back-end with an empty IOTLB that sends its misses to `misses`.
+    /// Makes a back-end in the process of the machine, with an empty IOTLB. It sends its misses to
+    /// `misses`. Its front-end is made by [`FrontEnd::attach`](super::FrontEnd::attach).
     pub fn new(machine: &Machine, misses: UnixStream) -> Self {
-        Self(Arc::new(Shared {
-            iotlb: RwLock::new(Iotlb::new()),
-            region: FrameRegion::new(machine.mem()),
-            misses: Mutex::new(misses),
-        }))
+        let region = FrameRegion::new(machine.mem());
+        let memory = FrameMemory {
+            region: region.clone(),
+        };
+        let pages = machine.mem().capacity().into();
+        Self::over(memory, Some(region), pages, misses)
+    }
+}
+
+impl<M: GuestMemoryBackend + Clone> BackEnd<M> {
+    /// Makes a back-end in another process than the machine's, with an empty IOTLB. It sends its
+    /// misses to `misses`.
+    ///
+    /// Its front-end is made by `FrontEnd::attach_memfd`. `memory` maps the frames of the machine
+    /// (`PhysMem::memfd`) from guest address 0 on, as a vhost-user back-end does that is sent such a
+    /// table of memory.
+    pub fn of_memfd(memory: M, misses: UnixStream) -> Self {
+        let bytes: u64 = memory.iter().map(GuestMemoryRegion::len).sum();
+        Self::over(memory, None, bytes / PAGE_SIZE, misses)
     }
     /// Returns guest memory behind the IOTLB.
     ///
     /// A thread that has an iterator of `get_slices` must not ask for another, nor change the
     /// address space: an update, and each window, waits for the first.
-    pub fn memory(&self) -> IommuMemory<FrameMemory, Self> {
-        let region = self.0.region.clone();
-        IommuMemory::new(FrameMemory { region }, self.clone(), true, ())
+    pub fn memory(&self) -> IommuMemory<M, Self>
+    where
+        M: Send + Sync + 'static,
+        <M::R as GuestMemoryRegion>::B: Default,
+    {
+        IommuMemory::new(self.memory.clone(), self.clone(), true, Default::default())
+    }
+}
+
+impl<M> BackEnd<M> {
+    fn over(memory: M, frames: Option<FrameRegion>, pages: u64, misses: UnixStream) -> Self {
+        let shared = Arc::new(Shared {
+            iotlb: RwLock::new(Iotlb::new()),
+            frames,
+            pages,
+            misses: Mutex::new(misses),
+        });
+        Self { shared, memory }
     }
     /// Applies updates and invalidations until the front-end closes its end. Then the IOTLB is
     /// empty. Runs on a thread of its own.
@@ -85,9 +122,11 @@ impl BackEnd {
     ///
     /// Those of the socket.
     pub fn serve(&self, updates: UnixStream) -> io::Result<()> {
-        let served = message::serve(&updates, |message| self.apply(message));
-        self.0.iotlb.write().invalidate_all();
-        self.0.region.unmap(0, u64::MAX);
+        let served = channel::serve(&updates, Sender::FrontEnd, |all| self.apply(all));
+        self.shared.iotlb.write().invalidate_all();
+        if let Some(frames) = &self.shared.frames {
+            frames.unmap(0, u64::MAX);
+        }
         // Only now the front-end finds that this end is closed.
         drop(updates);
         served
@@ -95,17 +134,26 @@ impl BackEnd {
     /// Closes the socket of misses: an access that misses fails from now on.
     pub fn close(&self) {
         // A socket that is closed already is as good.
-        let _closed = self.0.misses.lock().shutdown(std::net::Shutdown::Both);
+        let misses = self.shared.misses.lock();
+        let _closed = misses.shutdown(std::net::Shutdown::Both);
     }
-    fn apply(&self, message: IotlbMessage) -> Result<(), Errno> {
+    fn apply(&self, messages: &[IotlbMessage]) -> Result<(), Errno> {
+        let mut iotlb = self.shared.iotlb.write();
+        let mut all = messages.iter();
+        all.try_for_each(|message| self.shared.apply(&mut iotlb, *message))
+    }
+}
+
+impl Shared {
+    fn apply(&self, iotlb: &mut Iotlb, message: IotlbMessage) -> Result<(), Errno> {
         let at = GuestAddress(message.iova);
         let size = usize::try_from(message.size).map_err(|_| Errno::EINVAL)?;
-        let mut iotlb = self.0.iotlb.write();
         match message.kind {
-            MessageKind::Miss => return Err(Errno::EINVAL),
             MessageKind::Invalidate => {
                 iotlb.invalidate_mapping(at, size);
-                self.0.region.unmap(message.iova, message.size);
+                if let Some(frames) = &self.frames {
+                    frames.unmap(message.iova, message.size);
+                }
             }
             MessageKind::Update => {
                 let aligned = [message.iova, message.uaddr];
@@ -116,13 +164,18 @@ impl BackEnd {
                 let to = GuestAddress(message.uaddr);
                 let set = iotlb.set_mapping(at, to, size, message.perm);
                 set.map_err(|_| Errno::EINVAL)?;
-                self.0.region.map(message.iova, message.uaddr);
+                if let Some(frames) = &self.frames {
+                    frames.map(message.iova, message.uaddr);
+                }
+            }
+            MessageKind::Miss | MessageKind::BatchBegin | MessageKind::BatchEnd => {
+                return Err(Errno::EINVAL);
             }
         }
         Ok(())
     }
     /// Asks for a range that the IOTLB lacks. Returns the errno of the answer, or 0.
-    fn miss(&self, range: &IovaRange, perm: Permissions) -> io::Result<i64> {
+    fn miss(&self, range: &IovaRange, perm: Permissions) -> io::Result<u64> {
         let miss = IotlbMessage {
             iova: range.base.0,
             size: range.length as u64,
@@ -130,7 +183,7 @@ impl BackEnd {
             perm,
             kind: MessageKind::Miss,
         };
-        message::ask(&*self.0.misses.lock(), miss)
+        channel::ask(&*self.misses.lock(), Sender::BackEnd, &[miss])
     }
 }
 
@@ -145,7 +198,7 @@ impl Deref for IotlbGuard<'_> {
     }
 }
 
-impl Iommu for BackEnd {
+impl<M: Send + Sync + 'static> Iommu for BackEnd<M> {
     type IotlbGuard<'a> = IotlbGuard<'a>;
 
     fn translate(
@@ -159,18 +212,18 @@ impl Iommu for BackEnd {
             reason,
         };
         let pages = length as u64 / PAGE_SIZE;
-        if iova.0.checked_add(length as u64).is_none() || pages > self.0.region.pages().into() {
+        if iova.0.checked_add(length as u64).is_none() || pages > self.shared.pages {
             return Err(cannot("the range is too long".to_owned()));
         }
         // As often as each page is missed once, and goes again a few times.
         for _ in 0..4 * pages + 64 {
-            let guard = IotlbGuard(self.0.iotlb.read());
+            let guard = IotlbGuard(self.shared.iotlb.read());
             let fails = match Iotlb::lookup(guard, iova, length, access) {
                 Ok(found) => return Ok(found),
                 Err(fails) => fails,
             };
             for range in fails.misses.iter().chain(&fails.access_fails) {
-                match self.miss(range, access) {
+                match self.shared.miss(range, access) {
                     Ok(0) => {}
                     Ok(errno) => return Err(cannot(format!("errno {errno}"))),
                     Err(why) => return Err(cannot(why.to_string())),
@@ -183,10 +236,11 @@ impl Iommu for BackEnd {
     }
 }
 
-impl std::fmt::Debug for Shared {
+impl<M> Debug for BackEnd<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BackEnd")
-            .field("region", &self.region)
+            .field("frames", &self.shared.frames)
+            .field("pages", &self.shared.pages)
             .finish_non_exhaustive()
     }
 }

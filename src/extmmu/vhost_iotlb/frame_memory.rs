@@ -85,10 +85,6 @@ impl FrameRegion {
         let pages: Vec<u64> = pages.map(|(page, _)| *page).collect();
         pages.into_iter().for_each(|page| mapped.remove(page));
     }
-    /// Returns the number of pages of the machine.
-    pub(super) fn pages(&self) -> u32 {
-        self.0.mem.capacity()
-    }
     fn address(&self, frame: u64) -> Option<*mut u8> {
         if !self.0.mapped.lock().counts.contains_key(&frame) {
             return None;

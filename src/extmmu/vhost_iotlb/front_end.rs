@@ -2,15 +2,16 @@
 //! of the back-end.
 
 use super::{
+    channel::{self, MOST_OF_A_BATCH, Sender},
     frame_memory::address_of,
-    message::{self, IotlbMessage, MessageKind},
+    message::{IotlbMessage, MessageKind},
 };
 use crate::{
-    addr::{PAGE_SIZE, Vpn, VpnRange},
+    addr::{PAGE_SIZE, Pfn, Vpn, VpnRange},
     ctx::{CallCx, CallbackCx, Sleepable},
     error::Errno,
     extmmu::{
-        host_mmu::first_byte,
+        host_mmu::with_pages,
         vm_memory::{GuestRegion, access_of, locate},
     },
     mm::Mm,
@@ -31,11 +32,32 @@ pub struct FrontEnd {
     gate: Gate<OrderedStore<Vpn>, UnixStream, Sleepable>,
     mm: Weak<Mm>,
     regions: Box<[GuestRegion]>,
+    memory: BackEndMemory,
+}
+
+/// The memory that a back-end has, by whose addresses it is told frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BackEndMemory {
+    /// [`FrameMemory`](super::FrameMemory).
+    Frames,
+    /// A mapping of the machine's memory file.
+    #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+    Memfd,
+}
+
+impl BackEndMemory {
+    fn address_of(self, mm: &Mm, pfn: Pfn) -> Option<u64> {
+        match self {
+            Self::Frames => Some(address_of(pfn)),
+            #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+            Self::Memfd => mm.machine().mem().offset_in_memfd(pfn),
+        }
+    }
 }
 
 impl FrontEnd {
-    /// Registers a front-end that shows the back-end these parts of an address space, at their
-    /// addresses `guest`. It sends updates and invalidations to `updates`.
+    /// Registers a front-end that shows a back-end in this process these parts of an address space,
+    /// at their addresses `guest`. It sends updates and invalidations to `updates`.
     ///
     /// Each region is made of pages, in the back-end and in the process, and ends below 2^64 in the
     /// back-end.
@@ -48,6 +70,36 @@ impl FrontEnd {
         mm: &Arc<Mm>,
         regions: &[GuestRegion],
         updates: UnixStream,
+    ) -> Result<(Arc<Self>, Registration), Errno> {
+        Self::attach_to(cx, mm, regions, (updates, BackEndMemory::Frames))
+    }
+    /// Registers a front-end as [`attach`](Self::attach) does, for a back-end in another process
+    /// that maps the frames of the machine ([`PhysMem::memfd`](crate::frame::PhysMem::memfd)).
+    /// Updates carry offsets in that file.
+    ///
+    /// The back-end has the right to read and write every frame, as a vhost-user back-end has to
+    /// all memory of its guest. That it accesses what its IOTLB maps, and that alone, is its part.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::EINVAL`], as [`attach`](Self::attach). [`Errno::EOPNOTSUPP`]: frames have no such
+    /// file.
+    #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+    pub fn attach_memfd(
+        cx: &mut CallCx<'_>,
+        mm: &Arc<Mm>,
+        regions: &[GuestRegion],
+        updates: UnixStream,
+    ) -> Result<(Arc<Self>, Registration), Errno> {
+        let file = mm.machine().mem().memfd();
+        file.ok_or(Errno::EOPNOTSUPP)?;
+        Self::attach_to(cx, mm, regions, (updates, BackEndMemory::Memfd))
+    }
+    fn attach_to(
+        cx: &mut CallCx<'_>,
+        mm: &Arc<Mm>,
+        regions: &[GuestRegion],
+        (updates, memory): (UnixStream, BackEndMemory),
     ) -> Result<(Arc<Self>, Registration), Errno> {
         let fits = |region: &GuestRegion| {
             let bytes = [region.guest.0, region.process, region.len];
@@ -62,6 +114,7 @@ impl FrontEnd {
                 gate: Gate::new(seat, OrderedStore::default(), updates),
                 mm: Arc::downgrade(mm),
                 regions: regions.into(),
+                memory,
             })
         };
         Ok(mm.register(cx, new))
@@ -73,7 +126,9 @@ impl FrontEnd {
     ///
     /// Those of the socket.
     pub fn serve(&self, misses: UnixStream) -> io::Result<()> {
-        message::serve(&misses, |miss| self.answer(miss))
+        channel::serve(&misses, Sender::BackEnd, |all| {
+            all.iter().try_for_each(|miss| self.answer(*miss))
+        })
     }
     /// Closes the socket of updates, as a front-end that is given up: the IOTLB of the back-end
     /// becomes empty.
@@ -90,41 +145,49 @@ impl FrontEnd {
             return Err(Errno::EINVAL);
         }
         let mm = self.mm.upgrade().ok_or(Errno::ESRCH)?;
-        // Page by page; an address that no region has ends it.
         let (first, end) = (miss.iova / PAGE_SIZE * PAGE_SIZE, miss.iova + miss.size);
-        for iova in (first..end).step_by(PAGE_SIZE as usize) {
-            let (process, _) = locate(&self.regions, GuestAddress(iova)).ok_or(Errno::EFAULT)?;
-            let answered = mm
-                .machine()
-                .with_current(|cx| self.update(cx, &mm, iova, (Vpn::containing(process), access)));
+        let mut pages = (first..end).step_by(PAGE_SIZE as usize).peekable();
+        while pages.peek().is_some() {
+            let some = pages.by_ref().take(MOST_OF_A_BATCH);
+            let located = some.map(|iova| {
+                let (process, _) = locate(&self.regions, GuestAddress(iova))?;
+                Some((iova, Vpn::containing(process)))
+            });
+            let some: Vec<(u64, Vpn)> = located.collect::<Option<_>>().ok_or(Errno::EFAULT)?;
+            let machine = mm.machine();
+            let answered = machine.with_current(|cx| self.update(cx, &mm, &some, access));
             answered.map_err(|_| Errno::EBUSY)??;
         }
         Ok(())
     }
-    /// Translates a page, and sends the update with the gate locked.
+    /// Translates pages, and sends the updates with the gate locked.
     fn update(
         &self,
         cx: &mut CallCx<'_>,
         mm: &Mm,
-        iova: u64,
-        (page, access): (Vpn, Access),
+        pages: &[(u64, Vpn)],
+        access: Access,
     ) -> Result<(), Errno> {
-        let sent = self.gate.translate(cx, mm, page, access, |permit| {
-            let pfn = permit.pfn();
-            let mut guard = permit.establish(page);
-            // Stores are not reported: a frame for writing counts as dirty from now on.
-            let _its_bytes_have_one = first_byte(&mut guard, page, access).ok()??;
-            let update = IotlbMessage {
-                iova,
-                size: PAGE_SIZE,
-                uaddr: address_of(pfn),
-                perm: match access {
-                    Access::Read => Permissions::Read,
-                    Access::Write => Permissions::ReadWrite,
-                },
-                kind: MessageKind::Update,
+        let perm = match access {
+            Access::Read => Permissions::Read,
+            Access::Write => Permissions::ReadWrite,
+        };
+        // Stores are not reported: a frame for writing counts as dirty from now on.
+        let each = pages.iter().map(|(_, page)| *page);
+        let each = (each, pages.len() as u64, access);
+        let sent = with_pages(&self.gate, cx, mm, each, |gate, _has_addresses| {
+            let update = |(iova, page): &(u64, Vpn)| {
+                let pfn = gate.lookup(page)?.pfn();
+                Some(IotlbMessage {
+                    iova: *iova,
+                    size: PAGE_SIZE,
+                    uaddr: self.memory.address_of(mm, pfn)?,
+                    perm,
+                    kind: MessageKind::Update,
+                })
             };
-            Some(message::ask(&*guard.state(), update))
+            let updates: Option<Vec<_>> = pages.iter().map(update).collect();
+            Some(channel::ask(&*gate.state(), Sender::FrontEnd, &updates?))
         });
         match sent.map_err(|why| why.errno())? {
             Some(Ok(0)) => Ok(()),
@@ -135,23 +198,21 @@ impl FrontEnd {
     /// Has the back-end drop the parts of a range that it may have.
     fn invalidate(&self, updates: &UnixStream, range: VpnRange) {
         let (start, end) = (range.start().addr(), range.end().addr());
-        for region in &self.regions {
+        let parts = self.regions.iter().filter_map(|region| {
             let from = start.max(region.process);
             let to = end.min(region.process.saturating_add(region.len));
-            if from >= to {
-                continue;
-            }
-            let gone = IotlbMessage {
+            (from < to).then(|| IotlbMessage {
                 iova: region.guest.0 + (from - region.process),
                 size: to - from,
                 uaddr: 0,
                 perm: Permissions::No,
                 kind: MessageKind::Invalidate,
-            };
+            })
+        });
+        let parts: Vec<IotlbMessage> = parts.collect();
+        for batch in parts.chunks(MOST_OF_A_BATCH) {
             // A back-end that has closed its end has dropped everything.
-            if message::ask(updates, gone).is_err() {
-                return;
-            }
+            let _answer = channel::ask(updates, Sender::FrontEnd, batch);
         }
     }
 }

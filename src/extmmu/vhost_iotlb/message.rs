@@ -1,7 +1,6 @@
-//! Messages about an IOTLB as bytes (`struct vhost_iotlb_msg`), and their answers.
+//! Messages about an IOTLB as bytes (`struct vhost_iotlb_msg`).
 
 use crate::error::Errno;
-use std::io::{self, Read, Write};
 use thiserror::Error;
 use vm_memory::Permissions;
 
@@ -15,6 +14,10 @@ pub enum MessageKind {
     Update = 2,
     /// The translations of a range are valid no more.
     Invalidate = 3,
+    /// The messages up to the end of the batch count as one (`VHOST_IOTLB_BATCH_BEGIN`).
+    BatchBegin = 5,
+    /// The batch takes effect.
+    BatchEnd = 6,
 }
 
 /// A message about an IOTLB.
@@ -24,7 +27,7 @@ pub struct IotlbMessage {
     pub iova: u64,
     /// The number of bytes.
     pub size: u64,
-    /// Of an update: the address in [`FrameMemory`](super::FrameMemory).
+    /// Of an update: the address in the memory that the back-end has.
     pub uaddr: u64,
     /// The access that is missed, or given (`VHOST_ACCESS_*`).
     pub perm: Permissions,
@@ -92,9 +95,14 @@ impl IotlbMessage {
             u64::from_ne_bytes(word)
         };
         let [iova, size, uaddr] = [word(0), word(8), word(16)];
-        if size == 0 || iova.checked_add(size).is_none() {
-            return Err(BadMessage::Range { iova, size });
-        }
+        let kind = match bytes[25] {
+            1 => MessageKind::Miss,
+            2 => MessageKind::Update,
+            3 => MessageKind::Invalidate,
+            5 => MessageKind::BatchBegin,
+            6 => MessageKind::BatchEnd,
+            other => return Err(BadMessage::Kind(other)),
+        };
         let perm = match bytes[24] {
             0 => Permissions::No,
             1 => Permissions::Read,
@@ -102,46 +110,30 @@ impl IotlbMessage {
             3 => Permissions::ReadWrite,
             other => return Err(BadMessage::Access(other)),
         };
-        let kind = match bytes[25] {
-            1 => MessageKind::Miss,
-            2 => MessageKind::Update,
-            3 => MessageKind::Invalidate,
-            other => return Err(BadMessage::Kind(other)),
-        };
-        Ok(Self {
+        let message = Self {
             iova,
             size,
             uaddr,
             perm,
             kind,
-        })
-    }
-}
-
-/// Sends a message and waits for the answer: an errno, or 0.
-pub(super) fn ask(mut stream: impl Read + Write, message: IotlbMessage) -> io::Result<i64> {
-    stream.write_all(&message.to_bytes())?;
-    let mut answer = [0; 8];
-    stream.read_exact(&mut answer)?;
-    Ok(i64::from_ne_bytes(answer))
-}
-
-/// Answers messages by `answer` until the other end is closed.
-pub(super) fn serve(
-    mut stream: impl Read + Write,
-    mut answer: impl FnMut(IotlbMessage) -> Result<(), Errno>,
-) -> io::Result<()> {
-    let mut bytes = [0; IotlbMessage::BYTES];
-    loop {
-        match stream.read_exact(&mut bytes) {
-            Err(end) if end.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            read => read?,
-        }
-        let message = IotlbMessage::from_bytes(&bytes).map_err(BadMessage::errno);
-        let answered = match message.and_then(&mut answer) {
-            Ok(()) => 0,
-            Err(why) => i64::from(why.raw()),
         };
-        stream.write_all(&answered.to_ne_bytes())?;
+        if !message.is_mark() && (size == 0 || iova.checked_add(size).is_none()) {
+            return Err(BadMessage::Range { iova, size });
+        }
+        Ok(message)
+    }
+    /// Returns true if it begins or ends a batch.
+    pub(super) fn is_mark(self) -> bool {
+        matches!(self.kind, MessageKind::BatchBegin | MessageKind::BatchEnd)
+    }
+    /// Returns a message that begins or ends a batch.
+    pub(super) fn mark(kind: MessageKind) -> Self {
+        Self {
+            iova: 0,
+            size: 0,
+            uaddr: 0,
+            perm: Permissions::No,
+            kind,
+        }
     }
 }

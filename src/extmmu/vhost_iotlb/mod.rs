@@ -2,9 +2,14 @@
 //! `vm-memory`, Unix).
 //!
 //! The *front-end* has the address space; it is an external MMU of it. The *back-end* has the
-//! devices, and an IOTLB of its own ([`vm_memory::Iommu`](vm_memory::iommu::Iommu)). Messages have
-//! the layout of `struct vhost_iotlb_msg`, 32 bytes; as with `VHOST_USER_PROTOCOL_F_REPLY_ACK`,
-//! each is answered by eight bytes, 0 or a number of Linux's errors.
+//! devices, and an IOTLB of its own ([`vm_memory::Iommu`](vm_memory::iommu::Iommu)). It lives in the
+//! same process, or (feature `host-mapping`, Linux) in another one that maps the machine's frames.
+//!
+//! Messages are those of vhost-user, `VHOST_USER_IOTLB_MSG` and `VHOST_USER_BACKEND_IOTLB_MSG` with
+//! `VHOST_USER_PROTOCOL_F_REPLY_ACK`: a header of 12 bytes, `struct vhost_iotlb_msg`; the answer is
+//! a header and eight bytes, 0 or a number of Linux's errors. Each side has a socket of its own to
+//! ask on. Several pages, or regions, are one batch (`VHOST_IOTLB_BATCH_BEGIN` and `_END`), which
+//! takes effect and is answered at its end.
 //!
 //! ```text
 //! device        back-end                        front-end             address space
@@ -31,11 +36,13 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `message` | messages as bytes |
+//! | `channel` | streams of messages: headers, answers, batches |
 //! | `front_end` | the driver on an address space: look-ups, windows |
 //! | `back_end` | the IOTLB on the side of the devices: misses, updates |
 //! | `frame_memory` | the memory behind the IOTLB, by frames that it maps |
 
 mod back_end;
+mod channel;
 mod frame_memory;
 mod front_end;
 mod message;

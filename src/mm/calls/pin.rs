@@ -230,6 +230,18 @@ impl HeldPages {
         });
         parts.collect()
     }
+    /// Returns the offsets of the pages in the memory file of the machine
+    /// ([`PhysMem::memfd`](crate::frame::PhysMem::memfd)), in order, each a multiple of the page
+    /// size. `None` where [`addresses`](Self::addresses) has none.
+    ///
+    /// Another process that maps the file accesses the bytes there, by the rules of `addresses`.
+    #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+    pub fn memfd_offsets(&mut self) -> Option<Vec<u64>> {
+        self.has_addresses = true;
+        let mem = self.machine.mem();
+        let offsets = self.pfns.iter().map(|&pfn| mem.offset_in_memfd(pfn));
+        offsets.collect()
+    }
     /// Returns offset and length of those of `len` bytes from `at` on that were asked for.
     fn part(&self, at: usize, len: usize) -> (usize, usize) {
         let at = at.min(self.len);

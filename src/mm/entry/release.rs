@@ -83,3 +83,11 @@ impl Drop for RemovedPte<'_> {
         drop_entry(self.mem, self.pte, self.flushed);
     }
 }
+
+impl std::fmt::Debug for RemovedPte<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemovedPte")
+            .field("pfn", &self.pfn())
+            .finish_non_exhaustive()
+    }
+}

@@ -205,3 +205,9 @@ impl MmapWriteGuard<'_> {
         }
     }
 }
+
+impl std::fmt::Debug for MmapWriteGuard<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MmapWriteGuard").finish_non_exhaustive()
+    }
+}

@@ -86,3 +86,9 @@ impl MmapReadGuard<'_> {
         }
     }
 }
+
+impl std::fmt::Debug for MmapReadGuard<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MmapReadGuard").finish_non_exhaustive()
+    }
+}

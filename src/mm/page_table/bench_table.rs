@@ -99,3 +99,14 @@ impl RawWalk<'_> {
         leaf.map_or(Pte::None, |leaf| leaf.peek(at).into())
     }
 }
+
+impl std::fmt::Debug for RawTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawTable").finish_non_exhaustive()
+    }
+}
+impl std::fmt::Debug for RawWalk<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawWalk").finish_non_exhaustive()
+    }
+}

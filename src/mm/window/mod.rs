@@ -22,10 +22,12 @@
 //! | --- | --- |
 //! | this one | [`Lease`], which opens a window; [`InvalidationWindow`]: the walk over its leaves |
 //! | `entry` | [`PteTxn`] and [`PteSlot`]: entries under the lock of their leaf |
+//! | `debug` | `Debug` of windows and of what they give out |
 //! | `leave` | the mark of a page that moves, in the place of its mapping |
 //! | `zap` | dropping all pages of a range |
 //! | `split` | splitting huge pages at the edges of a range, in a nested window |
 
+mod debug;
 mod entry;
 mod leave;
 mod split;

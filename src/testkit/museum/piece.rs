@@ -5,7 +5,7 @@ use crate::testkit::{Kit, Property, Verdict, verdict::columns};
 use std::fmt;
 
 /// The way to show a piece.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Shown {
     /// A device on trial.
     Device {
