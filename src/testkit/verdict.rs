@@ -163,33 +163,36 @@ fn write_age(f: &mut fmt::Formatter<'_>, addr: u64, says: &str) -> fmt::Result {
     )
 }
 
+fn write_memory(
+    f: &mut fmt::Formatter<'_>,
+    does: fmt::Arguments<'_>,
+    has: u8,
+    what: &str,
+) -> fmt::Result {
+    write!(f, "{does}, and memory has {has} there: {what}")
+}
+
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Oracle(finding) => write!(f, "{finding}"),
             Self::Stale { addr, got, wanted } => {
-                write!(
-                    f,
-                    "the device reads {got} at {addr:#x}, and memory has {wanted} there: a stale translation"
-                )
+                let does = format_args!("the device reads {got} at {addr:#x}");
+                write_memory(f, does, *wanted, "a stale translation")
             }
             Self::LostWrite { addr, got, wanted } => {
-                write!(
-                    f,
-                    "the device wrote {wanted} to {addr:#x}, and memory has {got} there: a lost write"
-                )
+                let does = format_args!("the device wrote {wanted} to {addr:#x}");
+                write_memory(f, does, *got, "a lost write")
             }
-            Self::Overwritten { addr, got, wanted } => {
-                write!(
-                    f,
-                    "the device wrote beside {addr:#x}, and changed the byte there from {wanted} to {got}"
-                )
-            }
+            Self::Overwritten { addr, got, wanted } => write!(
+                f,
+                "the device wrote beside {addr:#x}, and changed the byte there from {wanted} to {got}"
+            ),
             Self::LostStore { addr, got, wanted } => {
-                write!(
-                    f,
-                    "the process stored {wanted} at {addr:#x} between the halves of an atomic operation, and memory has {got} there: a lost store"
-                )
+                let does = format_args!(
+                    "the process stored {wanted} at {addr:#x} between the halves of an atomic operation"
+                );
+                write_memory(f, does, *got, "a lost store")
             }
             Self::NotHeldOff(what) => write!(
                 f,

@@ -7,7 +7,7 @@ use emmu::{
     extmmu::{
         Bill, References,
         gru::{GruConfig, GruMistake},
-        kvm::{AccessedBits, KvmMistake, VmConfig, VmType},
+        kvm::{AccessedBits, GuestMemoryMistake, KvmMistake, VmConfig, VmType},
         xpmem::{OwnerConfig, XpmemMistake},
     },
     frame::Contents,
@@ -56,6 +56,7 @@ fn configurations_come_back_as_they_were() {
         accessed: AccessedBits::Absent,
         vm_type: VmType::SwProtected,
         mistake: Some(KvmMistake::LateFlush),
+        guest_mistake: Some(GuestMemoryMistake::FlagFlip),
     });
     back_and_forth(&GruConfig {
         preload: 3,

@@ -69,7 +69,7 @@ fn old_kvm() -> Kit {
     testkit::kvm(VmConfig {
         references: References::Held,
         accessed: AccessedBits::Absent,
-        mistake: None,
+        ..VmConfig::default()
     })
 }
 fn preloading_gru() -> Kit {
