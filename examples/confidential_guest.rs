@@ -61,8 +61,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         text(&host, &mut cx)?
     );
 
-    // The guest wants to hand a page over. It touches it as shared, and leaves: the process converts
-    // the page, and the guest goes on.
+    // The guest wants to hand a page over. It touches it as shared, and leaves: the process
+    // converts the page, and the guest goes on.
     let exit = vcpu.write(&mut cx, BUFFER, b"hello!").unwrap_err();
     println!("{exit}");
     let Exit::MemoryFault {

@@ -21,8 +21,8 @@ use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 /// A guest file: memory of one machine, which its memory slots show to the guest
 /// ([`Vm::set_guest_memory`]).
 ///
-/// Guarantee: a page leaves the file only after the guest has lost its entry of it. Pages never move,
-/// and are never swapped out. The file has its size for good, and no call reads or writes it.
+/// Guarantee: a page leaves the file only after the guest has lost its entry of it. Pages never
+/// move, and are never swapped out. The file has its size for good, and no call reads or writes it.
 ///
 /// A process maps it only with [`GuestMemfdFlags::MMAP`], and as shared memory; its accesses are
 /// SIGBUS unless the file has [`GuestMemfdFlags::INIT_SHARED`]. The file keeps the machine, and a
