@@ -11,7 +11,7 @@ use emmu::{
         MemSlot, MemoryAttributes, PageKind, SlotError, SlotFlags, Vcpu, Vm, VmConfig, VmType,
     },
     file::{FallocateMode, File, FileMode, MemoryObject},
-    mm::{Advice, MmapArgs},
+    mm::{Advice, MmapArgs, Prot},
     notifier::{ExternalMmu, Registration},
     oracle::Oracle,
 };
@@ -209,6 +209,9 @@ fn mmap_cow() {
         let refused = world.mm.mmap(cx, &MmapArgs::anonymous(PAGE).file(&file, 0));
         assert_eq!(refused, Err(MmapError::SharedOnly));
         assert_eq!(MmapError::SharedOnly.errno(), Errno::EINVAL);
+        let exec = MmapArgs::anonymous(PAGE).file(&file, 0).shared();
+        let refused = world.mm.mmap(cx, &exec.prot(Prot::READ | Prot::EXEC));
+        assert_eq!(refused, Err(MmapError::NoExec));
     });
 }
 
@@ -233,10 +236,16 @@ fn mmap_supported() {
 fn mmap_not_supported() {
     run(of(VmType::Default), |cx, world| {
         let file = open(&world.vm.create_guest_memfd(PAGE, NONE).unwrap());
-        let args = MmapArgs::anonymous(PAGE).file(&file, 0);
+        let old = BASE + PAGE;
+        let args = MmapArgs::anonymous(PAGE).file(&file, 0).fixed(old);
         for args in [args.clone(), args.shared()] {
+            world.mm.load(cx, old).unwrap();
             let refused = world.mm.mmap(cx, &args).unwrap_err();
             assert_eq!(refused.errno(), Errno::ENODEV);
+            // The file refuses after the old mapping has gone.
+            assert_eq!(world.mm.load(cx, old), Err(FaultError::NotMapped(old)));
+            let back = MmapArgs::anonymous(PAGE).fixed(old);
+            world.mm.mmap(cx, &back).unwrap();
         }
     });
 }
