@@ -64,7 +64,8 @@ struct PrivateRanges(BTreeMap<u64, u64>);
 impl Attributes {
     /// Returns the kind of a frame, for a fault that began at the stamp.
     pub(super) fn kind(&self, gfn: Gfn, _: &Stamp) -> PageKind {
-        match self.0.read().contains(gfn.0) {
+        let is_private = self.0.read().contains(gfn.0);
+        match is_private {
             true => PageKind::Private,
             false => PageKind::Shared,
         }

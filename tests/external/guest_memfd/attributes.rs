@@ -107,7 +107,7 @@ fn set_memory_attributes() {
         let unknown = MemoryAttributes::from_bits_retain(1);
         let refused = world.vm.set_memory_attributes(cx, 0, PAGE, unknown);
         assert_eq!(refused, Err(GuestMemoryError::Attributes(1)));
-        let top = u64::MAX & !(PAGE - 1);
+        let top = !(PAGE - 1);
         for (gpa, size) in [(0, 0), (1, PAGE), (0, PAGE + 1), (top, 2 * PAGE)] {
             let refused = world.vm.set_memory_attributes(cx, gpa, size, PRIVATE);
             assert_eq!(refused, Err(GuestMemoryError::Range { gpa, size }));
