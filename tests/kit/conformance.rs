@@ -70,7 +70,7 @@ fn old_kvm() -> Kit {
     testkit::kvm(VmConfig {
         references: References::Held,
         accessed: AccessedBits::Absent,
-        mistake: None,
+        ..VmConfig::default()
     })
 }
 fn preloading_gru(mistake: Option<gru::GruMistake>) -> Kit {
