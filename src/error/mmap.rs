@@ -63,7 +63,8 @@ pub enum MmapError {
     /// No call can give a mapping these flags, or not this kind of mapping.
     #[error("a mapping has no flags {0:#x}")]
     SegmentFlags(u64),
-    /// The file cannot be mapped.
+    /// The file cannot be mapped. If a guest file says so, mappings at the place of the new one are
+    /// gone.
     #[error("the file cannot be mapped")]
     Unmappable,
     /// Nothing of the file may be executed.

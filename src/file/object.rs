@@ -4,7 +4,7 @@ use super::{mode::FallocateMode, seals::SealState};
 use crate::{
     addr::PAGE_SIZE,
     ctx::{CallCx, FaultCx},
-    error::ObjectError,
+    error::{MmapError, ObjectError},
     frame::{Frame, FrameLock, MAX_INDEX},
     notifier::Access,
     rmap::Mapping,
@@ -195,10 +195,19 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn is_secret(&self) -> bool {
         false
     }
-    /// Returns true if only shared mappings of the object that may be written are made
-    /// (`kvm_gmem_mmap`).
-    fn is_shared_only(&self) -> bool {
-        false
+    /// Checks a new mapping, when those at its place are gone already (`->mmap`). `shared`: stores to
+    /// it may reach the object, and the file was opened for writing.
+    ///
+    /// # Errors
+    ///
+    /// [`MmapError`]: the object is not mapped so.
+    fn check_mapping(&self, shared: bool) -> Result<(), MmapError> {
+        let _unused = shared;
+        Ok(())
+    }
+    /// Returns true if nothing of the object may be executed (`path_noexec`).
+    fn is_no_exec(&self) -> bool {
+        self.is_secret()
     }
     /// Returns true if the object knows `MAP_SYNC`, which it may refuse (`FOP_MMAP_SYNC`).
     fn knows_sync(&self) -> bool {

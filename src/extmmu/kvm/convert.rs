@@ -34,8 +34,8 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`GuestMemoryError::Attributes`] for attributes that the [type](super::VmType) of the machine
-    /// does not have, and [`GuestMemoryError::Range`].
+    /// [`GuestMemoryError::Attributes`] for attributes that the [type](super::VmType) of the
+    /// machine does not have, and [`GuestMemoryError::Range`].
     pub fn set_memory_attributes(
         &self,
         cx: &mut CallCx<'_>,

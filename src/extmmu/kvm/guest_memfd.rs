@@ -10,8 +10,8 @@ use super::{
 use crate::{
     addr::PAGE_SIZE,
     ctx::{CallCx, FaultCx},
-    error::ObjectError,
-    file::{Cutting, FallocateMode, MAX_SIZE, Mappable, MemoryObject, PageRequest},
+    error::{MmapError, ObjectError},
+    file::{Cutting, FallocateMode, MAX_SIZE, MemoryObject, PageRequest},
     frame::Frame,
     rmap::Mapping,
     sync::Despite,
@@ -21,8 +21,8 @@ use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 /// A guest file: memory of one machine, which its memory slots show to the guest
 /// ([`Vm::set_guest_memory`]).
 ///
-/// Guarantee: a page leaves the file only after the guest has lost its entry of it. Pages never move,
-/// and are never swapped out. The file has its size for good, and no call reads or writes it.
+/// Guarantee: a page leaves the file only after the guest has lost its entry of it. Pages never
+/// move, and are never swapped out. The file has its size for good, and no call reads or writes it.
 ///
 /// A process maps it only with [`GuestMemfdFlags::MMAP`], and as shared memory; its accesses are
 /// SIGBUS unless the file has [`GuestMemfdFlags::INIT_SHARED`]. The file keeps the machine, and a
@@ -170,13 +170,17 @@ impl MemoryObject for GuestMemfd {
     fn in_core(&self, index: u64) -> bool {
         self.pages.cache.get(index).is_some()
     }
-    fn mappable(&self) -> Mappable {
-        match self.pages.has(GuestMemfdFlags::MMAP) {
-            true => Mappable::Pages,
-            false => Mappable::No,
+    /// Refuses private mappings, and all of a file without `MMAP` (`kvm_gmem_mmap`).
+    fn check_mapping(&self, shared: bool) -> Result<(), MmapError> {
+        if !self.pages.has(GuestMemfdFlags::MMAP) {
+            return Err(MmapError::Unmappable);
+        }
+        match shared {
+            true => Ok(()),
+            false => Err(MmapError::SharedOnly),
         }
     }
-    fn is_shared_only(&self) -> bool {
+    fn is_no_exec(&self) -> bool {
         true
     }
     /// Refuses: the size stays (`kvm_gmem_setattr`).

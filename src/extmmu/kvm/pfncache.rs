@@ -5,8 +5,8 @@
 //! window invalidates the cache before it comes to the mmu lock. A refresh becomes valid under the
 //! cache's own lock, and only if no window over the page is open then, nor has closed since its
 //! ticket. A change of the slots makes every cache void: a refresh notes the generation of the
-//! slots in which it found the page, and each use compares it (`kvm_gpc_check`). A cache has the page
-//! of the process, also where the guest frame is private, as in Linux.
+//! slots in which it found the page, and each use compares it (`kvm_gpc_check`). A cache has the
+//! page of the process, also where the guest frame is private, as in Linux.
 //!
 //! ```text
 //! window                            refresh

@@ -58,7 +58,7 @@ impl FileKind {
         Self {
             readable: file.is_readable(),
             writable: file.is_writable(),
-            no_exec: object.is_secret(),
+            no_exec: object.is_no_exec(),
             mappable: object.mappable() != Mappable::No,
             knows_sync: object.knows_sync(),
         }
@@ -164,9 +164,7 @@ impl MmapWriteGuard<'_> {
             return Err(MmapError::NotSynchronous);
         }
         let shared = VmFlags::SHARED | VmFlags::MAYSHARE;
-        if object.is_shared_only() && !flags.contains(shared) {
-            return Err(MmapError::SharedOnly);
-        }
+        object.check_mapping(flags.contains(shared))?;
         if !object.is_secret() {
             return Ok(flags);
         }
