@@ -6,6 +6,8 @@ use super::{
     frame_memory::address_of,
     message::{IotlbMessage, MessageKind},
 };
+#[cfg(all(feature = "host-mapping", target_os = "linux"))]
+use crate::frame::PhysMem;
 use crate::{
     addr::{PAGE_SIZE, Pfn, Vpn, VpnRange},
     ctx::{CallCx, CallbackCx, Sleepable},
@@ -36,21 +38,21 @@ pub struct FrontEnd {
 }
 
 /// The memory that a back-end has, by whose addresses it is told frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum BackEndMemory {
     /// [`FrameMemory`](super::FrameMemory).
     Frames,
-    /// A mapping of the machine's memory file.
+    /// A mapping of the file in which frames lie that have an address.
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
-    Memfd,
+    Memfd(Arc<PhysMem>),
 }
 
 impl BackEndMemory {
-    fn address_of(self, mm: &Mm, pfn: Pfn) -> Option<u64> {
+    fn address_of(&self, pfn: Pfn) -> Option<u64> {
         match self {
             Self::Frames => Some(address_of(pfn)),
             #[cfg(all(feature = "host-mapping", target_os = "linux"))]
-            Self::Memfd => mm.machine().mem().offset_in_memfd(pfn),
+            Self::Memfd(mem) => mem.offset_in_memfd(pfn),
         }
     }
 }
@@ -74,7 +76,7 @@ impl FrontEnd {
         Self::attach_to(cx, mm, regions, (updates, BackEndMemory::Frames))
     }
     /// Registers a front-end as [`attach`](Self::attach) does, for a back-end in another process
-    /// that maps the frames of the machine ([`PhysMem::memfd`](crate::frame::PhysMem::memfd)).
+    /// that maps the frames of the machine ([`PhysMem::memfd`]).
     /// Updates carry offsets in that file.
     ///
     /// The back-end has the right to read and write every frame, as a vhost-user back-end has to
@@ -91,9 +93,10 @@ impl FrontEnd {
         regions: &[GuestRegion],
         updates: UnixStream,
     ) -> Result<(Arc<Self>, Registration), Errno> {
-        let file = mm.machine().mem().memfd();
-        file.ok_or(Errno::EOPNOTSUPP)?;
-        Self::attach_to(cx, mm, regions, (updates, BackEndMemory::Memfd))
+        let mem = mm.machine().mem();
+        let _there_is_one = mem.memfd().ok_or(Errno::EOPNOTSUPP)?;
+        let memory = BackEndMemory::Memfd(Arc::clone(mem));
+        Self::attach_to(cx, mm, regions, (updates, memory))
     }
     fn attach_to(
         cx: &mut CallCx<'_>,
@@ -181,7 +184,7 @@ impl FrontEnd {
                 Some(IotlbMessage {
                     iova: *iova,
                     size: PAGE_SIZE,
-                    uaddr: self.memory.address_of(mm, pfn)?,
+                    uaddr: self.memory.address_of(pfn)?,
                     perm,
                     kind: MessageKind::Update,
                 })
