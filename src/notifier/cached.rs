@@ -168,7 +168,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn a_registration_of_the_same_brand_does_not_follow_it() {
+    fn a_registration_of_the_same_tag_does_not_follow_it() {
         let mem = Arc::new(PhysMem::new(MemConfig {
             frames: 4,
             contents: Contents::None,
