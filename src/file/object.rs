@@ -195,8 +195,8 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn is_secret(&self) -> bool {
         false
     }
-    /// Checks a new mapping, when those at its place are gone already (`->mmap`). `shared`: stores to
-    /// it may reach the object, and the file was opened for writing.
+    /// Checks a new mapping, when those at its place are gone already (`->mmap`). `shared`: stores
+    /// to it may reach the object, and the file was opened for writing.
     ///
     /// # Errors
     ///
