@@ -163,34 +163,40 @@ fn write_age(f: &mut fmt::Formatter<'_>, addr: u64, says: &str) -> fmt::Result {
     )
 }
 
+/// Writes the difference between the bytes of both sides.
+fn write_bytes(
+    f: &mut fmt::Formatter<'_>,
+    seen: &Seen,
+    (addr, got, wanted): (u64, u8, u8),
+) -> fmt::Result {
+    match seen {
+        Seen::LostWrite { .. } => write!(
+            f,
+            "the device wrote {wanted} to {addr:#x}, and memory has {got} there: a lost write"
+        ),
+        Seen::Overwritten { .. } => write!(
+            f,
+            "the device wrote beside {addr:#x}, and changed the byte there from {wanted} to {got}"
+        ),
+        Seen::LostStore { .. } => write!(
+            f,
+            "the process stored {wanted} at {addr:#x} between the halves of an atomic operation, and memory has {got} there: a lost store"
+        ),
+        _ => write!(
+            f,
+            "the device reads {got} at {addr:#x}, and memory has {wanted} there: a stale translation"
+        ),
+    }
+}
+
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Oracle(finding) => write!(f, "{finding}"),
-            Self::Stale { addr, got, wanted } => {
-                write!(
-                    f,
-                    "the device reads {got} at {addr:#x}, and memory has {wanted} there: a stale translation"
-                )
-            }
-            Self::LostWrite { addr, got, wanted } => {
-                write!(
-                    f,
-                    "the device wrote {wanted} to {addr:#x}, and memory has {got} there: a lost write"
-                )
-            }
-            Self::Overwritten { addr, got, wanted } => {
-                write!(
-                    f,
-                    "the device wrote beside {addr:#x}, and changed the byte there from {wanted} to {got}"
-                )
-            }
-            Self::LostStore { addr, got, wanted } => {
-                write!(
-                    f,
-                    "the process stored {wanted} at {addr:#x} between the halves of an atomic operation, and memory has {got} there: a lost store"
-                )
-            }
+            Self::Stale { addr, got, wanted }
+            | Self::LostWrite { addr, got, wanted }
+            | Self::Overwritten { addr, got, wanted }
+            | Self::LostStore { addr, got, wanted } => write_bytes(f, self, (*addr, *got, *wanted)),
             Self::NotHeldOff(what) => write!(
                 f,
                 "O4: an access must wait for the open window, and the device ends it: {what}"
