@@ -253,8 +253,8 @@ pub trait Device: Send + Sync {
         let _unused = (cx, mm, pages);
         Err(Refused::Other(NO_METHOD.to_owned()))
     }
-    /// Uses the page at `addr`, which is mapped, as long as `f` runs, and returns true; an unmapping
-    /// of the page waits meanwhile. A device whose uses cannot be drawn out returns false.
+    /// Uses the page at `addr`, which is mapped, as long as `f` runs, and returns true. An
+    /// unmapping of the page waits meanwhile. A device whose uses have no length returns false.
     fn hold(
         &self,
         cx: &mut CallCx<'_>,

@@ -179,9 +179,9 @@
 //! none, sleeping or not, answers to aging or not, remembered refusals or not, coherent or not. So
 //! it is with atomic operations, page faults that others answer, hardware that other processes use,
 //! memory that a user maps, and reports of written pages: a device that declares them has the
-//! methods of [`Device`] for them. The kit accepts all legal behaviour: windows that are larger than
-//! needed, repeated or empty, accesses held off by windows elsewhere, entries dropped without need,
-//! retries without need, and "young" for a page that is not.
+//! methods of [`Device`] for them. The kit accepts all legal behaviour: windows that are larger
+//! than needed, repeated or empty, accesses held off by windows elsewhere, entries dropped without
+//! need, retries without need, and "young" for a page that is not.
 //!
 //! # Duration
 //!

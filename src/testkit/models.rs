@@ -14,18 +14,19 @@ use super::{
     device::{Attached, Declared, Device, Holds, Refused},
 };
 use crate::{
-    addr::{PAGE_SIZE, TASK_PAGES, VpnRange},
+    addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     ctx::CallCx,
     extmmu::{
         gru::{Gru, GruConfig, GruContext, GruFault, GruMistake, GruSpace},
-        kvm::{AccessedBits, Exit, MemSlot, PfnCache, Vcpu, Vm, VmConfig},
+        kvm::{AccessedBits, Exit, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
         xpmem::{
             Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId, SegId, XpmemError,
         },
     },
+    frame::AtomicOp,
     mm::{Mm, MmapArgs},
     notifier::{Access, ExternalMmu},
-    sync::Mutex,
+    sync::{Mutex, Ordering},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -88,11 +89,43 @@ impl Device for Guest {
                 AccessedBits::Present => Holds::Table,
                 AccessedBits::Absent => Holds::Tlb,
             },
+            atomics: true,
+            logs_writes: true,
             ..Declared::default()
         }
     }
     fn unsettled(&self) -> Option<String> {
         counted(&self.vm)
+    }
+    fn fetch_update(
+        &self,
+        cx: &mut CallCx<'_>,
+        _mm: &Mm,
+        addr: u64,
+        f: &mut dyn FnMut(u64) -> u64,
+    ) -> Result<u64, Refused> {
+        let mut atomic = |op| self.vcpu.atomic(cx, addr, op, Ordering::SeqCst);
+        loop {
+            let current = atomic(AtomicOp::Load).map_err(left_guest)?;
+            let new = f(current);
+            let swap = AtomicOp::CompareExchange { current, new };
+            if atomic(swap).map_err(left_guest)? == current {
+                return Ok(current);
+            }
+        }
+    }
+    /// The first call turns logging on.
+    fn take_written(&self, cx: &mut CallCx<'_>, _mm: &Mm, pages: VpnRange) -> Vec<VpnRange> {
+        let all = MemSlot::ALL_MEMORY;
+        let Ok(written) = self.vm.dirty_log(cx, all.id) else {
+            let flags = SlotFlags::LOG_DIRTY_PAGES;
+            let logs = self.vm.set_memory(cx, MemSlot { flags, ..all });
+            logs.expect("the flags of a slot may change");
+            return Vec::new();
+        };
+        let written = written.into_iter().map(|nth| Vpn(all.hva.0 + nth));
+        let written = written.filter(|page| pages.contains(*page));
+        written.map(VpnRange::single).collect()
     }
 }
 

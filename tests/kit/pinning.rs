@@ -1,5 +1,5 @@
-//! Devices that keep pages pinned and follow no window, as RDMA without paging and devices behind an
-//! IOMMU do, and say so: the kit asks nothing of them that only a device that follows could do.
+//! Devices that keep pages pinned and follow no window, as RDMA without paging and devices behind
+//! an IOMMU do, and say so: the kit asks nothing of them that only a device that follows could do.
 
 use emmu::{
     driver::*,

@@ -14,7 +14,7 @@ use crate::{
     },
     mm::Mm,
     notifier::{Access, ExternalMmu},
-    sync::{Mutex, thread},
+    sync::{IdSource, Mutex, thread},
     testkit::{
         Kit,
         device::{Attached, Declared, Device, Holds, Refused},
@@ -28,7 +28,7 @@ use std::{
 /// Pages of which a report of written pages has one bit.
 const REPORTED: u64 = 4 * PAGE_SIZE;
 
-/// A device, and kernel code that uses its memory beside it. I/O addresses are those of the process.
+/// A device, and kernel code that uses its memory beside it. I/O addresses are the process's own.
 struct Assigned {
     mm: Weak<Mm>,
     ioas: Arc<Ioas>,
@@ -36,8 +36,16 @@ struct Assigned {
     access: IoasAccess,
     /// Pages that the kernel code has in use. Locked as long as it does.
     held: Arc<Mutex<Option<AccessPages>>>,
-    /// The lengths of what is mapped, by first byte; `None` once the process has ended.
-    mapped: Mutex<Option<BTreeMap<u64, u64>>>,
+    /// The areas by first byte; `None` once the process has ended.
+    mapped: Mutex<Option<BTreeMap<u64, Area>>>,
+    numbers: IdSource,
+}
+
+/// The length of an area in bytes, and a number that no other one has.
+#[derive(Clone, Copy)]
+struct Area {
+    len: u64,
+    number: u64,
 }
 
 /// Returns the kit of a device behind an IOMMU that pins, without a notifier.
@@ -75,14 +83,15 @@ impl Assigned {
             access,
             held,
             mapped: Mutex::new(Some(BTreeMap::new())),
+            numbers: IdSource::starting_at(0),
         }
     }
     /// Unmaps everything, for good. What is being mapped is unmapped by those that map it.
     fn end(&self) {
         let mapped = self.mapped.lock().take();
-        for (addr, len) in mapped.into_iter().flatten() {
+        for (addr, area) in mapped.into_iter().flatten() {
             // Others may be unmapping it.
-            let _done = self.ioas.unmap(addr, len);
+            let _done = self.ioas.unmap(addr, area.len);
         }
     }
     fn map_bytes(
@@ -103,19 +112,28 @@ impl Assigned {
         };
         self.ioas.map(cx, &mm, map)?;
         if let Some(mapped) = &mut *self.mapped.lock() {
-            mapped.insert(addr, len);
+            let number = self.numbers.next();
+            mapped.insert(addr, Area { len, number });
             return Ok(());
         }
         self.ioas.unmap(addr, len)?;
         Err(IoasError::NoProcess)
     }
     fn unmap_bytes(&self, addr: u64, len: u64) -> Result<(), IoasError> {
-        match self.ioas.unmap(addr, len) {
-            Ok(_) | Err(IoasError::NotMapped(_)) => {}
-            Err(why) => return Err(why),
-        }
+        let of_range = |mapped: &Option<BTreeMap<u64, Area>>| {
+            let areas = mapped.iter().flat_map(|all| all.range(addr..addr + len));
+            let areas = areas.map(|(at, area)| (*at, area.number));
+            areas.collect::<Vec<_>>()
+        };
+        let gone = of_range(&self.mapped.lock());
+        self.ioas.unmap(addr, len)?;
+        // Others may have mapped more since.
         if let Some(mapped) = &mut *self.mapped.lock() {
-            mapped.retain(|at, _| !(addr..addr + len).contains(at));
+            for (at, number) in gone {
+                if mapped.get(&at).is_some_and(|area| area.number == number) {
+                    mapped.remove(&at);
+                }
+            }
         }
         Ok(())
     }
@@ -131,9 +149,15 @@ impl Assigned {
             match f() {
                 Ok(()) => return Ok(()),
                 Err(DmaFault::NotMapped(_)) => {}
-                Err(DmaFault::ReadOnly(_)) => {
-                    self.unmap_bytes(page.0, page.1).map_err(not_mapped)?;
-                }
+                Err(DmaFault::ReadOnly(_)) => match self.unmap_bytes(page.0, page.1) {
+                    Ok(()) => {}
+                    Err(IoasError::Busy(_)) => {
+                        thread::yield_now();
+                        continue;
+                    }
+                    // A part of what the user has mapped for reading.
+                    Err(_) => return Err(Refused::Fault(FaultError::Denied(addr))),
+                },
                 Err(why) => return Err(Refused::Other(why.to_string())),
             }
             // A page that may be written is mapped for that, whatever asks first.
@@ -201,7 +225,10 @@ impl Device for Assigned {
     }
     fn unmap(&self, _cx: &mut CallCx<'_>, _mm: &Mm, pages: VpnRange) -> Result<(), Refused> {
         let (addr, len) = bytes(pages);
-        self.unmap_bytes(addr, len).map_err(not_mapped)
+        match self.unmap_bytes(addr, len) {
+            Err(IoasError::NotMapped(_)) => Ok(()),
+            done => done.map_err(not_mapped),
+        }
     }
     fn hold(
         &self,

@@ -1,5 +1,5 @@
-//! Entries that several page tables, several places or several walks have: what goes in one of them
-//! and stays in another.
+//! Entries that several page tables, places or walks have: an entry goes in one, and stays in
+//! another.
 
 use super::{
     paper::{PaperStep::*, Violation},

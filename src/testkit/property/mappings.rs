@@ -7,6 +7,7 @@ use crate::{
     ctx::CallCx,
     mm::MmapArgs,
     notifier::Access,
+    sync::{AtomicBool, Ordering},
     testkit::{
         Kit,
         device::Refused,
@@ -15,10 +16,7 @@ use crate::{
         verdict::Seen,
     },
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 /// The page that is in use while others unmap.
 const PAGE: u64 = 3;

@@ -1,5 +1,5 @@
-//! What a device has beside its translations: page faults that wait for an answer, subscriptions,
-//! hardware that others use too.
+//! The resources of a device beside its translations: page faults that wait for an answer,
+//! subscriptions, hardware that others use too.
 
 use crate::{
     addr::PAGE_SIZE,
