@@ -46,10 +46,6 @@ fn load(from: NonNull<u8>) -> u8 {
     // have no references to their bytes.
     unsafe { from.read_volatile() }
 }
-fn store(to: NonNull<u8>, byte: u8) {
-    // SAFETY: as for a load.
-    unsafe { to.write_volatile(byte) };
-}
 
 /// Drops the pages, and has another process write 0xdb to every frame; returns it.
 fn others_take_all(cx: &mut CallCx<'_>, mm: &Mm, frames: u64) -> Arc<Mm> {
@@ -100,7 +96,7 @@ fn g2_an_aligned_word_is_stored_whole_and_compared_in_one_step() {
     let mut w = world(MemConfig::default());
     let (mm, mut cx) = (Arc::clone(&w.mm), w.thread.cx());
     let memory = space(&mm).memory();
-    let mut seen = |cx: &mut CallCx<'_>| cx.lend(|| memory.load::<u16>(GUEST, SeqCst).unwrap());
+    let seen = |cx: &mut CallCx<'_>| cx.lend(|| memory.load::<u16>(GUEST, SeqCst).unwrap());
     mm.atomic(&mut cx, BASE, AtomicOp::Swap(0x00ff_u16), SeqCst)
         .unwrap();
     let exchange = AtomicOp::CompareExchange {

@@ -83,7 +83,7 @@ fn a_window_makes_only_the_pieces_stale_that_it_touches() {
     let ticket = gate.range_ticket(range, FaultRequest::Snapshot);
     let pending = mm.resolve_range(&mut cx, ticket).unwrap();
     drop_page(530);
-    let refused = pending.admit(&mut cx).err().expect("530 has gone");
+    let refused = pending.admit(&mut cx).expect_err("530 has gone");
     assert_eq!(refused.reason(), Retry::Stale);
     assert_eq!(refused.pages(), pages(512, 1024), "the piece of page 530");
 
@@ -91,7 +91,7 @@ fn a_window_makes_only_the_pieces_stale_that_it_touches() {
     // over it makes the ticket stale, though the window closed before the look-up.
     drop_page(500);
     let pending = mm.resolve_range(&mut cx, refused.into_ticket()).unwrap();
-    let refused = pending.admit(&mut cx).err().expect("500 has gone");
+    let refused = pending.admit(&mut cx).expect_err("500 has gone");
     assert_eq!(refused.pages(), pages(500, 512));
 
     let pending = mm.resolve_range(&mut cx, refused.into_ticket()).unwrap();
@@ -132,7 +132,7 @@ fn the_pieces_below_the_first_stale_one_are_a_prefix() {
 
     let pending = find(&mut cx);
     touch(510);
-    let refused = pending.admit_prefix(&mut cx).err().expect("no prefix");
+    let refused = pending.admit_prefix(&mut cx).expect_err("no prefix");
     assert_eq!(
         (refused.reason(), refused.pages()),
         (Retry::Stale, pages(508, 512))
@@ -192,7 +192,7 @@ fn an_open_window_refuses_all_and_is_waited_for() {
             .0
             .range_ticket(pages(500, 530), FaultRequest::Snapshot);
         let refused = mm.resolve_range(&mut cx, ticket).unwrap().admit(&mut cx);
-        let refused = refused.err().expect("a window is open");
+        let refused = refused.expect_err("a window is open");
         assert_eq!(
             (refused.reason(), refused.pages()),
             (Retry::Busy, pages(512, 530))
@@ -299,7 +299,7 @@ fn a_driver_of_a_range_has_one_sequence_for_all_pieces() {
     drop_page(499);
     drop_page(900);
     // As `mmu_interval_read_retry`: a window anywhere in the range that was subscribed.
-    let refused = pending.admit(&mut cx).err().expect("900 is in the range");
+    let refused = pending.admit(&mut cx).expect_err("900 is in the range");
     assert_eq!(
         (refused.reason(), refused.pages()),
         (Retry::Stale, pages(500, 512))
@@ -322,7 +322,7 @@ fn tickets_of_others_are_refused() {
     assert_eq!(wrong.map(|w| w.why), Some(FaultError::WrongAddressSpace));
     let pending = mm.resolve_range(&mut cx, ticket(1)).unwrap();
     mm.unregister(&mut cx, registration);
-    let refused = pending.admit(&mut cx).err().expect("not registered");
+    let refused = pending.admit(&mut cx).expect_err("not registered");
     assert_eq!(refused.reason(), Retry::Detached);
     let gone = device.0.translate_ticket(&mut cx, &mm, ticket(1), |_| ());
     assert_eq!(gone, Err(TranslateError::Detached { at: page(0) }));

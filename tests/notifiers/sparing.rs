@@ -92,7 +92,7 @@ fn a_ticket_is_stale_after_a_window_that_spared() {
     mirror.migrate(cx, &mm, (0, 2), select, to).unwrap();
     assert!(mirror.has(cx, 0), "spared");
     for pending in [on_device, at_home] {
-        let refused = pending.admit(cx).err().expect("a window has closed");
+        let refused = pending.admit(cx).expect_err("a window has closed");
         assert_eq!(refused.reason(), Retry::Stale);
     }
     mm.exit(cx);
