@@ -25,12 +25,15 @@
 //! | `recorder` | an MMU that translates nothing and records its callbacks |
 //! | `tlb` | a set-associative TLB for pages of 4 KiB and 2 MiB |
 //! | `fault_queue` | page faults of a device that threads work off, each answered once |
+//! | `fault_queue_models` | loom models of that |
 //! | `bill` | counts of the windows, faults and retries of one MMU |
 
 mod bill;
 #[cfg(feature = "vm-memory")]
 pub mod dirty_pages;
 mod fault_queue;
+#[cfg(all(test, loom))]
+mod fault_queue_models;
 pub mod gpu;
 pub mod gru;
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]

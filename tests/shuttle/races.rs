@@ -2,127 +2,22 @@
 //! schedule with one change of mind is run. What the device loads must be what the page held at
 //! some time during the load; and the oracle looks on.
 
-use crate::run::{How, explore, mistake, must_fail};
+use crate::{
+    loads::{Device, Kind},
+    run::{How, explore, must_fail},
+    world::{BASE, PAGE},
+};
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
-    addr::{Vpn, VpnRange},
     ctx::CallCx,
-    extmmu::{
-        gru::{self, Gru, GruConfig, GruContext, GruSpace},
-        kvm::{self, Gfn, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
-        xpmem::{self, Attachment, Owner, OwnerConfig, Partition, PartitionId},
-    },
     mm::{Advice, MmapArgs},
-    notifier::{Access, ExternalMmu, Registration},
     oracle::Oracle,
 };
 use shuttle::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-const BASE: u64 = 1 << 30;
-const PAGE: u64 = emmu::PAGE_SIZE;
 /// Before the device's first load, and between two.
 const LOADS: usize = 3;
-
-/// What loads the page.
-enum Device {
-    /// A processor of a virtual machine.
-    Vcpu(Vcpu),
-    /// A machine's gfn-to-pfn cache.
-    Cache(PfnCache),
-    Gru(GruContext),
-    Importer(Attachment),
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Vcpu,
-    Cache,
-    Gru,
-    Importer,
-}
-
-impl Device {
-    /// Attaches it, with the mistake that was asked for.
-    fn attach(
-        kind: Kind,
-        cx: &mut CallCx<'_>,
-        mm: &Arc<Mm>,
-    ) -> (Self, Arc<dyn ExternalMmu>, Registration) {
-        let wrong = mistake();
-        match kind {
-            Kind::Vcpu | Kind::Cache => {
-                let mistake = wrong.map(|m| match &*m {
-                    "no-retry" => kvm::KvmMistake::NoRetry,
-                    "early-valid" => kvm::KvmMistake::EarlyValid,
-                    _ => panic!("no mistake of KVM: {m}"),
-                });
-                let config = VmConfig {
-                    mistake,
-                    ..VmConfig::default()
-                };
-                let (vm, registration) = Vm::create(cx, mm, config);
-                let slot = MemSlot {
-                    id: 0,
-                    gfn: Gfn(0),
-                    pages: 1,
-                    hva: Vpn::containing(BASE),
-                    flags: SlotFlags::empty(),
-                };
-                vm.set_memory(cx, slot).unwrap();
-                let device = if kind == Kind::Vcpu {
-                    Self::Vcpu(vm.vcpu(cx))
-                } else {
-                    Self::Cache(vm.pfn_cache(0))
-                };
-                (device, vm, registration)
-            }
-            Kind::Gru => {
-                let mistake = wrong.map(|m| match &*m {
-                    "no-disarm" => gru::GruMistake::NoDisarm,
-                    _ => panic!("no mistake of the GRU: {m}"),
-                });
-                let size = GruConfig {
-                    tlb_entries: 4,
-                    ..GruConfig::default()
-                };
-                let (gru, registration) = GruSpace::attach(cx, mm, &Gru::several(1, size), mistake);
-                (
-                    Self::Gru(GruContext::new(&gru, 0).unwrap()),
-                    gru,
-                    registration,
-                )
-            }
-            Kind::Importer => {
-                let mistake = wrong.map(|m| match &*m {
-                    "no-retry" => xpmem::XpmemMistake::NoRetry,
-                    _ => panic!("no mistake of XPmem: {m}"),
-                });
-                let config = OwnerConfig {
-                    mistake,
-                    ..OwnerConfig::default()
-                };
-                let (owner, registration) = Owner::attach(cx, mm, config);
-                let page = VpnRange::single(Vpn::containing(BASE));
-                let segment = owner.make(page, Access::Write);
-                let partition = Partition::new(PartitionId(1));
-                let importer = owner.import(&partition, segment, 0, 1).unwrap();
-                (Self::Importer(importer), owner, registration)
-            }
-        }
-    }
-    /// `None`: nothing is mapped there.
-    fn load(&self, cx: &mut CallCx<'_>) -> Option<u8> {
-        let mut byte = [0];
-        let done = match self {
-            Self::Vcpu(vcpu) => vcpu.read(cx, 0, &mut byte).is_ok(),
-            Self::Cache(cache) => cache.read(cx, 0, &mut byte).is_ok(),
-            Self::Gru(context) => context.read(cx, BASE, &mut byte).is_ok(),
-            Self::Importer(importer) => importer.read(cx, 0, &mut byte).is_ok(),
-        };
-        done.then_some(byte[0])
-    }
-}
 
 /// What happens to the page, step by step, and what it holds after each.
 type Step = (fn(&Arc<Mm>, &mut CallCx<'_>), Option<u8>);
@@ -187,8 +82,7 @@ fn race(kind: Kind, steps: &'static [Step]) {
     let mut cx = thread.cx();
     map(&mm, &mut cx);
     mm.store(&mut cx, BASE, 1).unwrap();
-    let (device, ext, _stays) = Device::attach(kind, &mut cx, &mm);
-    oracle.watch(&mm, Arc::clone(&ext));
+    let device = Device::attach(kind, &mut cx, (&mm, &oracle), 1);
     drop(thread);
     // Steps that have begun, and those that are done.
     let progress = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
@@ -206,7 +100,7 @@ fn race(kind: Kind, steps: &'static [Step]) {
         let mut thread = ma.enter().unwrap();
         for _ in 0..LOADS {
             let first = progress[1].load(Ordering::SeqCst);
-            let got = device.load(&mut thread.cx());
+            let got = device.load(&mut thread.cx(), 0);
             let last = progress[0].load(Ordering::SeqCst);
             let held = |n: usize| n.checked_sub(1).map_or(Some(1), |n| steps[n].1);
             assert!(
@@ -223,10 +117,9 @@ fn race(kind: Kind, steps: &'static [Step]) {
     let mut cx = thread.cx();
     mm.exit(&mut cx);
     oracle.audit_end(&mm);
-    drop(device);
+    device.end(&mut cx);
     oracle.audit_empty(&mut cx, 0);
     oracle.assert_silent();
-    assert_eq!(ext.windows(), 0);
 }
 
 /// The operation looks at tables entry by entry: it is not held up at each, but for [`DISCARD`].
@@ -263,6 +156,19 @@ races! {
     xpmem_discard: Importer DISCARD 1
     xpmem_remap: Importer REMAP 8
     xpmem_fork: Importer FORK 32
+    gpu_discard: Gpu DISCARD 1
+    gpu_remap: Gpu REMAP 8
+    gpu_fork: Gpu FORK 32
+    odp_discard: Odp DISCARD 1
+    odp_remap: Odp REMAP 8
+    odp_fork: Odp FORK 32
+    regcache_discard: RegCache DISCARD 1
+    regcache_remap: RegCache REMAP 8
+    regcache_fork: RegCache FORK 32
+    sva_discard: Sva DISCARD 1
+    sva_remap: Sva REMAP 8
+    sva_fork: Sva FORK 32
+    sva_reclaim: Sva RECLAIM 4
 }
 
 #[test]
@@ -279,6 +185,11 @@ fn twins_are_found() {
         ("xpmem_discard", "no-retry", "stale reference to"),
         ("xpmem_remap", "no-retry", "stale reference to"),
         ("xpmem_fork", "no-retry", "a stale load"),
+        ("odp_discard", "fills-late", "O4: ODP translates"),
+        ("odp_fork", "fills-late", "O4: ODP translates"),
+        ("regcache_discard", "unchecked-pins", "a stale load"),
+        ("sva_discard", "uses-unlocked", "stale"),
+        ("sva_fork", "uses-unlocked", "a stale load"),
     ] {
         must_fail(&format!("races::{test}"), mistake, why);
     }
