@@ -78,7 +78,11 @@ fn range(pages: u64) -> VpnRange {
 fn one_of<M: Copy>(known: &[(&str, M)]) -> Option<M> {
     let name = mistake()?;
     let found = known.iter().find(|(known, _)| *known == name);
-    Some(found.unwrap_or_else(|| panic!("no mistake of this device: {name}")).1)
+    Some(
+        found
+            .unwrap_or_else(|| panic!("no mistake of this device: {name}"))
+            .1,
+    )
 }
 
 impl Device {

@@ -103,7 +103,10 @@ const SMALL: [How; 3] = [How::Sweep(2, 1), How::Random(100), How::Pct(100)];
 #[test]
 fn pin_against_fork() {
     // A fork looks at tables entry by entry: it is not held up at each.
-    explore(&[How::Sweep(2, 16), How::Random(100), How::Pct(100)], forked);
+    explore(
+        &[How::Sweep(2, 16), How::Random(100), How::Pct(100)],
+        forked,
+    );
 }
 #[test]
 fn pin_against_munmap() {

@@ -5,7 +5,7 @@
 use crate::{
     loads::{Device, Kind},
     run::{How, explore, must_fail},
-    world::{BASE, PAGE},
+    world::{BASE, PAGE, one_page},
 };
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
@@ -65,25 +65,40 @@ fn map(mm: &Arc<Mm>, cx: &mut CallCx<'_>) {
     mm.mmap(cx, &MmapArgs::anonymous(PAGE).fixed(BASE)).unwrap();
 }
 
-fn race(kind: Kind, steps: &'static [Step]) {
-    let machine = Machine::new(MachineConfig {
+/// A page that holds 1, and a device on it that an oracle watches.
+fn world(kind: Kind, swap: u32) -> (Arc<Machine>, Arc<Mm>, Arc<Oracle>, Device) {
+    let (machine, mm) = one_page(MachineConfig {
         memory: MemConfig {
             frames: 16,
-            swap: u32::from(steps.len() == RECLAIM.len()),
+            swap,
             ..MemConfig::default()
         },
         ..MachineConfig::default()
     });
-    let mm = Mm::new(&machine);
     let oracle = Oracle::new(&machine);
     // How long a window takes is the machine's matter.
     oracle.set_deadline(std::time::Duration::MAX);
     let mut thread = machine.enter().unwrap();
-    let mut cx = thread.cx();
-    map(&mm, &mut cx);
-    mm.store(&mut cx, BASE, 1).unwrap();
-    let device = Device::attach(kind, &mut cx, (&mm, &oracle), 1);
+    let device = Device::attach(kind, &mut thread.cx(), (&mm, &oracle), 1);
     drop(thread);
+    (machine, mm, oracle, device)
+}
+
+/// Ends the process, then the device: nothing is left.
+fn end(machine: &Arc<Machine>, mm: &Arc<Mm>, oracle: &Oracle, device: Device) {
+    oracle.audit();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    mm.exit(&mut cx);
+    oracle.audit_end(mm);
+    device.end(&mut cx);
+    oracle.audit_empty(&mut cx, 0);
+    oracle.assert_silent();
+}
+
+fn race(kind: Kind, steps: &'static [Step]) {
+    let swap = u32::from(steps.len() == RECLAIM.len());
+    let (machine, mm, oracle, device) = world(kind, swap);
     // Steps that have begun, and those that are done.
     let progress = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let (ma, m, p) = (Arc::clone(&machine), Arc::clone(&mm), Arc::clone(&progress));
@@ -112,14 +127,40 @@ fn race(kind: Kind, steps: &'static [Step]) {
     });
     operation.join().unwrap();
     let device = loads.join().unwrap();
-    oracle.audit();
+    end(&machine, &mm, &oracle, device);
+}
+
+/// A device stores while the process forks. What the child has then stays as it is, whatever the
+/// device stores later.
+fn stores_and_forks(kind: Kind) {
+    let (machine, mm, oracle, device) = world(kind, 0);
+    let (ma, m) = (Arc::clone(&machine), Arc::clone(&mm));
+    let forks = shuttle::thread::spawn(move || {
+        let mut thread = ma.enter().unwrap();
+        let child = m.fork(&mut thread.cx()).unwrap();
+        let seen = child.load(&mut thread.cx(), BASE).unwrap();
+        (child, seen)
+    });
+    let ma = Arc::clone(&machine);
+    let stores = shuttle::thread::spawn(move || {
+        let mut thread = ma.enter().unwrap();
+        (2..4).for_each(|byte| device.store(&mut thread.cx(), 0, byte));
+        device
+    });
+    let (child, seen) = forks.join().unwrap();
+    let device = stores.join().unwrap();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
-    mm.exit(&mut cx);
-    oracle.audit_end(&mm);
-    device.end(&mut cx);
-    oracle.audit_empty(&mut cx, 0);
-    oracle.assert_silent();
+    device.store(&mut cx, 0, 4);
+    assert_eq!(
+        child.load(&mut cx, BASE),
+        Ok(seen),
+        "the device wrote to the child"
+    );
+    assert_eq!(mm.load(&mut cx, BASE), Ok(4), "the device wrote elsewhere");
+    child.exit(&mut cx);
+    drop(thread);
+    end(&machine, &mm, &oracle, device);
 }
 
 /// The operation looks at tables entry by entry: it is not held up at each, but for [`DISCARD`].
@@ -137,6 +178,14 @@ macro_rules! races {
         #[test]
         fn $name() {
             explore_race(Kind::$kind, &$steps, $stride);
+        }
+    )*};
+}
+macro_rules! stores {
+    ($($name:ident: $kind:ident)*) => {$(
+        #[test]
+        fn $name() {
+            explore(&[How::Random(100), How::Pct(100)], || stores_and_forks(Kind::$kind));
         }
     )*};
 }
@@ -169,6 +218,17 @@ races! {
     sva_remap: Sva REMAP 8
     sva_fork: Sva FORK 32
     sva_reclaim: Sva RECLAIM 4
+}
+
+stores! {
+    kvm_stores_against_fork: Vcpu
+    pfncache_stores_against_fork: Cache
+    gru_stores_against_fork: Gru
+    xpmem_stores_against_fork: Importer
+    gpu_stores_against_fork: Gpu
+    odp_stores_against_fork: Odp
+    regcache_stores_against_fork: RegCache
+    sva_stores_against_fork: Sva
 }
 
 #[test]
