@@ -9,7 +9,7 @@ use emmu::{
     addr::{Vpn, VpnRange},
     ctx::CallCx,
     extmmu::{
-        gpu::{Engine, Gpu, GpuConfig},
+        gpu::{self, Engine, Gpu, GpuConfig},
         gru::{self, Gru, GruConfig, GruContext, GruSpace},
         kvm::{self, Gfn, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
         odp::{self, Adapter, Key, OdpConfig},
@@ -112,7 +112,7 @@ impl Device {
             }
             Kind::Gpu => {
                 let config = GpuConfig {
-                    mistake: one_of(&[]),
+                    mistake: one_of(&[("late-flush", gpu::GpuMistake::LateFlush)]),
                     ..GpuConfig::default()
                 };
                 let (gpu, _stays) = Gpu::attach(cx, mm, None, config);
@@ -132,7 +132,7 @@ impl Device {
             Kind::RegCache => {
                 let config = RegCacheConfig {
                     block: 1,
-                    mistake: one_of(&[("unchecked-pins", regcache::RegMistake::UncheckedPins)]),
+                    mistake: one_of(&[("deaf-monitor", regcache::RegMistake::DeafMonitor)]),
                     ..RegCacheConfig::default()
                 };
                 let (cache, _stays) = RegCache::attach(cx, mm, config);

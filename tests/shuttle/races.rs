@@ -245,11 +245,12 @@ fn twins_are_found() {
         ("xpmem_discard", "no-retry", "stale reference to"),
         ("xpmem_remap", "no-retry", "stale reference to"),
         ("xpmem_fork", "no-retry", "a stale load"),
-        ("odp_discard", "fills-late", "O4: ODP translates"),
-        ("odp_fork", "fills-late", "O4: ODP translates"),
-        ("regcache_discard", "unchecked-pins", "a stale load"),
-        ("sva_discard", "uses-unlocked", "stale"),
-        ("sva_fork", "uses-unlocked", "a stale load"),
+        ("gpu_discard", "late-flush", "stale"),
+        ("odp_discard", "fills-late", "stale reference to"),
+        ("odp_fork", "fills-late", "stale reference to"),
+        ("regcache_discard", "deaf-monitor", "a stale load"),
+        ("sva_discard", "uses-unlocked", "stale reference to"),
+        ("sva_fork", "uses-unlocked", "stale reference to"),
     ] {
         must_fail(&format!("races::{test}"), mistake, why);
     }
