@@ -178,10 +178,15 @@ fn with<T>(
     kind: Option<&str>,
     f: impl FnOnce(&mut CallCx<'_>, &Arc<Mm>, Option<&Device>) -> T,
 ) -> T {
+    // A slice is an address of the host.
+    let contents = match kind {
+        Some("iommu") => Contents::Real,
+        _ => Contents::None,
+    };
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {
             frames: 1 << 18,
-            contents: Contents::None,
+            contents,
             swap: 0,
         },
         ..MachineConfig::default()
