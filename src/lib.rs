@@ -72,7 +72,7 @@
 //! | --- | --- |
 //! | map, fault, fork, copy, discard memory | [`Mm`], [`mm`] |
 //! | write a driver | [`driver`], [`notifier`] |
-//! | read the shipped models: KVM, GRU, XPmem, iommufd, a GPU, a registration cache | [`extmmu`] |
+//! | read the shipped models: KVM, GRU, XPmem, iommufd, a GPU, RDMA on demand, SVA, a registration cache | [`extmmu`] |
 //! | back memory by an object of your own | [`file::MemoryObject`] |
 //! | check a driver | `testkit`, with that feature |
 //! | watch coherence at run time | [`oracle::Oracle`] |
@@ -87,12 +87,13 @@
 //!
 //! ```text
 //! Mmap      the mmap lock of an address space
-//!   Cache     excludes filling an object from cutting it
+//!   Cache     filling an object and cutting it exclude each other
 //!     Folio     the lock of a frame
 //!       Rmap      the lock of a reverse map
 //!         Window    an invalidation window: no lock, but a place in the order
 //!           Ptl       the lock of a leaf table; its holder does not sleep
-//!           Callback  inside a callback of a driver; no leaf table is locked then
+//!           Callback  inside a callback of a driver; no leaf table is locked then, but in a flush
+//!                     of a secondary TLB
 //!             Gate      the gate of a driver
 //! ```
 //!

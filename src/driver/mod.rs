@@ -8,9 +8,10 @@
 //!    Translations lie in an [`OrderedStore`], in a [`ShadowStore`] of the driver's own, or, for a
 //!    device with nothing but TLBs, in [`NoStore`].
 //! 2. **The callbacks.** A driver whose gate spins implements [`SpinningMmu`]: one callback answers
-//!    every window, by [`Gate::exclude_entries`], or by [`Gate::exclude_with`] if the gate has a
-//!    state that a window changes, as a TLB. A driver whose gate sleeps implements [`ExternalMmu`],
-//!    and refuses the windows of atomic contexts.
+//!    every window, by [`Gate::exclude_entries`]; by [`Gate::exclude`] if the gate has a state, as
+//!    a TLB, that drops the range; by [`Gate::exclude_with`] if the state has to know the entries
+//!    that went. A driver whose gate sleeps implements [`ExternalMmu`], and refuses the windows of
+//!    atomic contexts.
 //! 3. **The miss.** [`Gate::translate`] looks a page up, waits for the windows in its way, and
 //!    calls back with the gate held and a [`Permit`]. [`Gate::translate_range`] does it for many
 //!    pages under one [`RangePermit`].

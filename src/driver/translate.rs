@@ -60,8 +60,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// While `establish` runs, no window over the page is open, and none opens before the permit,
     /// or the guard that comes of it, is dropped. It runs once, or not at all if the call fails.
     /// Most drivers end it with [`Permit::establish`]; a driver without a store enters
-    /// [`Permit::cached`] in a TLB. It must not take another gate, nor wait for anything that waits
-    /// for a window.
+    /// [`Permit::cached`] in the TLB that is the gate's [state](Permit::state), before it returns:
+    /// later, a window may have passed. It must not take another gate, nor wait for anything that
+    /// waits for a window.
     ///
     /// Windows in the way are waited for: the call sleeps while one is open over the page, and
     /// looks the page up again when one has closed since the look-up. A driver that subscribed to a

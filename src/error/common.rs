@@ -15,8 +15,8 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// Returns the pages that the bytes lie in; `None` if there are none, or not all of them in what
-    /// a process can map.
+    /// Returns the pages that the bytes lie in; `None` if there are no bytes, or if some lie above
+    /// what a process can map.
     pub(crate) fn pages(self) -> Option<VpnRange> {
         let end = self.addr.checked_add(self.len);
         let end = end.filter(|&end| self.len > 0 && end <= TASK_SIZE)?;
@@ -31,7 +31,7 @@ impl fmt::Display for ByteRange {
     }
 }
 
-/// The error of a change to the list of VMAs, which many calls make.
+/// The error of calls that split, add or move VMAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum VmaError {

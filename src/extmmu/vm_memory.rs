@@ -99,7 +99,7 @@ pub struct ProcessMemory {
 }
 
 /// The distance of two pages in memory behind an IOTLB, by the addresses that this has. The gap
-/// after each page keeps the IOTLB of `vm_memory` from joining two pages that lie apart in the host.
+/// after each page keeps the IOTLB of `vm_memory` from joining pages that lie apart in the host.
 pub(super) const STRIDE: u64 = 2 * PAGE_SIZE;
 
 /// A page of zeros.

@@ -160,7 +160,7 @@ impl<'g> FrameViewMut<'g> {
     ///
     /// The gate passes it on when the [entry](crate::notifier::ShadowEntry::set_dirty) is removed.
     /// A store after that, through a TLB that was not flushed with the entry, is a lost write to an
-    /// oracle (O6).
+    /// oracle (O6). A device with a TLB and no entry uses [`write`](Self::write).
     ///
     /// # Panics
     ///

@@ -35,15 +35,15 @@
 //! | how is a page fault resolved? | `fault` |
 //! | how does a page go to a device, and come home? | `fault` (`device`), `calls` (`migrate_vma`) |
 //! | how do other processes and the kernel's I/O get a page? | `fault` (`follow`) |
-//! | where is copy-on-write decided? | `fault` (the write), `calls` (fork shares the pages) |
+//! | where is copy-on-write decided? | `fault` (`cow`), `calls` (fork shares the pages) |
 //! | when do VMAs merge, how are they split, where does a mapping go? | `edit` |
-//! | where does a window open? | `window`: a [`Lease`] opens it; the guards of `guard` give one |
+//! | where does a window open? | in the call or fault that needs it, by a [`Lease`] from a guard of `guard`; `window` has both |
 //! | how does a driver get a frame? | `external` |
 //! | how do reclaim, migration and same-page merging change mappings? | `reverse` |
 //! | which table pages exist, and how are they read without a lock? | `page_table` |
 //! | which lock guards a VMA? | the mmap lock, in `lock`; its guards are in `guard` |
 //! | which lock guards an entry? | that of its leaf, in `page_table` |
-//! | where is a frame given back? | `window` (`zap`) drops entries; `frame::lifetime` retires the frame |
+//! | where is a frame given back? | `entry` (`release`) gives up an entry's contents; `frame::lifetime` retires the frame |
 //! | when is a huge page split for good? | `large` |
 //! | where do huge pages of a pool come in and go? | `fault` and `calls` (`hugetlb`); `frame` has the pool |
 //! | which structures do address spaces share? | `machine` |

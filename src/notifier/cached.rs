@@ -39,26 +39,30 @@ use crate::{
 /// ```
 /// use emmu::{driver::*, mm::MmapArgs};
 /// use std::sync::Arc;
-/// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+/// # struct Device(Gate<NoStore, Option<Cached>, Atomic>);
 /// # impl SpinningMmu for Device {
 /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-/// #         self.0.exclude_entries(cx, inv)
+/// #         self.0.exclude(cx, inv, |tlb, _, _| *tlb = None)
 /// #     }
 /// # }
 /// # let machine = emmu::Machine::new(Default::default());
 /// # let mut thread = machine.enter()?;
 /// # let mut cx = thread.cx();
 /// # let mm = emmu::Mm::new(&machine);
-/// # let new = |seat| Arc::new(Device(Gate::new(seat, OrderedStore::default(), ())));
+/// # let new = |seat| Arc::new(Device(Gate::new(seat, NoStore, None)));
 /// # let (device, _registration) = mm.register(&mut cx, new);
 ///
 /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
 /// let page = Vpn::containing(at);
-/// let cached = |permit: Permit<'_, _, _, _>| permit.cached();
-/// let cached = device.0.translate(&mut cx, &mm, page, Access::Read, cached)?;
-/// // No window has opened since: a TLB is valid only until the callback flushes it.
-/// assert_eq!(device.0.follow(&cached, page).map(|frame| frame.read_u8(0)), Some(0));
-/// assert!(device.0.follow(&cached, page.plus(1)).is_none());
+/// device.0.translate(&mut cx, &mm, page, Access::Read, |mut permit| {
+///     let cached = permit.cached();
+///     *permit.state() = Some(cached); // with the gate locked still
+/// })?;
+/// let mut gate = device.0.lock(&mut cx);
+/// let cached = gate.state().expect("no window has opened since");
+/// assert_eq!(gate.follow(&cached, page).map(|frame| frame.read_u8(0)), Some(0));
+/// assert!(gate.follow(&cached, page.plus(1)).is_none());
+/// drop(gate);
 /// # mm.exit(&mut cx);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -66,7 +70,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Cached {
     found: Translation,
-    /// The registration, in full: the brand of a translation is not unique.
+    /// The registration, in full: the tag of a translation is not unique.
     reg: RegId,
     /// The number of windows that an observer had seen open when the page was looked up.
     since: u64,
@@ -158,7 +162,7 @@ mod tests {
         notifier::{
             registration_phase::RegistrationPhase,
             seat::Seat,
-            translation::{Brand, RegId, Translation},
+            translation::{RegId, RegTag, Translation},
         },
     };
     use std::sync::Arc;
@@ -172,14 +176,14 @@ mod tests {
         }));
         let seat = |reg: RegId| Seat {
             reg,
-            brand: reg.brand(),
+            tag: reg.tag(),
             board: Arc::default(),
             phase: Arc::new(RegistrationPhase::new()),
             mem: Arc::clone(&mem),
             sub: None,
         };
-        let [own, later] = [5, 5 + (1 << Brand::BITS)].map(|reg| seat(RegId(reg)));
-        assert_eq!(own.brand, later.brand);
+        let [own, later] = [5, 5 + (1 << RegTag::BITS)].map(|reg| seat(RegId(reg)));
+        assert_eq!(own.tag, later.tag);
         let frame = mem.alloc().unwrap();
         let at = Vpn(1);
         let cached = own.cache(Translation {
@@ -187,7 +191,7 @@ mod tests {
             pfn: frame.pfn(),
             generation: mem.generation(frame.pfn()),
             writable: true,
-            brand: own.brand,
+            tag: own.tag,
         });
         let follows = |seat: &Seat| {
             let may = [

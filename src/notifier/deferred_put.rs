@@ -82,7 +82,7 @@ impl<'p> DeferredPuts<'p> {
     #[inline]
     pub(super) fn take<S: ShadowStore>(&mut self, gone: &mut RemovedEntries, store: &S) {
         self.last.extend(last_parts(self.seat, gone, store));
-        self.all.extend(gone.take_references(self.seat.brand));
+        self.all.extend(gone.take_references(self.seat.tag));
     }
     /// Notes the observer's count. The gate is unlocked next.
     #[inline]

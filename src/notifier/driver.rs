@@ -191,8 +191,8 @@ pub enum AgeKind {
 /// ranges in which the MMU has no translation. The types enforce the protocol: a driver must pass
 /// its gate to answer, it cannot sleep where it must not, and it cannot re-enter the address space.
 ///
-/// A callback cannot call the address space, whose locks are held around it. Its token has too high
-/// a rank:
+/// A callback cannot call the address space: the operation that calls it has locks or pages of it.
+/// Its token has too high a rank:
 ///
 /// ```compile_fail,E0308
 /// use emmu::driver::*;
@@ -302,8 +302,10 @@ pub trait ExternalMmu: Send + Sync {
     ///
     /// An [oracle](crate::oracle) calls this on any thread, with any lock of the library held, also
     /// from within calls that the driver itself makes. So a lock that this method takes must not be
-    /// held while the driver calls a gate, a permit or the address space, or unlocks a gate. A
-    /// panic ends here and is a finding. The default is that of a driver without translations.
+    /// held while the driver calls a gate, a permit or the address space, or unlocks a gate. The
+    /// gate itself is no such lock for [`Gate::audit`](super::Gate::audit) and
+    /// [`Gate::audited_parts`](super::Gate::audited_parts). A panic ends here and is a finding. The
+    /// default is that of a driver without translations.
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         let _unused = visit;
         true

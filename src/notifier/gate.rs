@@ -18,7 +18,7 @@ use super::{
     removed::RemovedEntries,
     seat::Seat,
     shadow_entry::ShadowEntry,
-    store::ShadowStore,
+    store::{NoState, ShadowStore},
     translation::Translation,
 };
 use crate::{
@@ -165,8 +165,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
 
     /// Removes every entry in the range, runs `f` on the driver's state under the lock, and returns
-    /// the proof. A gate without state has [`exclude_entries`](Self::exclude_entries), which spares
-    /// windows that do not concern the driver.
+    /// the proof. `f` gets the state and the range: a TLB in the state drops what overlaps it. A
+    /// gate without state has [`exclude_entries`](Self::exclude_entries), which spares windows that
+    /// do not concern the driver.
     ///
     /// # Panics
     ///
@@ -277,7 +278,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
 }
 
-impl<S: ShadowStore, C: Context> Gate<S, (), C> {
+impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// Removes every entry in the range, for a driver that has no state beside this store.
     ///
     /// A window over 2-MiB blocks in which no entry was made since the store was last empty does
@@ -286,6 +287,21 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
     /// # Panics
     ///
     /// If the demand was made of another registration.
+    ///
+    /// A gate with a state does not do: [`exclude`](Self::exclude) runs a closure for it.
+    ///
+    /// ```compile_fail,E0277
+    /// use emmu::driver::*;
+    ///
+    /// /// A device with a TLB under its gate.
+    /// struct Device(Gate<NoStore, Vec<Cached>, Atomic>);
+    ///
+    /// impl SpinningMmu for Device {
+    ///     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+    ///         self.0.exclude_entries(cx, inv) // and the TLB?
+    ///     }
+    /// }
+    /// ```
     #[inline(always)]
     pub fn exclude_entries<'i, D: Context>(
         &self,
@@ -294,6 +310,7 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
     ) -> Ack<'i>
     where
         C: EnterFrom<D>,
+        T: NoState,
     {
         // Tickets of a driver of a range are not checked at the board, so the filter says nothing
         // of them.
@@ -341,7 +358,8 @@ impl<'z> Invalidated<'z> {
     pub fn range(&self) -> VpnRange {
         self.range
     }
-    /// Returns the removed entries.
+    /// Returns the removed entries. A gate with a [`NoStore`](super::NoStore) has none, whatever
+    /// its state holds: there the [range](Self::range) tells.
     pub fn entries(&self) -> &[ShadowEntry] {
         self.gone
     }

@@ -13,7 +13,7 @@ use super::{
     seat::Seat,
     shadow_entry::ShadowEntry,
     store::{Rearrange, ShadowStore},
-    translation::{Brand, Translation},
+    translation::{RegTag, Translation},
 };
 use crate::{
     addr::VpnRange,
@@ -29,7 +29,7 @@ pub(super) struct GuardedStore<S: ShadowStore, T> {
     /// The number of entries that went in and have not come back. `None` for a store that was
     /// caught: the panic comes once, so the driver can still be unregistered.
     entries: Option<usize>,
-    brand: Brand,
+    tag: RegTag,
     mem: Arc<PhysMem>,
     phase: Arc<RegistrationPhase>,
     /// Set if the registration was alive when the gate was locked last: then the gate gives entries
@@ -44,7 +44,7 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
             store,
             state,
             entries: Some(0),
-            brand: seat.brand,
+            tag: seat.tag,
             mem: Arc::clone(&seat.mem),
             phase: Arc::clone(&seat.phase),
             open: true,
@@ -67,7 +67,7 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
             return None;
         }
         let entry = self.store.get(key)?;
-        if entry.brand() != self.brand {
+        if entry.tag() != self.tag {
             foreign_entry(entry);
         }
         debug_assert!(
@@ -158,7 +158,7 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
     ///
     /// If an entry belongs to another registration, or more entries come back than went in.
     fn account_removed(&mut self, gone: &[ShadowEntry]) {
-        if let Some(entry) = gone.iter().find(|e| e.brand() != self.brand) {
+        if let Some(entry) = gone.iter().find(|e| e.tag() != self.tag) {
             foreign_entry(entry);
         }
         if let Some(entries) = self.entries {
@@ -187,7 +187,7 @@ impl<S: ShadowStore, T> Drop for GuardedStore<S, T> {
             // The store is the driver's code, and may be the part that panicked.
             despite.call(|| self.store.remove_range(VpnRange::ALL, &mut gone));
             despite.call(|| self.account_removed(gone.entries()));
-            put(&self.mem, self.brand, &mut gone);
+            put(&self.mem, self.tag, &mut gone);
             despite.resume();
         }
     }
@@ -195,8 +195,8 @@ impl<S: ShadowStore, T> Drop for GuardedStore<S, T> {
 
 /// Reports the dirty and accessed bits of removed entries of this registration to their frames.
 pub(super) fn pass_on_dirty(seat: &Seat, gone: &RemovedEntries) {
-    let (mem, brand) = (&seat.mem, seat.brand);
-    for entry in gone.entries().iter().filter(|e| e.brand() == brand) {
+    let (mem, tag) = (&seat.mem, seat.tag);
+    for entry in gone.entries().iter().filter(|e| e.tag() == tag) {
         let (young, dirty) = (entry.is_accessed(), entry.is_dirty());
         if !young && !dirty {
             continue;
@@ -209,8 +209,8 @@ pub(super) fn pass_on_dirty(seat: &Seat, gone: &RemovedEntries) {
 }
 
 /// Gives up the references of removed entries of this registration.
-fn put(mem: &PhysMem, brand: Brand, gone: &mut RemovedEntries) {
-    gone.take_references(brand).for_each(|gone| gone.put(mem));
+fn put(mem: &PhysMem, tag: RegTag, gone: &mut RemovedEntries) {
+    gone.take_references(tag).for_each(|gone| gone.put(mem));
 }
 
 /// Entries that a window removes from a gate, made before the gate is locked.
@@ -247,7 +247,7 @@ impl<'s> LeavingEntries<'s> {
         let (seat, gone) = (self.seat, &mut self.gone);
         if gone.entries().iter().any(ShadowEntry::is_held) {
             seat.board.observe(|w| w.giving_up(seat.reg, &self.last));
-            put(&seat.mem, seat.brand, gone);
+            put(&seat.mem, seat.tag, gone);
         }
         gone.clear();
     }
@@ -259,7 +259,7 @@ impl Drop for LeavingEntries<'_> {
         // Left over by a panic alone, which also was the end of the guard of the gate.
         if !self.gone.is_empty() {
             pass_on_dirty(self.seat, &self.gone);
-            put(&self.seat.mem, self.seat.brand, &mut self.gone);
+            put(&self.seat.mem, self.seat.tag, &mut self.gone);
         }
     }
 }

@@ -93,7 +93,7 @@ impl Notifiers {
         let sub = range.map(|range| Arc::new(Subscription::new(range)));
         let ext = build(Seat {
             reg,
-            brand: reg.brand(),
+            tag: reg.tag(),
             board: Arc::clone(&chain.board),
             phase: Arc::clone(&phase),
             mem: Arc::clone(mem),

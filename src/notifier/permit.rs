@@ -96,7 +96,7 @@ impl<'g, G: Seated> Ticket<'g, G> {
                 pfn,
                 generation,
                 writable,
-                brand: self.gate.seat().brand,
+                tag: self.gate.seat().tag,
             },
             since: 0,
             ticket: self,

@@ -133,8 +133,8 @@ pub struct RangeTicket<'g, G> {
 }
 
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
-    /// Makes the ticket of a range: `request` holds for each of its pages (`default_flags` of
-    /// `struct hmm_range`).
+    /// Draws one ticket for the pages of a range. `request` is asked for each of them, as the
+    /// `default_flags` of `struct hmm_range` are.
     ///
     /// The look-up takes memory for each page of the range, a [`Slot`] as `hmm_pfns` has an entry,
     /// also where nothing is mapped.
@@ -272,7 +272,7 @@ impl<'g, G: Seated> RangeTicket<'g, G> {
             pfn,
             generation,
             writable,
-            brand: self.gate.seat().brand,
+            tag: self.gate.seat().tag,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     shadow_entry::ShadowEntry,
-    translation::{Brand, Translation},
+    translation::{RegTag, Translation},
 };
 use smallvec::SmallVec;
 
@@ -43,8 +43,8 @@ impl RemovedEntries {
     /// those that had one: the caller gives them up. An entry that a store had from elsewhere may
     /// be of another machine.
     #[inline]
-    pub(super) fn take_references(&mut self, brand: Brand) -> impl Iterator<Item = Translation> {
-        let own = move |e: &&mut ShadowEntry| e.is_held() && e.brand() == brand;
+    pub(super) fn take_references(&mut self, tag: RegTag) -> impl Iterator<Item = Translation> {
+        let own = move |e: &&mut ShadowEntry| e.is_held() && e.tag() == tag;
         self.0.iter_mut().filter(own).map(|entry| {
             entry.take_reference();
             entry.translation()

@@ -13,7 +13,7 @@ use super::{
     outcome::{Access, Retry},
     registration_phase::RegistrationPhase,
     subscription::Subscription,
-    translation::{Brand, RegId, Translation},
+    translation::{RegId, RegTag, Translation},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -38,7 +38,7 @@ use std::sync::Arc;
 /// ```
 pub struct Seat {
     pub(super) reg: RegId,
-    pub(super) brand: Brand,
+    pub(super) tag: RegTag,
     pub(super) board: Arc<Board>,
     pub(super) phase: Arc<RegistrationPhase>,
     pub(super) mem: Arc<PhysMem>,

@@ -1,6 +1,6 @@
 //! One established translation in a driver's store, in two words.
 
-use super::translation::{Brand, Translation};
+use super::translation::{RegTag, Translation};
 use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
     sync::{AtomicU64, Ordering},
@@ -11,7 +11,7 @@ use crate::{
 /// Only a [`Permit`](super::Permit) makes one, and it can be read only through the gate that holds
 /// the store. An entry has two words, because a zap walks tables of entries.
 pub struct ShadowEntry {
-    /// The number of the first page, the bits below, and the brand in the highest bits.
+    /// The number of the first page, the bits below, and the tag in the highest bits.
     word: AtomicU64,
     pfn: Pfn,
     generation: u32,
@@ -24,8 +24,8 @@ const WRITABLE: u64 = 1 << 37;
 const HELD: u64 = 1 << 38;
 const ACCESSED: u64 = 1 << 39;
 const DIRTY: u64 = 1 << 40;
-// The bits above are the brand.
-const _: () = assert!(DIRTY.trailing_zeros() + 1 + Brand::BITS == u64::BITS);
+// The bits above are the tag.
+const _: () = assert!(DIRTY.trailing_zeros() + 1 + RegTag::BITS == u64::BITS);
 
 impl ShadowEntry {
     pub(super) fn new(translation: Translation, held: bool) -> Self {
@@ -34,21 +34,21 @@ impl ShadowEntry {
             pfn,
             generation,
             writable,
-            brand,
+            tag,
         } = translation;
         debug_assert!(matches!(range.pages(), 1 | PMD_PAGES) && range.start().0 < HUGE);
         let bit = |is: bool, bit: u64| if is { bit } else { 0 };
         let bits = bit(range.pages() > 1, HUGE) | bit(writable, WRITABLE) | bit(held, HELD);
         Self {
-            word: AtomicU64::new(range.start().0 | bits | brand.word()),
+            word: AtomicU64::new(range.start().0 | bits | tag.word()),
             pfn,
             generation,
         }
     }
-    /// Returns the brand of the registration that the entry belongs to.
+    /// Returns the tag of the registration that the entry belongs to.
     #[inline]
-    pub(super) fn brand(&self) -> Brand {
-        Brand::of_word(self.word())
+    pub(super) fn tag(&self) -> RegTag {
+        RegTag::of_word(self.word())
     }
     /// Takes the reference from the entry: the caller gives it up.
     pub(super) fn take_reference(&mut self) {
@@ -99,7 +99,7 @@ impl ShadowEntry {
             pfn: self.pfn,
             generation: self.generation,
             writable: self.is_writable(),
-            brand: self.brand(),
+            tag: self.tag(),
         }
     }
     /// Sets the accessed bit, as a page-table walk of a device does.
@@ -176,7 +176,7 @@ mod tests {
                 pfn: Pfn(9),
                 generation: 3,
                 writable,
-                brand: RegId(u64::MAX).brand(),
+                tag: RegId(u64::MAX).tag(),
             };
             let mut entry = ShadowEntry::new(translation, held);
             assert_eq!((entry.translation(), entry.is_held()), (translation, held));
@@ -186,10 +186,10 @@ mod tests {
             entry.write_protect();
             assert!(!entry.is_writable());
             assert_eq!(
-                (entry.range(), entry.brand()),
-                (translation.range, translation.brand)
+                (entry.range(), entry.tag()),
+                (translation.range, translation.tag)
             );
-            assert_ne!(entry.brand(), RegId(0).brand());
+            assert_ne!(entry.tag(), RegId(0).tag());
             entry.take_reference();
             assert!(!entry.is_held());
         }

@@ -60,7 +60,83 @@ pub trait Rearrange: ShadowStore {
     fn rearrange(&mut self, how: Self::How, gone: &mut RemovedEntries);
 }
 
+/// The state of a gate in which no window has anything to drop: `()`.
+#[diagnostic::on_unimplemented(
+    message = "the gate has a state, `{Self}`, which may hold translations as well",
+    note = "pass the gate by `Gate::exclude`, and drop the range from the state in the closure"
+)]
+pub trait NoState {}
+
+impl NoState for () {}
+
 /// The store of a driver without a table, whose translations are in TLBs alone.
+///
+/// Such a device writes by [`FrameViewMut::write`](crate::frame::FrameViewMut::write), which marks
+/// the frame dirty at once: there is no entry to keep a dirty bit.
+///
+/// # Examples
+///
+/// A device with a TLB of one page under its gate:
+///
+/// ```
+/// use emmu::{driver::*, mm::{Advice, MmapArgs}};
+/// use std::sync::Arc;
+///
+/// struct Device(Gate<NoStore, Option<Cached>, Atomic>);
+///
+/// impl SpinningMmu for Device {
+///     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+///         self.0.exclude(cx, inv, |tlb, range, _| {
+///             tlb.take_if(|cached| cached.range().overlaps(range));
+///         })
+///     }
+///     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+///         self.0.audited_parts(|_, tlb| tlb.iter().for_each(|copy| visit(copy.translation())))
+///     }
+/// }
+///
+/// impl Device {
+///     /// Writes the first byte of a page.
+///     fn write(
+///         &self,
+///         cx: &mut CallCx<'_>,
+///         mm: &Mm,
+///         at: Vpn,
+///         byte: u8,
+///     ) -> Result<(), TranslateError> {
+///         let mut gate = self.0.lock(cx);
+///         if let Some(cached) = *gate.state()
+///             && let Some(mut frame) = gate.follow_mut(&cached, at)
+///         {
+///             frame.write(0, &[byte]);
+///             return Ok(());
+///         }
+///         drop(gate);
+///         self.0.translate(cx, mm, at, Access::Write, |mut permit| {
+///             let cached = permit.cached();
+///             *permit.state() = Some(cached);
+///             permit.frame_mut().expect("the look-up was for writing").write(0, &[byte]);
+///         })
+///     }
+/// }
+///
+/// # let machine = emmu::Machine::new(Default::default());
+/// # let mut thread = machine.enter()?;
+/// # let mut cx = thread.cx();
+/// # let mm = Mm::new(&machine);
+/// let (device, _registration) = mm.register(&mut cx, |seat| {
+///     Arc::new(Device(Gate::new(seat, NoStore, None)))
+/// });
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+/// for byte in [1, 2] {
+///     device.write(&mut cx, &mm, Vpn::containing(at), byte)?; // a miss, then a hit
+///     assert_eq!(mm.load(&mut cx, at)?, byte);
+/// }
+/// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?;
+/// assert!(device.0.lock(&mut cx).state().is_none());
+/// mm.exit(&mut cx);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct NoStore;
 

@@ -118,7 +118,7 @@ impl TlbSeat {
             pfn: page.pfn,
             generation: page.generation,
             writable: page.writable,
-            brand: self.reg.brand(),
+            tag: self.reg.tag(),
         }
     }
 }

@@ -13,24 +13,24 @@ static NEXT: IdSource = IdSource::starting_at(0);
 pub(crate) struct RegId(pub(super) u64);
 
 /// The registration that a translation belongs to, in as many bits as an entry has room for:
-/// registrations whose numbers differ by a multiple of 2^23 have equal brands.
+/// registrations whose numbers differ by a multiple of 2^23 have equal tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Brand(u32);
+pub(super) struct RegTag(u32);
 
-impl Brand {
-    /// The number of bits of a brand.
+impl RegTag {
+    /// The number of bits of a tag.
     pub(super) const BITS: u32 = 23;
 
     #[allow(clippy::cast_possible_truncation)]
     const fn cut(number: u64) -> Self {
         Self((number & ((1 << Self::BITS) - 1)) as u32)
     }
-    /// Returns the brand in the highest bits of an entry's word.
+    /// Returns the tag in the highest bits of an entry's word.
     #[inline]
     pub(super) const fn of_word(word: u64) -> Self {
         Self::cut(word >> (u64::BITS - Self::BITS))
     }
-    /// Returns a word with the brand in its highest bits.
+    /// Returns a word with the tag in its highest bits.
     pub(super) fn word(self) -> u64 {
         u64::from(self.0) << (u64::BITS - Self::BITS)
     }
@@ -41,8 +41,8 @@ impl RegId {
     pub(super) fn next() -> Self {
         Self(NEXT.next())
     }
-    pub(super) const fn brand(self) -> Brand {
-        Brand::cut(self.0)
+    pub(super) const fn tag(self) -> RegTag {
+        RegTag::cut(self.0)
     }
 }
 
@@ -54,7 +54,7 @@ pub struct Translation {
     pub(super) generation: u32,
     pub(super) writable: bool,
     /// The registration that the translation belongs to.
-    pub(super) brand: Brand,
+    pub(super) tag: RegTag,
 }
 
 /// Compares pages, frames, generation and rights, and not the registration.

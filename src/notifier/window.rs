@@ -6,7 +6,7 @@
 //! panics.
 //!
 //! The order is the protocol: the board is written before the chain is read, and the page table
-//! changes only when the value exists. See the module above.
+//! changes only when the value exists. `notifier` has the whole protocol.
 
 use super::{
     board::Board,

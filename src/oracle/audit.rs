@@ -148,7 +148,7 @@ impl Oracle {
         self.each_in(ext, t.range(), &mut |other| has |= other == t);
         has.then_some(at)
     }
-    /// Compares the translations of one MMU, and returns their number.
+    /// Compares the translations of one MMU with the page table, and returns their number.
     fn compare(&self, mm: &Mm, ext: &Watchee) -> u64 {
         let mut suspects = Vec::new();
         let mut seen = 0;

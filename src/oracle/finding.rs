@@ -41,7 +41,7 @@ pub enum Invariant {
 }
 
 impl Invariant {
-    /// Returns the number in the tables: `O1` to `O12`.
+    /// Returns the number in the tables: `O0` to `O12`.
     pub const fn number(self) -> &'static str {
         match self {
             Self::NoUseAfterFree => "O1",
@@ -139,7 +139,7 @@ pub enum Finding {
     },
     /// A frame is taken for clean, or is retired, but was written through an MMU that has not said
     /// so.
-    #[error("O6: an external MMU has written to {}{pfn:?}, and its entry went without the dirty bit", page(*.range))]
+    #[error("O6: an external MMU has written to {}{pfn:?}, and its translation went without the dirty bit", page(*.range))]
     LostWrite {
         /// The frame.
         pfn: Pfn,

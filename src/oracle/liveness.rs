@@ -45,7 +45,7 @@ pub(super) struct Liveness {
     /// The deadline in nanoseconds.
     deadline: AtomicU64,
     windows: Mutex<BTreeMap<(SpaceKey, u64), Open>>,
-    /// The windows that were entered there so far.
+    /// The number of windows that began so far; it tells two with the same key apart.
     begun: AtomicU64,
     tries: Mutex<HashMap<(RegId, Vpn), Tries>>,
     /// Drivers that count windows while none is open, and since when.

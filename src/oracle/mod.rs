@@ -9,6 +9,7 @@
 //!
 //! These invariants hold, and are checked at run time except where a type or a test is named:
 //!
+//! * **O0**: the oracle could look everywhere: `translations` answers, and in time.
 //! * **O1**: no translation leads to a frame that was given back. Checked when a frame is given
 //!   back.
 //! * **O2**: an entry loses something only in a window over it. Type: `InvalidationWindow`

@@ -84,7 +84,7 @@ pub enum Difference {
     VmFlags {
         /// The lowest process that differs.
         process: u32,
-        /// The letters, VMA by VMA.
+        /// The two-letter flags, a string for each VMA, in ascending order of address.
         sides: Sides<Vec<String>>,
     },
     /// Page tables.

@@ -166,7 +166,7 @@ impl Parser {
         self.tables.0.insert(process, Vec::new());
         Ok(())
     }
-    /// Adds the entries from page `first` on, of the last process.
+    /// Adds entries to the table of the process that was added last, from page `first` on.
     ///
     /// # Errors
     ///

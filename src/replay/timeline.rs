@@ -43,7 +43,7 @@ pub enum Followed {
     Ended,
 }
 
-/// A window of one device, on the clock of the replay.
+/// The time between the two calls of one window to one device, on the clock of the replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// The kind of the device.

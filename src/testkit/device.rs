@@ -199,7 +199,7 @@ pub struct AttachedTlb {
     pub leave: Leave,
 }
 
-/// The end of a device's use of an address space.
+/// The function that ends a device's use of an address space.
 pub type Leave = Box<dyn FnOnce(&mut CallCx<'_>) + Send>;
 
 impl std::fmt::Debug for AttachedTlb {

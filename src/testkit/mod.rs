@@ -73,12 +73,14 @@
 //! 3. Write [`Device`]: the read and the write of a byte through the MMU. Each access must end. An
 //!    access tries again while windows are in its way, and returns [`Refused::Gone`] after the end
 //!    of the address space. Override [`Device::declares`] if the defaults of [`Declared`] do not
-//!    fit; a device that only reads declares that ([`Declared::reads_only()`]) and has no `write`.
-//! 4. Write `emmu::conformance_tests!(Table::new);` and run `cargo test`. Use [`Kit::attaching`]
-//!    for a device that needs more than its [`Seat`](crate::notifier::Seat), or that registers
-//!    itself. Use it also if the device comes from another crate than its tests, as those in
-//!    `tests/` do: the test cannot implement [`Device`] for a foreign type, so a type of the test
-//!    implements it and uses the device.
+//!    fit: a device that only reads declares that ([`Declared::reads_only()`]) and has no `write`;
+//!    one that evicts translations by itself declares [`Holds::Tlb`].
+//! 4. Write `emmu::conformance_tests!(Table::new);` and run `cargo test`. A property that is about
+//!    something that the device does not declare counts as `ok`, and says `skipped:`. Use
+//!    [`Kit::attaching`] for a device that needs more than its [`Seat`](crate::notifier::Seat), or
+//!    that registers itself. Use it also if the device comes from another crate than its tests, as
+//!    those in `tests/` do: the test cannot implement [`Device`] for a foreign type, so a type of
+//!    the test implements it and uses the device.
 //!
 //! ```rs
 //! struct User(Arc<Table>); // impl Device for User

@@ -175,7 +175,7 @@ impl fmt::Display for Seen {
             }
             Self::NotHeldOff(what) => write!(
                 f,
-                "O4: the device makes an access in an open window: {what}"
+                "O4: an access must wait for the open window, and the device ends it: {what}"
             ),
             Self::Allowed(what) => write!(f, "the device must refuse {what}"),
             Self::RefusedWrongly(what) => write!(f, "the device must not refuse {what}"),
@@ -189,7 +189,7 @@ impl fmt::Display for Seen {
             Self::Unsettled(what) => write!(f, "O12: {what}, though no window is open"),
             Self::Hidden(addr) => write!(
                 f,
-                "O0: the device used the page at {addr:#x}, and `translations` does not show it: no oracle can watch it"
+                "O0: the device used the page at {addr:#x}, and `translations` does not show it: no oracle can watch it. A device that evicts translations by itself declares `Holds::Tlb`"
             ),
             Self::Differs(what) | Self::Miscounted(what) => write!(f, "model: {what}"),
             Self::Unreadable(why) => write!(f, "a kept script cannot be read: {why}"),

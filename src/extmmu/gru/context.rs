@@ -298,8 +298,8 @@ impl GruContext {
 #[path = "context_models.rs"]
 mod models;
 
-/// Arms a miss of the instruction at `addr`, so that a purge there cancels it from now on. Returns
-/// its serial number, or `None` if the context is not loaded.
+/// Records that the instruction at `addr` has missed: a purge there cancels the miss from now on.
+/// Returns its serial number, or `None` if the context is not loaded.
 fn arm(chip: &mut Chip, context: u64, addr: u64) -> Option<u64> {
     let serial = chip.misses;
     let loaded = chip.slot_of(context)?;

@@ -15,7 +15,8 @@ impl Places {
     pub(super) fn get(&self, page: usize) -> Option<u64> {
         self.by_page.get(&page).copied()
     }
-    /// Returns the number of neighbours that a page is one mapping with, if it maps `of`.
+    /// Returns the number of neighbours that the host joins with a page into one mapping, once the
+    /// page maps page `of` of the file.
     fn neighbours(&self, page: usize, of: u64) -> usize {
         let before = page.checked_sub(1).and_then(|page| self.get(page));
         let after = self.get(page + 1);

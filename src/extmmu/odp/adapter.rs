@@ -297,8 +297,8 @@ impl Adapter {
         true
     }
     /// Fills the table for those pages that are in the region of the first one. Returns the number
-    /// of pages that entered the table, and the rest of `pages`, in other children. A child that has
-    /// ended meanwhile is looked for again.
+    /// of pages that entered the table, and the rest of `pages`, in other children. A child that
+    /// has ended meanwhile is looked for again.
     fn fill(
         &self,
         cx: &mut CallCx<'_>,

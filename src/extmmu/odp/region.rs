@@ -23,8 +23,8 @@ use std::{
 pub struct OdpConfig {
     /// True if the table has entries of 2 MiB.
     pub huge: bool,
-    /// Pages of a child of an implicit region: a power of two, or rounded up to one; at most those of
-    /// a process.
+    /// Pages of a child of an implicit region: a power of two, or rounded up to one; at most those
+    /// of a process.
     pub child_pages: u64,
     /// A mistake made on purpose, for a test that must find it.
     pub mistake: Option<OdpMistake>,

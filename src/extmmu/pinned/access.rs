@@ -19,9 +19,10 @@ pub struct IoasAccess {
 }
 
 impl Ioas {
-    /// Creates an access. An unmapping calls `unmap` with the first byte address and the length of
-    /// each area that has pins, and it must drop its [`AccessPages`] there. The function holds no
-    /// lock when it is called, and may be called more than once.
+    /// Creates an access: a user of the mapped pages inside the kernel. An unmapping calls `unmap`
+    /// with the first byte address and the length of each area that has pins, and it must drop its
+    /// [`AccessPages`] there. The function holds no lock when it is called, and may be called more
+    /// than once.
     pub fn access(
         self: &Arc<Self>,
         unmap: impl Fn(u64, u64) + Send + Sync + 'static,

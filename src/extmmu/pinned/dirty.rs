@@ -26,7 +26,7 @@ pub struct DirtyBitmap {
 }
 
 impl DirtyBitmap {
-    /// Returns the first byte addresses of the dirty pages, in ascending order.
+    /// Returns the address of the first byte of each dirty page, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u64> {
         let dirty = self.bits.iter().enumerate().filter(|(_, dirty)| **dirty);
         dirty.map(|(nth, _)| self.iova + nth as u64 * self.page_size)

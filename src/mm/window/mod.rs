@@ -1,9 +1,9 @@
 //! The invalidation window of an address space: the only way to take rights or pages from
 //! page-table entries.
 //!
-//! Guarantee: while an [`InvalidationWindow`] lives, every registered external MMU has dropped its
-//! translations of the range and gets no new ones, but for those that the opener spares
-//! (`notifier::Spared`). Entries are cleared, downgraded or replaced through a window alone;
+//! Guarantee: while an [`InvalidationWindow`] lives, every external MMU that is registered over
+//! the range has dropped its translations there and gets no new ones, but for those that the opener
+//! spares (`notifier::Spared`). Entries are cleared, downgraded or replaced through a window alone;
 //! filling an empty entry or giving rights back needs none.
 //!
 //! A window goes through four steps:

@@ -78,7 +78,7 @@ impl RemotePartition {
         let hears = Some(hears);
         Ok(Self { connection, hears })
     }
-    /// Returns the name that the owner gave the partition.
+    /// Returns the number by which the owner knows the partition.
     pub fn id(&self) -> PartitionId {
         self.connection.id
     }
