@@ -1,5 +1,5 @@
-//! Loom models of secondary TLBs: a frame goes after the flush, a device that is new walks after the
-//! windows that do not flush it, and one that was released has nothing.
+//! Loom models of secondary TLBs: a frame goes after the flush, a device that is new walks after
+//! the windows that do not flush it, and one that was released has nothing.
 
 use super::{PAGE, RANGE, World};
 use crate::{
