@@ -26,6 +26,7 @@
 //! | `tlb` | a set-associative TLB for pages of 4 KiB and 2 MiB |
 //! | `fault_queue` | page faults of a device that threads work off, each answered once |
 //! | `mistakes` | the mistakes that a model can be made with |
+//! | `fault_queue_models` | loom models of that |
 //! | `bill` | counts of the windows, faults and retries of one MMU |
 
 #[macro_use]
@@ -35,6 +36,8 @@ mod bill;
 #[cfg(feature = "vm-memory")]
 pub mod dirty_pages;
 mod fault_queue;
+#[cfg(all(test, loom))]
+mod fault_queue_models;
 pub mod gpu;
 pub mod gru;
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]

@@ -29,7 +29,7 @@ mod secondary;
 use owner::owned_window_against_permit;
 use passing::{coming_and_going_against_call, window_that_finds_a_gate, window_that_passes_a_gate};
 use ranges::range_against_window;
-use secondary::{flush_against_walk, release_against_walk};
+use secondary::{flush_against_walk, registration_of_a_walker, release_against_walk};
 
 pub(crate) const PAGE: Vpn = Vpn(16);
 /// A window that is in no bucket of the board.
@@ -383,6 +383,7 @@ mod tests {
         owned_window_against_permit() owned_window a_promise_that_is_broken "stale entry"
         range_against_window() range a_stamp_for_two_pieces "stale entry"
         flush_against_walk() flush a_flush_before_the_change "a frame that went is cached"
+        registration_of_a_walker() walker_registers a_walker_that_drains_nothing "a frame that went is cached"
         release_against_walk() release_of_a_walker walks_that_are_not_forbidden "cached after the release"
         retirement_against_walk() retirement a_reference_given_up_early "retired while held"
     }

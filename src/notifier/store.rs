@@ -1,7 +1,7 @@
 //! Stores of shadow entries: any structure of a driver behind a small trait.
 
 use super::{removed::RemovedEntries, shadow_entry::ShadowEntry};
-use crate::addr::{PMD_PAGES, Vpn, VpnRange};
+use crate::addr::{Vpn, VpnRange};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -175,20 +175,27 @@ impl<K> Default for OrderedStore<K> {
 impl<K: Ord> OrderedStore<K> {
     /// Returns the keys of the entries with a page in `range`.
     fn keys_in(&self, range: VpnRange) -> impl Iterator<Item = &K> {
-        // A huge page is filed under its first page, up to 511 pages before the range.
-        let from = Vpn(range.start().0.saturating_sub(PMD_PAGES - 1));
-        let near = self.by_page.range(from..range.end());
-        let hit = move |key: &&K| {
+        // A huge page that begins before the range is filed under the first page of its block.
+        let block = VpnRange::block_of(range.start()).start();
+        let before = (block < range.start()).then(|| self.by_page.get(&block));
+        let reaches = move |key: &&K| {
             let entry = self.entries.get(*key);
             entry.is_some_and(|e| e.range().overlaps(range))
         };
-        near.flat_map(|(_, keys)| keys).filter(hit)
+        let before = before.flatten().into_iter().flatten().filter(reaches);
+        let inside = self.by_page.range(range.start()..range.end());
+        before.chain(inside.flat_map(|(_, keys)| keys))
     }
 }
 
 impl<K: Ord + Clone> ShadowStore for OrderedStore<K> {
     type Key = K;
     fn insert(&mut self, key: K, entry: ShadowEntry) -> RemovedEntries {
+        let (range, block) = (entry.range(), VpnRange::block_of(entry.vpn()));
+        debug_assert!(
+            range.pages() == 1 || range == block,
+            "a page of another size"
+        );
         let old = self.remove(&key);
         let keys = self.by_page.entry(entry.vpn()).or_default();
         keys.push(key.clone());

@@ -74,19 +74,31 @@ fn the_shipped_server_ends_as_on_linux() {
 }
 
 /// Recordings of calls with arguments that are wrong in every way, of huge pages from a pool, of
-/// System V segments, of a database.
+/// System V segments, of a database, of a server.
 #[test]
 fn every_recorded_program_ends_as_on_linux_and_devices_follow() {
-    for name in ["bad_arguments", "huge_pool", "postgres", "segments"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/programs");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/programs");
+    for name in [
+        "bad_arguments",
+        "huge_pool",
+        "postgres",
+        "redis",
+        "segments",
+    ] {
         let program = Program::load(&folder.join(name)).expect(name);
-        let mut devices = Devices::new(MmuKind::ALL);
-        let outcome = run_on(&machine(), &program, &mut devices).expect("no machine is in use");
+        let (machine, mut devices) = (machine(), Devices::new(MmuKind::ALL));
+        let outcome = run_on(&machine, &program, &mut devices).expect("no machine is in use");
         assert!(outcome.is_whole() && outcome.unknown == 0, "{outcome}");
         let equal = |p: &Process| p.verdict == LayoutVerdict::Equal;
         assert!(outcome.processes.iter().all(equal), "{outcome}");
         let presented = devices.presented();
         assert!(presented.findings.is_empty(), "{presented}");
+        assert!(
+            presented.bills.iter().all(|(_, bill)| bill.faults > 0),
+            "{presented}"
+        );
+        let left = (machine.mem().in_use(), machine.commit().pages());
+        assert_eq!(left, (0, 0), "{name}: frames, and promised pages, are left");
     }
 }
 

@@ -431,6 +431,16 @@ fn exclusive_access_against_munmap() {
     });
 }
 #[test]
+fn exclusive_access_against_discard() {
+    explore(&SMALL, || {
+        let discards = task(|w, cx| w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap());
+        let w = World::at_home(DeviceKind::Private);
+        race(w, vec![has_alone(), discards], |w, cx| {
+            assert!(w.mm.load(cx, BASE).unwrap() <= 1);
+        });
+    });
+}
+#[test]
 fn exclusive_access_against_mprotect() {
     explore(&SMALL, || {
         let protects = task(|w, cx| {

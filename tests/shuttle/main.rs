@@ -7,12 +7,14 @@
 //! | `run` | running a world in many schedules, replaying one, twins |
 //! | `sweep` | a scheduler: every schedule with one change of mind |
 //! | `world` | the least world: one page |
+//! | `loads` | devices of every kind, behind the same calls |
 //! | `races` | one device that loads, one operation: small enough to be swept |
 //! | `entries` | a page on its way or in swap, and what goes over it meanwhile |
 //! | `device` | a page that a device has, and a processor that wants it |
 //! | `guest_memfd` | a page of a guest's own, and its file or its kind that change |
 //! | `threads` | operations against each other, without a device |
 //! | `exports` | a driver that has a frame by number, and one that panics, against another thread |
+//! | `pins` | pages that are pinned, against fork, munmap, discard and moves |
 //! | `userfaults` | answers of userfaultfd, and scans of written pages, against everything else |
 //! | `pool` | faults on huge pages of a pool against a cut of their file |
 //! | `whole` | all devices and all operations at once |
@@ -22,6 +24,8 @@ mod device;
 mod entries;
 mod exports;
 mod guest_memfd;
+mod loads;
+mod pins;
 mod pool;
 mod races;
 mod run;

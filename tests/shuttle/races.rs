@@ -2,127 +2,22 @@
 //! schedule with one change of mind is run. What the device loads must be what the page held at
 //! some time during the load; and the oracle looks on.
 
-use crate::run::{How, explore, mistake, must_fail};
+use crate::{
+    loads::{Device, Kind},
+    run::{How, explore, must_fail},
+    world::{BASE, PAGE, one_page},
+};
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
-    addr::{Vpn, VpnRange},
     ctx::CallCx,
-    extmmu::{
-        gru::{self, Gru, GruConfig, GruContext, GruSpace},
-        kvm::{self, Gfn, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
-        xpmem::{self, Attachment, Owner, OwnerConfig, Partition, PartitionId},
-    },
     mm::{Advice, MmapArgs},
-    notifier::{Access, ExternalMmu, Registration},
     oracle::Oracle,
 };
 use shuttle::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-const BASE: u64 = 1 << 30;
-const PAGE: u64 = emmu::PAGE_SIZE;
 /// Before the device's first load, and between two.
 const LOADS: usize = 3;
-
-/// What loads the page.
-enum Device {
-    /// A processor of a virtual machine.
-    Vcpu(Vcpu),
-    /// A machine's gfn-to-pfn cache.
-    Cache(PfnCache),
-    Gru(GruContext),
-    Importer(Attachment),
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Vcpu,
-    Cache,
-    Gru,
-    Importer,
-}
-
-impl Device {
-    /// Attaches it, with the mistake that was asked for.
-    fn attach(
-        kind: Kind,
-        cx: &mut CallCx<'_>,
-        mm: &Arc<Mm>,
-    ) -> (Self, Arc<dyn ExternalMmu>, Registration) {
-        let wrong = mistake();
-        match kind {
-            Kind::Vcpu | Kind::Cache => {
-                let mistake = wrong.map(|m| match &*m {
-                    "no-retry" => kvm::KvmMistake::NoRetry,
-                    "early-valid" => kvm::KvmMistake::EarlyValid,
-                    _ => panic!("no mistake of KVM: {m}"),
-                });
-                let config = VmConfig {
-                    mistake,
-                    ..VmConfig::default()
-                };
-                let (vm, registration) = Vm::create(cx, mm, config);
-                let slot = MemSlot {
-                    id: 0,
-                    gfn: Gfn(0),
-                    pages: 1,
-                    hva: Vpn::containing(BASE),
-                    flags: SlotFlags::empty(),
-                };
-                vm.set_memory(cx, slot).unwrap();
-                let device = if kind == Kind::Vcpu {
-                    Self::Vcpu(vm.vcpu(cx))
-                } else {
-                    Self::Cache(vm.pfn_cache(0))
-                };
-                (device, vm, registration)
-            }
-            Kind::Gru => {
-                let mistake = wrong.map(|m| match &*m {
-                    "no-disarm" => gru::GruMistake::NoDisarm,
-                    _ => panic!("no mistake of the GRU: {m}"),
-                });
-                let size = GruConfig {
-                    tlb_entries: 4,
-                    ..GruConfig::default()
-                };
-                let (gru, registration) = GruSpace::attach(cx, mm, &Gru::several(1, size), mistake);
-                (
-                    Self::Gru(GruContext::new(&gru, 0).unwrap()),
-                    gru,
-                    registration,
-                )
-            }
-            Kind::Importer => {
-                let mistake = wrong.map(|m| match &*m {
-                    "no-retry" => xpmem::XpmemMistake::NoRetry,
-                    _ => panic!("no mistake of XPmem: {m}"),
-                });
-                let config = OwnerConfig {
-                    mistake,
-                    ..OwnerConfig::default()
-                };
-                let (owner, registration) = Owner::attach(cx, mm, config);
-                let page = VpnRange::single(Vpn::containing(BASE));
-                let segment = owner.make(page, Access::Write);
-                let partition = Partition::new(PartitionId(1));
-                let importer = owner.import(&partition, segment, 0, 1).unwrap();
-                (Self::Importer(importer), owner, registration)
-            }
-        }
-    }
-    /// `None`: nothing is mapped there.
-    fn load(&self, cx: &mut CallCx<'_>) -> Option<u8> {
-        let mut byte = [0];
-        let done = match self {
-            Self::Vcpu(vcpu) => vcpu.read(cx, 0, &mut byte).is_ok(),
-            Self::Cache(cache) => cache.read(cx, 0, &mut byte).is_ok(),
-            Self::Gru(context) => context.read(cx, BASE, &mut byte).is_ok(),
-            Self::Importer(importer) => importer.read(cx, 0, &mut byte).is_ok(),
-        };
-        done.then_some(byte[0])
-    }
-}
 
 /// What happens to the page, step by step, and what it holds after each.
 type Step = (fn(&Arc<Mm>, &mut CallCx<'_>), Option<u8>);
@@ -170,26 +65,40 @@ fn map(mm: &Arc<Mm>, cx: &mut CallCx<'_>) {
     mm.mmap(cx, &MmapArgs::anonymous(PAGE).fixed(BASE)).unwrap();
 }
 
-fn race(kind: Kind, steps: &'static [Step]) {
-    let machine = Machine::new(MachineConfig {
+/// A page that holds 1, and a device on it that an oracle watches.
+fn world(kind: Kind, swap: u32) -> (Arc<Machine>, Arc<Mm>, Arc<Oracle>, Device) {
+    let (machine, mm) = one_page(MachineConfig {
         memory: MemConfig {
             frames: 16,
-            swap: u32::from(steps.len() == RECLAIM.len()),
+            swap,
             ..MemConfig::default()
         },
         ..MachineConfig::default()
     });
-    let mm = Mm::new(&machine);
     let oracle = Oracle::new(&machine);
     // How long a window takes is the machine's matter.
     oracle.set_deadline(std::time::Duration::MAX);
     let mut thread = machine.enter().unwrap();
-    let mut cx = thread.cx();
-    map(&mm, &mut cx);
-    mm.store(&mut cx, BASE, 1).unwrap();
-    let (device, ext, _stays) = Device::attach(kind, &mut cx, &mm);
-    oracle.watch(&mm, Arc::clone(&ext));
+    let device = Device::attach(kind, &mut thread.cx(), (&mm, &oracle), 1);
     drop(thread);
+    (machine, mm, oracle, device)
+}
+
+/// Ends the process, then the device: nothing is left.
+fn end(machine: &Arc<Machine>, mm: &Arc<Mm>, oracle: &Oracle, device: Device) {
+    oracle.audit();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    mm.exit(&mut cx);
+    oracle.audit_end(mm);
+    device.end(&mut cx);
+    oracle.audit_empty(&mut cx, 0);
+    oracle.assert_silent();
+}
+
+fn race(kind: Kind, steps: &'static [Step]) {
+    let swap = u32::from(steps.len() == RECLAIM.len());
+    let (machine, mm, oracle, device) = world(kind, swap);
     // Steps that have begun, and those that are done.
     let progress = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let (ma, m, p) = (Arc::clone(&machine), Arc::clone(&mm), Arc::clone(&progress));
@@ -206,7 +115,7 @@ fn race(kind: Kind, steps: &'static [Step]) {
         let mut thread = ma.enter().unwrap();
         for _ in 0..LOADS {
             let first = progress[1].load(Ordering::SeqCst);
-            let got = device.load(&mut thread.cx());
+            let got = device.load(&mut thread.cx(), 0);
             let last = progress[0].load(Ordering::SeqCst);
             let held = |n: usize| n.checked_sub(1).map_or(Some(1), |n| steps[n].1);
             assert!(
@@ -218,15 +127,40 @@ fn race(kind: Kind, steps: &'static [Step]) {
     });
     operation.join().unwrap();
     let device = loads.join().unwrap();
-    oracle.audit();
+    end(&machine, &mm, &oracle, device);
+}
+
+/// A device stores while the process forks. What the child has then stays as it is, whatever the
+/// device stores later.
+fn stores_and_forks(kind: Kind) {
+    let (machine, mm, oracle, device) = world(kind, 0);
+    let (ma, m) = (Arc::clone(&machine), Arc::clone(&mm));
+    let forks = shuttle::thread::spawn(move || {
+        let mut thread = ma.enter().unwrap();
+        let child = m.fork(&mut thread.cx()).unwrap();
+        let seen = child.load(&mut thread.cx(), BASE).unwrap();
+        (child, seen)
+    });
+    let ma = Arc::clone(&machine);
+    let stores = shuttle::thread::spawn(move || {
+        let mut thread = ma.enter().unwrap();
+        (2..4).for_each(|byte| device.store(&mut thread.cx(), 0, byte));
+        device
+    });
+    let (child, seen) = forks.join().unwrap();
+    let device = stores.join().unwrap();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
-    mm.exit(&mut cx);
-    oracle.audit_end(&mm);
-    drop(device);
-    oracle.audit_empty(&mut cx, 0);
-    oracle.assert_silent();
-    assert_eq!(ext.windows(), 0);
+    device.store(&mut cx, 0, 4);
+    assert_eq!(
+        child.load(&mut cx, BASE),
+        Ok(seen),
+        "the device wrote to the child"
+    );
+    assert_eq!(mm.load(&mut cx, BASE), Ok(4), "the device wrote elsewhere");
+    child.exit(&mut cx);
+    drop(thread);
+    end(&machine, &mm, &oracle, device);
 }
 
 /// The operation looks at tables entry by entry: it is not held up at each, but for [`DISCARD`].
@@ -247,6 +181,14 @@ macro_rules! races {
         }
     )*};
 }
+macro_rules! stores {
+    ($($name:ident: $kind:ident)*) => {$(
+        #[test]
+        fn $name() {
+            explore(&[How::Random(100), How::Pct(100)], || stores_and_forks(Kind::$kind));
+        }
+    )*};
+}
 
 races! {
     kvm_discard: Vcpu DISCARD 1
@@ -263,6 +205,30 @@ races! {
     xpmem_discard: Importer DISCARD 1
     xpmem_remap: Importer REMAP 8
     xpmem_fork: Importer FORK 32
+    gpu_discard: Gpu DISCARD 1
+    gpu_remap: Gpu REMAP 8
+    gpu_fork: Gpu FORK 32
+    odp_discard: Odp DISCARD 1
+    odp_remap: Odp REMAP 8
+    odp_fork: Odp FORK 32
+    regcache_discard: RegCache DISCARD 1
+    regcache_remap: RegCache REMAP 8
+    regcache_fork: RegCache FORK 32
+    sva_discard: Sva DISCARD 1
+    sva_remap: Sva REMAP 8
+    sva_fork: Sva FORK 32
+    sva_reclaim: Sva RECLAIM 4
+}
+
+stores! {
+    kvm_stores_against_fork: Vcpu
+    pfncache_stores_against_fork: Cache
+    gru_stores_against_fork: Gru
+    xpmem_stores_against_fork: Importer
+    gpu_stores_against_fork: Gpu
+    odp_stores_against_fork: Odp
+    regcache_stores_against_fork: RegCache
+    sva_stores_against_fork: Sva
 }
 
 #[test]
@@ -279,6 +245,12 @@ fn twins_are_found() {
         ("xpmem_discard", "no-retry", "stale reference to"),
         ("xpmem_remap", "no-retry", "stale reference to"),
         ("xpmem_fork", "no-retry", "a stale load"),
+        ("gpu_discard", "late-flush", "stale"),
+        ("odp_discard", "fills-late", "stale reference to"),
+        ("odp_fork", "fills-late", "stale reference to"),
+        ("regcache_discard", "deaf-monitor", "a stale load"),
+        ("sva_discard", "uses-unlocked", "stale reference to"),
+        ("sva_fork", "uses-unlocked", "stale reference to"),
     ] {
         must_fail(&format!("races::{test}"), mistake, why);
     }

@@ -1,23 +1,17 @@
-//! A virtual machine, a GRU and an XPmem owner on one address space: one task operates, one faults,
-//! one uses all devices.
+//! Devices of every kind on one address space: one task operates, one faults, one uses all devices.
 
-use crate::run::{How, explore};
+use crate::{
+    loads::{Device, Kind},
+    run::{How, explore},
+    world::{BASE, PAGE},
+};
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
-    addr::{Vpn, VpnRange},
-    extmmu::{
-        gru::{Gru, GruConfig, GruContext, GruSpace},
-        kvm::{Gfn, MemSlot, SlotFlags, Vm, VmConfig},
-        xpmem::{Owner, OwnerConfig, Partition, PartitionId},
-    },
     mm::{Advice, MmapArgs, Prot},
-    notifier::{Access, ExternalMmu},
     oracle::Oracle,
 };
 use std::sync::Arc;
 
-const BASE: u64 = 1 << 30;
-const PAGE: u64 = emmu::PAGE_SIZE;
 const PAGES: u64 = 2;
 
 fn operate(machine: &Arc<Machine>, mm: &Mm) {
@@ -32,31 +26,17 @@ fn operate(machine: &Arc<Machine>, mm: &Mm) {
     mm.munmap(&mut cx, BASE, PAGE).unwrap();
 }
 
-fn use_devices(
-    machine: &Arc<Machine>,
-    vm: &Arc<Vm>,
-    gru: &Arc<GruSpace>,
-    owner: &Arc<Owner>,
-) -> impl Send + use<> {
+fn use_devices(machine: &Arc<Machine>, devices: &[Device]) {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
-    let vcpu = vm.vcpu(&mut cx);
-    let context = GruContext::new(gru, 0).unwrap();
-    let partition = Partition::new(PartitionId(1));
-    let whole = VpnRange::new(Vpn::containing(BASE), Vpn::containing(BASE + PAGES * PAGE)).unwrap();
-    let segment = owner.make(whole, Access::Write);
-    let importer = owner.import(&partition, segment, 0, PAGES).unwrap();
     for page in [0, 1, 0] {
-        let at = page * PAGE;
-        let _refused = vcpu.store(&mut cx, at, 1);
-        let _refused = context.write(&mut cx, BASE + at, &[2]);
-        let _refused = importer.write(&mut cx, at, &[3]);
-        let _refused = vcpu.load(&mut cx, at);
-        let _refused = context.read(&mut cx, BASE + at, &mut [0]);
-        let _refused = importer.read(&mut cx, at, &mut [0]);
+        for (byte, device) in (1..).zip(devices) {
+            device.store(&mut cx, page, byte);
+        }
+        for device in devices {
+            let _refused = device.load(&mut cx, page);
+        }
     }
-    // What they have in their TLBs is looked at in the end.
-    (vcpu, context, importer)
 }
 
 /// One schedule: a task that operates, one that uses all devices, one that faults.
@@ -76,50 +56,28 @@ fn world() {
     let mut cx = thread.cx();
     mm.mmap(&mut cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
         .unwrap();
-    let (vm, _stays) = Vm::create(&mut cx, &mm, VmConfig::default());
-    let slot = MemSlot {
-        id: 0,
-        gfn: Gfn(0),
-        pages: PAGES,
-        hva: Vpn::containing(BASE),
-        flags: SlotFlags::empty(),
-    };
-    vm.set_memory(&mut cx, slot).unwrap();
-    let size = GruConfig {
-        tlb_entries: 4,
-        preload: 1,
-        ..GruConfig::default()
-    };
-    let (gru, _stays) = GruSpace::attach(&mut cx, &mm, &Gru::several(1, size), None);
-    let (owner, _stays) = Owner::attach(&mut cx, &mm, OwnerConfig::default());
-    let all: [Arc<dyn ExternalMmu>; 3] = [vm.clone(), gru.clone(), owner.clone()];
-    for ext in all {
-        oracle.watch(&mm, ext);
-    }
+    let devices = Kind::ALL.map(|kind| Device::attach(kind, &mut cx, (&mm, &oracle), PAGES));
     drop(thread);
     let (ma, m) = (Arc::clone(&machine), Arc::clone(&mm));
     let operations = shuttle::thread::spawn(move || operate(&ma, &m));
-    let (ma, v, g, o) = (
-        Arc::clone(&machine),
-        Arc::clone(&vm),
-        Arc::clone(&gru),
-        Arc::clone(&owner),
-    );
-    let devices = shuttle::thread::spawn(move || use_devices(&ma, &v, &g, &o));
+    let ma = Arc::clone(&machine);
+    let uses = shuttle::thread::spawn(move || {
+        use_devices(&ma, &devices);
+        devices
+    });
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let _refused = mm.store(&mut cx, BASE + PAGE, 9);
     let _refused = mm.store(&mut cx, BASE, 9);
     operations.join().unwrap();
-    let devices = devices.join().unwrap();
+    // What they have in their TLBs is looked at in the end.
+    let devices = uses.join().unwrap();
     oracle.audit();
     mm.exit(&mut cx);
     oracle.audit_end(&mm);
-    drop(devices);
+    devices.into_iter().for_each(|device| device.end(&mut cx));
     oracle.audit_empty(&mut cx, 0);
     oracle.assert_silent();
-    assert_eq!(vm.in_progress(), (0, 0));
-    assert_eq!((gru.active(), owner.recalls()), (0, 0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The page table of a GPU: entries of 4 KiB and of 2 MiB, none of which overlap.
 
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     notifier::{RemovedEntries, ShadowEntry, ShadowStore},
 };
 use std::collections::BTreeMap;
@@ -21,10 +21,11 @@ impl PageTable {
     }
     /// Returns the entries with a page in `range`, by their first page.
     fn within(&self, range: VpnRange) -> impl Iterator<Item = (&Vpn, &ShadowEntry)> {
-        // An entry of 2 MiB begins up to 511 pages before the range.
-        let from = Vpn(range.start().0.saturating_sub(PMD_PAGES - 1));
-        let near = self.0.range(from..range.end());
-        near.filter(move |(_, entry)| entry.range().overlaps(range))
+        // No two overlap, so one alone that begins before the range can reach into it.
+        let before = self.0.range(..range.start()).next_back();
+        let before = before.filter(|(_, entry)| entry.range().overlaps(range));
+        let inside = self.0.range(range.start()..range.end());
+        before.into_iter().chain(inside)
     }
 }
 

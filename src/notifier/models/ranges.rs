@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// of the first is drawn anew for the second, and vouches for both.
 pub(super) fn range_against_window(mistake: bool) {
     let world = World::new();
-    let (driver, _stays) = world.register(Driver::new);
+    let (driver, _stays) = world.register(Driver::of_entries);
     let (low, high) = (Vpn(PMD_PAGES - 1), Vpn(PMD_PAGES));
     let (w, d) = (Arc::clone(&world), Arc::clone(&driver));
     let other = loom::thread::spawn(move || {

@@ -1,5 +1,5 @@
-//! Loom models of secondary TLBs: a frame goes after the flush, and a device that was released has
-//! nothing.
+//! Loom models of secondary TLBs: a frame goes after the flush, a device that is new walks after
+//! the windows that do not flush it, and one that was released has nothing.
 
 use super::{PAGE, RANGE, World};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     notifier::{
         Access, Flusher, SecondaryTlb, SecondaryTlbs, TlbGate, TlbRegistration, TlbSeat, Walked,
     },
-    sync::Ordering,
+    sync::{Ordering, RwLock},
 };
 use std::sync::{Arc, Weak};
 
@@ -20,13 +20,26 @@ impl SecondaryTlb for Iommu {
     }
 }
 
-/// A page with frame 1, and a device.
-fn world() -> (Arc<World>, Arc<SecondaryTlbs>, Arc<Iommu>, TlbRegistration) {
+/// A page with frame 1.
+fn page() -> (Arc<World>, Arc<SecondaryTlbs>) {
     let world = World::new();
     let _mapped = world.mem.alloc().expect("three frames").into_raw();
-    let tlbs = Arc::new(SecondaryTlbs::new());
+    (world, Arc::new(SecondaryTlbs::new()))
+}
+
+fn register(
+    world: &World,
+    tlbs: &SecondaryTlbs,
+    drain: impl FnOnce(),
+) -> (Arc<Iommu>, TlbRegistration) {
     let new = |seat: TlbSeat| Arc::new(Iommu(TlbGate::new(seat, ())));
-    let (device, registration) = tlbs.register((&world.mem, Weak::<()>::new()), || (), new);
+    tlbs.register((&world.mem, Weak::<()>::new()), drain, new)
+}
+
+/// A page with frame 1, and a device.
+fn world() -> (Arc<World>, Arc<SecondaryTlbs>, Arc<Iommu>, TlbRegistration) {
+    let (world, tlbs) = page();
+    let (device, registration) = register(&world, &tlbs, || ());
     (world, tlbs, device, registration)
 }
 
@@ -79,4 +92,30 @@ pub(super) fn release_against_walk(mistake: bool) {
     });
     other.join().unwrap();
     assert!(device.0.cached().is_empty(), "cached after the release");
+}
+
+/// A device registers and walks while a page goes, in a window of a walk over a reverse map: that
+/// holds a lock which a registration drains. The mistake: it drains nothing.
+pub(super) fn registration_of_a_walker(mistake: bool) {
+    let (world, tlbs) = page();
+    let walks = Arc::new(RwLock::new(()));
+    let (w, t, held) = (Arc::clone(&world), Arc::clone(&tlbs), Arc::clone(&walks));
+    let other = loom::thread::spawn(move || {
+        let drain = || drop((!mistake).then(|| held.write()));
+        let (device, registration) = register(&w, &t, drain);
+        walk(&w, &device);
+        (device, registration)
+    });
+    world.enter(|mut cx| {
+        let walking = walks.read();
+        let mut flusher = Flusher::new(&tlbs, cx.descend());
+        let nothing = flusher.nothing_cached();
+        let frame = world.mem.adopt(world.found());
+        world.pte.store(0, Ordering::Release);
+        let _paid = nothing.unwrap_or_else(|| flusher.flush(RANGE));
+        drop(frame);
+        drop(walking);
+    });
+    let (device, _stays) = other.join().unwrap();
+    assert!(device.0.cached().is_empty(), "a frame that went is cached");
 }
