@@ -1,7 +1,7 @@
 //! What threads use of devices behind an IOMMU.
 
 use super::{
-    BASE, PAGE, PAGES, World,
+    PAGE, World,
     models::{Model, Turn, Use},
 };
 use emmu::{
@@ -210,10 +210,16 @@ impl Model for Pinning {
 /// Slices of guest memory.
 #[cfg(feature = "vm-memory")]
 mod slices {
-    use super::{BASE, CallCx, Model, PAGE, PAGES, Use, World};
-    use emmu::extmmu::{
-        iommu::{IommuConfig, OnWindow, ProcessIommu},
-        vm_memory::GuestRegion,
+    use crate::stress::{
+        BASE, PAGE, PAGES, World,
+        models::{Model, Use},
+    };
+    use emmu::{
+        ctx::CallCx,
+        extmmu::{
+            iommu::{IommuConfig, OnWindow, ProcessIommu},
+            vm_memory::GuestRegion,
+        },
     };
     use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
