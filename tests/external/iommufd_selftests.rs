@@ -34,6 +34,8 @@ struct Fixture {
     domains: Vec<Arc<Domain>>,
     /// The first I/O address of a case.
     base: u64,
+    /// The frames of the pool of huge pages.
+    pool: u32,
 }
 
 impl Fixture {
@@ -43,12 +45,14 @@ impl Fixture {
             ..MemConfig::default()
         };
         let mut w = World::with_pool(memory, 4);
+        let pool = w.machine.mem().in_use();
         w.share(0, BUFFER);
         let mut f = Self {
             w,
             ioas: Ioas::new(IoasConfig::default()),
             domains: Vec::new(),
             base: if domains == NO_DOMAIN { 0 } else { START },
+            pool,
         };
         for _ in 0..domains {
             let domain = f.attach().unwrap();
@@ -120,13 +124,14 @@ impl Fixture {
         }
     }
     /// Ends a case: nothing is pinned, and no frame is left.
-    fn end(self) {
+    fn end(mut self) {
         assert!(self.unmap(0, u64::MAX).is_ok());
         for domain in &self.domains {
             assert_eq!(domain.entries(), 0);
         }
         assert_eq!(self.ioas.pinned(), 0);
-        self.w.end();
+        self.w.mm.exit(&mut self.w.thread.cx());
+        assert_eq!(self.w.machine.mem().in_use(), self.pool);
     }
 }
 
@@ -273,18 +278,18 @@ fn copy_sweep() {
         let len = BYTES - u64::from(f.domains.is_empty());
         assert!(f.map_fixed(START, len).is_ok());
         let last = START + len - 1;
-        let mut to = Fixture::new(NO_DOMAIN);
+        let to = Ioas::new(IoasConfig::default());
         for src in (START - PAGE..=last).step_by(511) {
             let half = PAGE / 2;
-            let copied = to.copy(&f.ioas, (src, half), START);
+            let cx = &mut f.w.thread.cx();
+            let copied = to.copy(cx, &f.ioas, (src, half), Some(START), Access::Write);
             if src < START || src + half - 1 > last {
-                assert_eq!(copied, Err(Errno::ENOENT));
+                assert_eq!(copied.unwrap_err().errno(), Errno::ENOENT);
             } else {
                 assert_eq!(copied, Ok(START));
                 assert_eq!(to.unmap(START, half), Ok(half));
             }
         }
-        to.end();
     });
 }
 
@@ -397,6 +402,8 @@ fn check_access_rw(f: &mut Fixture, access: &IoasAccess, iova: u64) {
     let mut seen = vec![0; all.len()];
     access.read(&mut cx, iova, &mut seen).unwrap();
     assert!(seen == all);
+    let beyond = access.read(&mut cx, iova + BYTES - 1, &mut [0; 2]);
+    assert_eq!(beyond.unwrap_err().errno(), Errno::ENOENT);
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn basic() {
 fn ro_unshare() {
     for domains in [1, 2] {
         let mut f = Fixture::new(domains);
-        let (_object, file) = disk(&mut f.w, 1);
+        let (object, file) = disk(&mut f.w, 1);
         f.w.map_file(FROM, 1, &file, 0, MapFlags::PRIVATE);
         let map = IoasMap {
             iova: Some(START),
@@ -62,8 +62,8 @@ fn ro_unshare() {
             }
         }
         mm.munmap(&mut f.w.thread.cx(), at(FROM), PAGE).unwrap();
-        f.ioas.unmap_all().unwrap();
-        drop((file, _object));
+        drop((file, object));
+        f.end();
     }
 }
 

@@ -99,23 +99,23 @@ fn dirty_log() {
 /// Checks the bytes of all pages against the log: `track` has the pages that the next log must
 /// have.
 fn verify(g: &mut Guest, dirty: &BTreeSet<u64>, track: &mut BTreeSet<u64>, iteration: u8) {
+    let mut under_way = 0;
     for page in 0..PAGES {
         let value = g.w.get(1 + page).unwrap();
+        assert!(value <= iteration);
         let must = track.remove(&page);
         if dirty.contains(&page) {
-            assert!(
-                value == iteration || value + 1 == iteration,
-                "{page}: {value}"
-            );
+            // The page of a store is in the log before the byte is in the page.
+            under_way += u32::from(value + 1 < iteration);
         } else {
             assert!(!must, "page {page} was written before, and is in no log");
-            assert!(value <= iteration);
             if value == iteration {
                 // Written just now.
                 track.insert(page);
             }
         }
     }
+    assert!(under_way <= 1, "one processor has one store under way");
 }
 
 /// Two slots of which each pass of the guest writes all, a part, or nothing.
@@ -245,6 +245,7 @@ fn kvm_page_table() {
         let mut g = Guest::new();
         g.w.map(0, pages, RW);
         g.w.advise(0, pages, Advice::HugePage).unwrap();
+        g.w.fill(0, pages);
         let host = g.host();
         let set = |g: &mut Guest, flags| g.set(slot(1, FIRST, pages, 0, flags));
         set(&mut g, NONE);
