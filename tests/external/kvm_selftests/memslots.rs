@@ -156,22 +156,26 @@ fn memslot_perf_unmap_chunked() {
     halves(first, |g, sync| unmap_in_chunks(g, sync, 3 * OF_SLOT / 2));
 }
 
-/// The guest writes to 8 pages from `first` on while the last slot moves away and back. Returns the
-/// guest addresses that were in no slot.
-fn moving(first: u64) -> Vec<u64> {
-    const AWAY: u64 = 1 << 20;
-    let mut g = many_slots();
+/// Where the last slot of `memslot_perf_test` is, and where it moves.
+const HOME: u64 = PAGES - OF_SLOT;
+const AWAY: u64 = 1 << 20;
+
+fn move_last(g: &mut Guest, gfn: u64) {
     let last = u16::try_from(SLOTS - 1).unwrap();
-    let home = PAGES - OF_SLOT;
-    let area = first..first + OF_SLOT;
+    g.set(slot(last, gfn, OF_SLOT, page_of(HOME), NONE));
+}
+
+/// The guest writes to some frames while the last slot moves away and back. Returns the guest
+/// addresses that were in no slot.
+fn write_while_moving(g: &mut Guest, area: &Range<u64>) -> Vec<u64> {
     let (host, done) = (g.host(), AtomicBool::new(false));
-    let (done, written) = (&done, area.clone());
-    let mut missed = std::thread::scope(|s| {
+    let done = &done;
+    std::thread::scope(|s| {
         let stop = Stop(done);
         let cpu = host.vcpu(s, move |cx, vcpu| {
             let mut missed = Vec::new();
             while !done.load(SeqCst) {
-                for gfn in written.clone() {
+                for gfn in area.clone() {
                     match vcpu.store(cx, gfn * PAGE, VAL_1) {
                         Ok(()) => (),
                         Err(Exit::Mmio(gpa)) => missed.push(gpa),
@@ -182,35 +186,41 @@ fn moving(first: u64) -> Vec<u64> {
             missed
         });
         for _ in 0..50 {
-            g.set(slot(last, AWAY, OF_SLOT, page_of(home), NONE));
-            g.set(slot(last, home, OF_SLOT, page_of(home), NONE));
+            move_last(g, AWAY);
+            move_last(g, HOME);
         }
         drop(stop);
         cpu.join().unwrap()
-    });
-    // Once more step by step: the pages are where the slot is.
-    let mut cx = g.w.thread.cx();
-    let vcpu = host.vm.vcpu(&mut cx);
-    for gfn in area.clone() {
-        vcpu.store(&mut cx, gfn * PAGE, VAL_1).unwrap();
-    }
-    g.set(slot(last, AWAY, OF_SLOT, page_of(home), NONE));
-    let mut cx = g.w.thread.cx();
-    for gfn in area.clone() {
-        match vcpu.store(&mut cx, gfn * PAGE, VAL_2) {
-            Ok(()) => assert!(gfn < home),
-            missed_now => {
-                assert_eq!(missed_now, Err(Exit::Mmio(gfn * PAGE)));
-                missed.push(gfn * PAGE);
-                let there = (AWAY + gfn - home) * PAGE;
-                assert_eq!(vcpu.load(&mut cx, there), Ok(VAL_1));
-            }
-        }
-    }
-    g.set(slot(last, home, OF_SLOT, page_of(home), NONE));
+    })
+}
+
+/// Moves the last slot while the guest writes to 8 pages from `first` on, and then step by step.
+/// Returns the guest addresses that were in no slot.
+fn moving(first: u64) -> Vec<u64> {
+    let mut g = many_slots();
+    let area = first..first + OF_SLOT;
+    let mut missed = write_while_moving(&mut g, &area);
+    let (homed, stays): (Vec<u64>, Vec<u64>) = area.clone().partition(|gfn| *gfn >= HOME);
+    let vcpu = g.vm.vcpu(&mut g.w.thread.cx());
     for gfn in area {
-        check(&mut g, gfn, if gfn < home { VAL_2 } else { VAL_1 });
+        vcpu.store(&mut g.w.thread.cx(), gfn * PAGE, VAL_1).unwrap();
     }
+    move_last(&mut g, AWAY);
+    let mut cx = g.w.thread.cx();
+    for gfn in &homed {
+        let gone = vcpu.store(&mut cx, gfn * PAGE, VAL_2);
+        assert_eq!(gone, Err(Exit::Mmio(gfn * PAGE)));
+        missed.push(gfn * PAGE);
+        // The page is where its slot is.
+        let there = (AWAY + gfn - HOME) * PAGE;
+        assert_eq!(vcpu.load(&mut cx, there), Ok(VAL_1));
+    }
+    for gfn in &stays {
+        vcpu.store(&mut cx, gfn * PAGE, VAL_2).unwrap();
+    }
+    move_last(&mut g, HOME);
+    homed.into_iter().for_each(|gfn| check(&mut g, gfn, VAL_1));
+    stays.into_iter().for_each(|gfn| check(&mut g, gfn, VAL_2));
     g.end();
     missed.sort_unstable();
     missed.dedup();
@@ -220,16 +230,15 @@ fn moving(first: u64) -> Vec<u64> {
 /// Half of the area is in the slot that moves.
 #[test]
 fn memslot_perf_move_active_area() {
-    let half = PAGES - OF_SLOT;
-    let first = half - OF_SLOT / 2;
-    let in_slot: Vec<u64> = (half..first + OF_SLOT).map(|gfn| gfn * PAGE).collect();
+    let first = HOME - OF_SLOT / 2;
+    let in_slot: Vec<u64> = (HOME..first + OF_SLOT).map(|gfn| gfn * PAGE).collect();
     assert_eq!(moving(first), in_slot);
 }
 
 /// The area ends where the slot that moves begins.
 #[test]
 fn memslot_perf_move_inactive_area() {
-    assert!(moving(PAGES - 2 * OF_SLOT).is_empty());
+    assert!(moving(HOME - OF_SLOT).is_empty());
 }
 
 #[test]
