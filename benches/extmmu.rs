@@ -58,20 +58,8 @@ const KINDS: &[&str] = &[
 ];
 
 fn device(cx: &mut CallCx<'_>, mm: &Arc<Mm>, kind: &str) -> Device {
-    let first = Vpn::containing(BASE);
     match kind {
-        "kvm" => {
-            let (vm, _stays) = Vm::create(cx, mm, VmConfig::default());
-            let slot = MemSlot {
-                id: 0,
-                gfn: Gfn(0),
-                pages: MOST,
-                hva: first,
-                flags: SlotFlags::empty(),
-            };
-            vm.set_memory(cx, slot).expect("it fits");
-            Device::Kvm(vm.vcpu(cx))
-        }
+        "kvm" => Device::Kvm(vcpu(cx, mm)),
         "gru" => {
             let grus = Gru::several(1, GruConfig::default());
             let (space, _stays) = GruSpace::attach(cx, mm, &grus, None);
@@ -108,19 +96,34 @@ fn device(cx: &mut CallCx<'_>, mm: &Arc<Mm>, kind: &str) -> Device {
         }
         #[cfg(feature = "vm-memory")]
         "iommu" => Device::Iommu(slices::memory(cx, mm)),
-        _ => {
-            let config = OwnerConfig {
-                references: References::None,
-                ..OwnerConfig::default()
-            };
-            let (owner, _stays) = Owner::attach(cx, mm, config);
-            let pages = VpnRange::new(first, first.plus(MOST)).expect("some");
-            let segment = owner.make(pages, Access::Write);
-            let partition = Partition::new(PartitionId(1));
-            let attached = owner.import(&partition, segment, 0, MOST);
-            Device::Xpmem(attached.expect("all of it"))
-        }
+        _ => Device::Xpmem(importer(cx, mm)),
     }
+}
+
+fn vcpu(cx: &mut CallCx<'_>, mm: &Arc<Mm>) -> Vcpu {
+    let (vm, _stays) = Vm::create(cx, mm, VmConfig::default());
+    let slot = MemSlot {
+        id: 0,
+        gfn: Gfn(0),
+        pages: MOST,
+        hva: Vpn::containing(BASE),
+        flags: SlotFlags::empty(),
+    };
+    vm.set_memory(cx, slot).expect("it fits");
+    vm.vcpu(cx)
+}
+fn importer(cx: &mut CallCx<'_>, mm: &Arc<Mm>) -> Attachment {
+    let config = OwnerConfig {
+        references: References::None,
+        ..OwnerConfig::default()
+    };
+    let (owner, _stays) = Owner::attach(cx, mm, config);
+    let first = Vpn::containing(BASE);
+    let pages = VpnRange::new(first, first.plus(MOST)).expect("some");
+    let segment = owner.make(pages, Access::Write);
+    let partition = Partition::new(PartitionId(1));
+    let attached = owner.import(&partition, segment, 0, MOST);
+    attached.expect("all of it")
 }
 
 impl Device {

@@ -146,8 +146,8 @@ impl HostMmu {
     }
 }
 
-/// Runs `f` with the gate locked and the addresses of the first bytes of the pages, at most `count`,
-/// in order, each translated for the access. Pages for writing become dirty.
+/// Runs `f` with the gate locked and the addresses of the first bytes of the pages, at most
+/// `count`, in order, each translated for the access. Pages for writing become dirty.
 ///
 /// # Errors
 ///

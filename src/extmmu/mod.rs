@@ -8,7 +8,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `kvm` | page tables of a virtual machine: gates that spin, two page sizes, dirty logging |
+//! | `kvm` | page tables of a virtual machine: gates that spin, two page sizes, dirty logging, guest files |
 //! | `gru` | TLBs without page tables: entries that nothing but the notifier keeps true |
 //! | `xpmem` | memory that other processes map: a gate that sleeps, answers from afar, two passes |
 //! | `pinned` | devices behind an IOMMU whose pages are pinned: no notifier, long-term pins |

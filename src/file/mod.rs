@@ -12,6 +12,7 @@
 //! | [`DeviceFile`] | none: `/dev/zero`, and files that cannot be mapped |
 //! | [`XipFile`] | in place: no cache, holes show one shared page |
 //! | [`HugetlbFile`] | huge pages from a pool that is set aside |
+//! | a guest file of KVM | in memory alone, for a guest (`extmmu::kvm::GuestMemfd`) |
 //! | yours | as you like: [`PageCache`] keeps them |
 //!
 //! | file | holds |

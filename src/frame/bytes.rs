@@ -94,8 +94,8 @@ impl PhysMem {
         memory.fd().try_clone_to_owned().ok()
     }
     /// Gives the bytes of a frame an address, as [`address`](Self::address) does, and returns their
-    /// offset in the memory file. Returns `None` where that has no address, and for a frame that got
-    /// one outside of the file.
+    /// offset in the arena. Returns `None` where that has no address, and for a frame that got one
+    /// outside of the arena.
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
     pub(crate) fn offset_in_memfd(&self, pfn: Pfn) -> Option<u64> {
         let address = self.address(pfn)?;

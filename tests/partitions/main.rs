@@ -7,9 +7,6 @@ mod exporter;
 mod process;
 #[path = "../common/raw.rs"]
 mod raw;
-#[cfg(all(feature = "host-mapping", feature = "vm-memory"))]
-#[path = "../common/skipped.rs"]
-mod skipped;
 #[path = "../common/stores.rs"]
 mod stores;
 #[path = "../common/thief.rs"]

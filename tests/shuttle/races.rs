@@ -245,10 +245,9 @@ fn twins_are_found() {
         ("xpmem_discard", "no-retry", "stale reference to"),
         ("xpmem_remap", "no-retry", "stale reference to"),
         ("xpmem_fork", "no-retry", "a stale load"),
-        ("gpu_discard", "late-flush", "stale"),
+        ("gpu_discard", "late-flush", "O4: GPU translates"),
         ("odp_discard", "fills-late", "stale reference to"),
         ("odp_fork", "fills-late", "stale reference to"),
-        ("regcache_discard", "deaf-monitor", "a stale load"),
         ("sva_discard", "uses-unlocked", "stale reference to"),
         ("sva_fork", "uses-unlocked", "stale reference to"),
     ] {

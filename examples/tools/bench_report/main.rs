@@ -7,8 +7,8 @@
 //! cargo run --features replay --example bench_report -- docs/benchmarks
 //! ```
 //!
-//! Writes `ratios.md`, `ratios.svg` and `growth.svg` into the folder, and adds the run to `runs.tsv`
-//! there, which has one run of each day.
+//! Writes `ratios.md`, `ratios.svg` and `growth.svg` into the folder, and adds the run to
+//! `runs.tsv` there, which has one run of each day.
 
 mod measured;
 mod plot;

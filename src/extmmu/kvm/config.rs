@@ -50,7 +50,7 @@ pub struct VmConfig {
     pub vm_type: VmType,
     /// A mistake made on purpose, for a test that must find it.
     pub mistake: Option<KvmMistake>,
-    /// The same, with the guest's own memory.
+    /// A mistake made on purpose with guest files or memory attributes.
     pub guest_mistake: Option<GuestMemoryMistake>,
 }
 

@@ -56,7 +56,7 @@
 //! | `guest_fault` | the fault path of machines with guest files |
 //! | `guest_audit` | the audit of guest files |
 //! | `pfncache` | gfn-to-pfn caches: pages that the host uses itself |
-//! | `models` | loom models of the sequence |
+//! | `models` | loom models of the sequences |
 
 mod account;
 mod active;

@@ -22,7 +22,7 @@ const OF_FILES: SlotFlags = SlotFlags::GUEST_MEMFD.union(SlotFlags::GMEM_ONLY);
 
 /// A new set of memory slots, and the entries that go for it.
 ///
-/// Only [`Vm::set_memory`] and [`Vm::delete_memory`] create one.
+/// Only changes of slots create one, and conversions of guest frames, which keep the slots.
 #[derive(Clone, Debug)]
 pub struct NewSlots {
     slots: Arc<MemSlots>,

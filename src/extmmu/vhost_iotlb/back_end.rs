@@ -17,8 +17,8 @@ use vm_memory::{
     iommu::{Error, Iommu, Iotlb, IotlbIterator, IovaRange},
 };
 
-/// A vhost back-end: the IOTLB of devices in front of an address space elsewhere, and the memory `M`
-/// behind it. Clones are the same back-end.
+/// A vhost back-end: the IOTLB of devices in front of an address space elsewhere, and the memory
+/// `M` behind it. Clones are the same back-end.
 ///
 /// # Examples
 ///
@@ -86,8 +86,8 @@ impl<M: GuestMemoryBackend + Clone> BackEnd<M> {
     /// misses to `misses`.
     ///
     /// Its front-end is made by `FrontEnd::attach_memfd`. `memory` maps the frames of the machine
-    /// (`PhysMem::memfd`) from guest address 0 on, as a vhost-user back-end does that is sent such a
-    /// table of memory.
+    /// (`PhysMem::memfd`) from guest address 0 on, as a vhost-user back-end does that is sent such
+    /// a table of memory.
     pub fn of_memfd(memory: M, misses: UnixStream) -> Self {
         let bytes: u64 = memory.iter().map(GuestMemoryRegion::len).sum();
         Self::over(memory, None, bytes / PAGE_SIZE, misses)

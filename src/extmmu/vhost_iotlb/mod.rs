@@ -2,8 +2,9 @@
 //! `vm-memory`, Unix).
 //!
 //! The *front-end* has the address space; it is an external MMU of it. The *back-end* has the
-//! devices, and an IOTLB of its own ([`vm_memory::Iommu`](vm_memory::iommu::Iommu)). It lives in the
-//! same process, or (feature `host-mapping`, Linux) in another one that maps the machine's frames.
+//! devices, and an IOTLB of its own ([`vm_memory::Iommu`](vm_memory::iommu::Iommu)). It lives in
+//! the same process, or (feature `host-mapping`, Linux) in another one that maps the machine's
+//! frames.
 //!
 //! Messages are those of vhost-user, `VHOST_USER_IOTLB_MSG` and `VHOST_USER_BACKEND_IOTLB_MSG` with
 //! `VHOST_USER_PROTOCOL_F_REPLY_ACK`: a header of 12 bytes, `struct vhost_iotlb_msg`; the answer is

@@ -5,7 +5,7 @@ use super::{
     BASE, PAGE, PAGES, World,
     models::{Model, Use},
 };
-use crate::skipped::skipped;
+use crate::exporter::skipped::skipped;
 use emmu::{
     ctx::CallCx,
     extmmu::{HostMapping, HostMappingError, HostRegion},

@@ -1,7 +1,7 @@
 //! What threads use of devices behind an IOMMU.
 
 use super::{
-    BASE, PAGE, PAGES, World,
+    PAGE, World,
     models::{Model, Turn, Use},
 };
 use emmu::{
@@ -210,11 +210,18 @@ impl Model for Pinning {
 /// Slices of guest memory.
 #[cfg(feature = "vm-memory")]
 mod slices {
-    use super::{BASE, CallCx, Model, PAGE, PAGES, Use, World};
-    use emmu::extmmu::{
-        iommu::{IommuConfig, OnWindow, ProcessIommu},
-        vm_memory::GuestRegion,
+    use crate::stress::{
+        BASE, PAGE, PAGES, World,
+        models::{Model, Use},
     };
+    use emmu::{
+        ctx::CallCx,
+        extmmu::{
+            iommu::{IommuConfig, OnWindow, ProcessIommu},
+            vm_memory::GuestRegion,
+        },
+    };
+    use std::sync::atomic::Ordering::Relaxed;
     use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
     /// An IOMMU whose windows wait for slices, or revoke them.
@@ -251,9 +258,11 @@ mod slices {
             let memory = self.iommu.memory();
             Box::new(move |cx, turn| {
                 let (at, byte) = (GuestAddress(turn.at), turn.byte);
+                // Copies of `vm_memory` are volatile, which a checker of races takes for one with
+                // other devices.
                 cx.lend(|| match turn.luck % 4 {
-                    0 => memory.write_obj(byte, at).is_ok(),
-                    1 => memory.read_obj::<u8>(at).is_ok(),
+                    0 => memory.store(byte, at, Relaxed).is_ok(),
+                    1 => memory.load::<u8>(at, Relaxed).is_ok(),
                     // Slices of two pages, held at once, without their iterator.
                     _ => {
                         let len = PAGE as usize;
@@ -261,7 +270,9 @@ mod slices {
                             return false;
                         };
                         let slices: Vec<_> = slices.flatten().collect();
-                        slices.iter().all(|slice| slice.write_obj(byte, 0).is_ok())
+                        slices
+                            .iter()
+                            .all(|slice| slice.store(byte, 0, Relaxed).is_ok())
                     }
                 })
             })

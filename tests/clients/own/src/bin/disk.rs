@@ -65,10 +65,7 @@ impl Disk {
             };
             let (code, len) = match self.request(parts, mem) {
                 Ok(len) => (VIRTIO_BLK_S_OK, len),
-                Err(why) => {
-                    eprintln!("disk: {why}");
-                    (VIRTIO_BLK_S_IOERR, 0)
-                }
+                Err(_) => (VIRTIO_BLK_S_IOERR, 0),
             };
             let code = u8::try_from(code).expect("a byte");
             let told = mem.write_obj(code, status.addr());
