@@ -245,7 +245,6 @@ fn kvm_page_table() {
         let mut g = Guest::new();
         g.w.map(0, pages, RW);
         g.w.advise(0, pages, Advice::HugePage).unwrap();
-        g.w.fill(0, pages);
         let host = g.host();
         let set = |g: &mut Guest, flags| g.set(slot(1, FIRST, pages, 0, flags));
         set(&mut g, NONE);
