@@ -22,7 +22,9 @@ mod host_mapping_files;
 mod host_mmu;
 #[cfg(feature = "vm-memory")]
 mod iommu;
+mod iommufd_selftests;
 mod kvm;
+mod kvm_selftests;
 mod odp;
 mod pfn_cache;
 mod pinned;

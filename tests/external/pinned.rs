@@ -1,5 +1,5 @@
-//! Devices behind an IOMMU that pins: the cases of Linux's own self tests for iommufd that concern
-//! memory, each named after its case, and the mistakes of such drivers.
+//! Devices behind an IOMMU that pins: what Linux's own self tests do not try
+//! (`iommufd_selftests` has these), and the mistakes of such drivers.
 
 mod dirty;
 mod undone;
@@ -124,7 +124,6 @@ fn a_mapping_that_goes_leaves_the_device_its_pages() {
     assert_eq!(w.machine.mem().in_use(), 0);
 }
 
-/// `area`, `area_auto_iova`.
 #[test]
 fn areas_do_not_meet_and_addresses_are_chosen_among_the_allowed() {
     let mut w = World::new();
@@ -181,21 +180,6 @@ fn areas_do_not_meet_and_addresses_are_chosen_among_the_allowed() {
     end(w, &ioas);
 }
 
-/// `unmap_fully_contained_areas`.
-#[test]
-fn an_unmapping_takes_whole_areas_or_none() {
-    let (w, ioas, _domain) = mapped(None);
-    for (from, n) in [(1, 15), (0, 15), (4, 4)] {
-        let part = ioas.unmap(IOVA + from * PAGE, n * PAGE).unwrap_err();
-        assert_eq!(part.errno(), Errno::ENOENT);
-    }
-    assert_eq!(ioas.unmap(0, IOVA).unwrap_err().errno(), Errno::ENOENT);
-    assert_eq!(ioas.pinned(), 16);
-    assert_eq!(ioas.unmap(IOVA - PAGE, 20 * PAGE), Ok(16 * PAGE));
-    end(w, &ioas);
-}
-
-/// `copy`, `copy_sweep`, `user_copy`.
 #[test]
 fn a_copy_shares_the_pins() {
     let (mut w, ioas, _domain) = mapped(None);
@@ -219,7 +203,6 @@ fn a_copy_shares_the_pins() {
     end(w, &other);
 }
 
-/// `access_pin`, `access_pin_unmap`.
 #[test]
 fn an_unmapping_waits_for_those_that_pinned() {
     let (mut w, ioas, domain) = mapped(None);
@@ -270,42 +253,6 @@ fn pages_that_are_never_given_up_stay_mapped() {
     end(w, &ioas);
 }
 
-/// `access_rw`, `access_rw_unaligned`.
-#[test]
-fn an_access_reads_and_writes_any_bytes() {
-    for attached in [false, true] {
-        let mut w = World::new();
-        w.map(0, 4, RW);
-        let ioas = Ioas::new(IoasConfig::default());
-        if attached {
-            ioas.attach(&mut w.thread.cx(), DomainConfig::default())
-                .unwrap();
-        }
-        let mut map = pages(0, 4, Access::Write);
-        if !attached {
-            map.addr += 5;
-            map.len -= 9;
-        }
-        ioas.map(&mut w.thread.cx(), &w.mm, map).unwrap();
-        let access = ioas.access(|_, _| ());
-        let mut cx = w.thread.cx();
-        for (from, len) in [(0, 1), (7, 4000), (4090, 4097), (1, 3 * 4096)] {
-            let bytes: Vec<u8> = (0..len).map(|n| (n + from) as u8).collect();
-            access.write(&mut cx, IOVA + from as u64, &bytes).unwrap();
-            let (mut seen, mut read) = (vec![0; len], vec![0; len]);
-            w.mm.read_bytes(&mut cx, map.addr + from as u64, &mut seen)
-                .unwrap();
-            access.read(&mut cx, IOVA + from as u64, &mut read).unwrap();
-            assert_eq!((&seen, &read), (&bytes, &bytes));
-        }
-        let beyond = access.read(&mut cx, IOVA + map.len - 1, &mut [0; 2]);
-        assert_eq!(beyond.unwrap_err().errno(), Errno::ENOENT);
-        ioas.unmap_all().unwrap();
-        w.end();
-    }
-}
-
-/// `fork_gone`, `fork_present`.
 #[test]
 fn the_pages_of_a_process_that_has_ended_cannot_be_had_unless_they_are_pinned() {
     let mut w = World::new();
@@ -335,7 +282,7 @@ fn the_pages_of_a_process_that_has_ended_cannot_be_had_unless_they_are_pinned() 
     end(w, &ioas);
 }
 
-/// `ro_unshare`: pages that a child has as well, mapped for reading.
+/// Pages that a child has as well, mapped for reading.
 fn reads_unshared(mistake: Option<PinMistake>) -> Result<u8, DmaFault> {
     let mut w = World::new();
     w.map(0, 1, RW);
@@ -389,36 +336,6 @@ fn a_domain_takes_only_what_it_can_translate() {
     map.iova = Some(2 * IOVA);
     assert_eq!(ioas.map(&mut w.thread.cx(), &w.mm, map), Ok(2 * IOVA));
     end(w, &ioas);
-}
-
-/// `fail_nth`: every failure leaves no pins and no areas.
-#[test]
-fn what_fails_half_way_has_unpinned_what_it_pinned() {
-    let mut failed = 0;
-    for nth in 1.. {
-        let mut w = World::new();
-        w.map(0, 4, RW);
-        w.map(4, 4, RW);
-        let (ioas, _domain) = with_domain(&mut w, None);
-        let second = ioas
-            .attach(&mut w.thread.cx(), DomainConfig::default())
-            .unwrap();
-        w.machine.mem().inject().arm(nth);
-        let map = ioas.map(&mut w.thread.cx(), &w.mm, pages(0, 8, Access::Write));
-        w.machine.mem().inject().disarm();
-        let done = map.is_ok();
-        if let Err(why) = map {
-            failed += 1;
-            assert_eq!(why.errno(), Errno::ENOMEM);
-            assert_eq!((ioas.pinned(), second.entries()), (0, 0));
-            assert_eq!(ioas.unmap(IOVA, PAGE).unwrap_err().errno(), Errno::ENOENT);
-        }
-        end(w, &ioas);
-        if done {
-            break;
-        }
-    }
-    assert!(failed >= 8);
 }
 
 fn keeps_pins(mistake: Option<PinMistake>) -> (u64, u32) {

@@ -141,7 +141,7 @@ impl Vm {
         if permit.range().pages() > 1 && !self.fits_huge(slot, gfn) {
             permit = permit.only_page();
         }
-        if access == Access::Write && slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) {
+        if access == Access::Write && slot.logs() {
             permit.state().log.insert((slot.id, gfn.0 - slot.gfn.0));
         }
         self.meter.faulted(permit.range());
@@ -190,14 +190,13 @@ impl Vm {
     /// the slot has all of it and logs nothing, and no frame of it is private.
     fn fits_huge(&self, slot: &MemSlot, gfn: Gfn) -> bool {
         let first = gfn.0 & !(PMD_PAGES - 1);
-        let alike = slot.gfn.0 % PMD_PAGES == slot.hva.0 % PMD_PAGES;
-        let inside = slot.contains(Gfn(first)) && slot.contains(Gfn(first + PMD_PAGES - 1));
-        let logs = slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES);
+        let blocks = slot.huge_blocks();
+        let inside = blocks.is_some_and(|(from, to)| (from..to).contains(&gfn));
         let one_kind = !self.config.vm_type.has_private_memory() || {
             let (first, end) = (Gfn(first), Gfn(first + PMD_PAGES));
             self.attributes.all_are(PageKind::Shared, first, end)
         };
-        alike && inside && !logs && one_kind
+        inside && !slot.logs() && one_kind
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     guest_pages::SlotMemory,
 };
 use crate::{
-    addr::{TASK_PAGES, Vpn, VpnRange},
+    addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
     error::Errno,
 };
 use bitflags::bitflags;
@@ -113,11 +113,23 @@ impl MemSlot {
     pub fn hva_of(&self, gfn: Gfn) -> Vpn {
         self.hva.plus(gfn.0 - self.gfn.0)
     }
+    /// Returns true if pages that the guest writes are logged.
+    pub(super) fn logs(&self) -> bool {
+        self.flags.contains(SlotFlags::LOG_DIRTY_PAGES)
+    }
     /// Returns the guest frames whose pages are in `range`, half-open.
     pub fn gfns(&self, range: VpnRange) -> Option<(Gfn, Gfn)> {
         let part = self.hvas().intersect(range)?;
         let first = self.gfn.0 + (part.start().0 - self.hva.0);
         Some((Gfn(first), Gfn(first + part.pages())))
+    }
+    /// Returns the guest frames, half-open, that huge entries can have: whole blocks of 2 MiB whose
+    /// pages have the same alignment.
+    pub(super) fn huge_blocks(&self) -> Option<(Gfn, Gfn)> {
+        let first = self.gfn.0.next_multiple_of(PMD_PAGES);
+        let end = (self.gfn.0 + self.pages) & !(PMD_PAGES - 1);
+        let alike = self.gfn.0 % PMD_PAGES == self.hva.0 % PMD_PAGES;
+        (alike && first < end).then_some((Gfn(first), Gfn(end)))
     }
     fn check(&self) -> Result<(), SlotError> {
         let top =

@@ -47,6 +47,7 @@
 //! | `exit` | the reasons for which an access leaves the guest |
 //! | `vcpu` | loads and stores of a processor |
 //! | `fault` | the fault path |
+//! | `pre_fault` | guest frames that are faulted in before the guest uses them |
 //! | `notify` | the callbacks: windows and aging |
 //! | `guest_error` | errors of guest files and attributes |
 //! | `guest_memfd` | guest files |
@@ -78,6 +79,7 @@ mod memslot;
 mod models;
 mod notify;
 mod pfncache;
+mod pre_fault;
 mod shadow;
 mod slots;
 mod tlbs;
@@ -94,6 +96,7 @@ pub use guest_memfd::GuestMemfd;
 pub use guest_pages::GuestMemfdFlags;
 pub use memslot::{MemSlot, MemSlots, SlotError, SlotFlags};
 pub use pfncache::PfnCache;
+pub use pre_fault::PreFaultError;
 pub use shadow::ShadowPages;
 pub use slots::NewSlots;
 pub use vcpu::Vcpu;

@@ -49,6 +49,15 @@ impl Table {
     }
 }
 
+/// The sizes of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// 4 KiB and 2 MiB.
+    All,
+    /// 2 MiB.
+    Huge,
+}
+
 /// The guest frames under one entry of a table at `level`.
 const fn span(level: u32) -> u64 {
     1 << (BITS * (level - 1))
@@ -83,9 +92,19 @@ impl ShadowPages {
     }
     /// Removes every entry with a guest frame in `[first, end)`.
     pub(super) fn take_gfns(&mut self, first: Gfn, end: Gfn, gone: &mut RemovedEntries) {
+        self.take_leaves(Leaves::All, first, end, gone);
+    }
+    /// Removes the entries of this size with a guest frame in `[first, end)`.
+    pub(super) fn take_leaves(
+        &mut self,
+        leaves: Leaves,
+        first: Gfn,
+        end: Gfn,
+        gone: &mut RemovedEntries,
+    ) {
         let before = gone.len();
         if let Some(root) = self.root.as_mut().filter(|_| self.entries > 0) {
-            take(root, TOP, 0, first.0, end.0, gone);
+            take(root, (TOP, 0), leaves, (first.0, end.0), gone);
         }
         self.entries -= gone.len() - before;
     }
@@ -118,15 +137,24 @@ fn touched(level: u32, base: u64, first: u64, end: u64) -> impl Iterator<Item = 
         .map(move |gfn| (index(gfn, level), gfn))
 }
 
-fn take(table: &mut Table, level: u32, base: u64, first: u64, end: u64, gone: &mut RemovedEntries) {
+fn take(
+    table: &mut Table,
+    (level, base): (u32, u64),
+    leaves: Leaves,
+    (first, end): (u64, u64),
+    gone: &mut RemovedEntries,
+) {
     if level == 1 {
-        return take_leaves(table, base, first, end, gone);
+        return match leaves {
+            Leaves::All => take_small(table, base, first, end, gone),
+            Leaves::Huge => (),
+        };
     }
     for (i, at) in touched(level, base, first, end) {
         match &mut table.slots[i] {
             Spte::Empty => {}
             Spte::Table(below) if below.used == 0 => {}
-            Spte::Table(below) => take(below, level - 1, at, first, end, gone),
+            Spte::Table(below) => take(below, (level - 1, at), leaves, (first, end), gone),
             Spte::Leaf(_) => {
                 let leaf = std::mem::replace(&mut table.slots[i], Spte::Empty);
                 table.used -= 1;
@@ -137,7 +165,7 @@ fn take(table: &mut Table, level: u32, base: u64, first: u64, end: u64, gone: &m
 }
 
 /// Removes entries at the lowest level, which has leaves only.
-fn take_leaves(table: &mut Table, base: u64, first: u64, end: u64, gone: &mut RemovedEntries) {
+fn take_small(table: &mut Table, base: u64, first: u64, end: u64, gone: &mut RemovedEntries) {
     let part =
         |gfn: u64| usize::try_from(gfn.saturating_sub(base)).map_or(ENTRIES, |n| n.min(ENTRIES));
     let slots = &mut table.slots[part(first)..part(end)];
@@ -188,7 +216,8 @@ impl ShadowStore for ShadowPages {
         }
         let i = index(first, leaf);
         if let Spte::Table(below) = &mut table.slots[i] {
-            take(below, leaf - 1, first, first, first + PMD_PAGES, &mut gone);
+            let block = (first, first + PMD_PAGES);
+            take(below, (leaf - 1, first), Leaves::All, block, &mut gone);
         }
         gone.extend(table.put(i, Spte::Leaf(entry)).into_entry());
         self.entries += 1;

@@ -6,7 +6,7 @@ use super::{
     guest_memfd::GuestMemfd,
     guest_pages::GuestMemfdFlags,
     memslot::{MemSlot, MemSlots, SlotError, SlotFlags},
-    shadow::ShadowPages,
+    shadow::{Leaves, ShadowPages},
     vm::{State, Vm},
 };
 use crate::{
@@ -20,14 +20,39 @@ use std::sync::Arc;
 /// The flags of slots with a guest file.
 const OF_FILES: SlotFlags = SlotFlags::GUEST_MEMFD.union(SlotFlags::GMEM_ONLY);
 
-/// A new set of memory slots, and the guest frames whose entries go for it: the first, and their
-/// number.
+/// A new set of memory slots, and the entries that go for it.
 ///
 /// Only changes of slots create one, and conversions of guest frames, which keep the slots.
 #[derive(Clone, Debug)]
 pub struct NewSlots {
     slots: Arc<MemSlots>,
-    gone: Option<(Gfn, u64)>,
+    gone: Option<Gone>,
+}
+
+/// Entries that go: those of this size with a guest frame of `[first, end)`.
+#[derive(Clone, Copy, Debug)]
+struct Gone {
+    first: Gfn,
+    end: Gfn,
+    leaves: Leaves,
+}
+
+impl Gone {
+    /// Returns the entries of a slot that go when it becomes another, or goes.
+    ///
+    /// Where logging begins, huge entries go, since one of them would stand for many pages of the
+    /// log; the rest are write-protected. Where it ends, the entries go that can be parts of huge
+    /// ones (`kvm_mmu_slot_apply_flags`). A slot that moves or goes takes all its entries with it.
+    fn of(old: &MemSlot, new: Option<&MemSlot>) -> Option<Self> {
+        let stays = new.filter(|new| new.gfn == old.gfn);
+        let all = (old.gfn, Gfn(old.gfn.0 + old.pages));
+        let ((first, end), leaves) = match stays.map(MemSlot::logs) {
+            None => (all, Leaves::All),
+            Some(true) => (all, Leaves::Huge),
+            Some(false) => (old.huge_blocks()?, Leaves::All),
+        };
+        Some(Self { first, end, leaves })
+    }
 }
 
 impl NewSlots {
@@ -35,7 +60,11 @@ impl NewSlots {
     pub(super) fn unchanged(slots: Arc<MemSlots>, first: Gfn, end: Gfn) -> Self {
         Self {
             slots,
-            gone: Some((first, end.0 - first.0)),
+            gone: Some(Gone {
+                first,
+                end,
+                leaves: Leaves::All,
+            }),
         }
     }
 }
@@ -43,8 +72,8 @@ impl NewSlots {
 impl Rearrange for ShadowPages {
     type How = NewSlots;
     fn rearrange(&mut self, new: NewSlots, gone: &mut RemovedEntries) {
-        if let Some((first, pages)) = new.gone {
-            self.take_gfns(first, Gfn(first.0 + pages), gone);
+        if let Some(Gone { first, end, leaves }) = new.gone {
+            self.take_leaves(leaves, first, end, gone);
         }
         self.slots = new.slots;
     }
@@ -55,7 +84,8 @@ impl Vm {
     /// (`KVM_SET_USER_MEMORY_REGION`).
     ///
     /// Waits until no window is open: the end of a window must find the slots that its beginning
-    /// found.
+    /// found. A slot that is set as it is does not change. The dirty log of a slot that logs before
+    /// and after stays.
     ///
     /// # Errors
     ///
@@ -70,6 +100,9 @@ impl Vm {
             self.unbind(cx, &old, slot.id);
         } else {
             old.check_change(&slot)?;
+        }
+        if old.by_id(slot.id) == Some(&slot) {
+            return Ok(());
         }
         self.replace_slots(cx, slot.id, old.with(slot)?);
         Ok(())
@@ -152,16 +185,23 @@ impl Vm {
             if let Some(slot) = old.by_id(id) {
                 self.invalidate_caches(slot.hvas());
             }
-            let gone = old.by_id(id).map(|slot| (slot.gfn, slot.pages));
-            let flipped = new.by_id(id).is_some_and(|slot| self.flips(&old, slot));
-            let gone_guests = gone.filter(|_| !flipped);
-            let gone_guests = gone_guests.map(|(gfn, pages)| (gfn, Gfn(gfn.0 + pages)));
+            let (was, becomes) = (old.by_id(id), new.by_id(id).copied());
+            let gone = was.and_then(|was| Gone::of(was, becomes.as_ref()));
+            let flipped = becomes.is_some_and(|slot| self.flips(&old, &slot));
+            let gone_guests = was.filter(|_| !flipped);
+            let gone_guests = gone_guests.map(|was| (was.gfn, Gfn(was.gfn.0 + was.pages)));
             self.guest.replace_slots(new.generation(), gone_guests);
+            let logs = becomes.filter(MemSlot::logs);
+            let keeps_log = logs.is_some() && was.is_some_and(MemSlot::logs);
             let changed = NewSlots { slots: new, gone };
             self.gates.each(cx, VpnRange::ALL, |_, gate| {
+                if let Some(MemSlot { gfn, pages, .. }) = logs {
+                    let end = Gfn(gfn.0 + pages);
+                    gate.store().in_gfns(gfn, end, &mut |e| e.write_protect());
+                }
                 gate.rearrange(changed.clone(), |state| {
                     state.tlbs.flush();
-                    state.log.retain(|(slot, _)| *slot != id);
+                    state.log.retain(|(slot, _)| keeps_log || *slot != id);
                 });
             });
         });
@@ -176,8 +216,7 @@ impl Vm {
     /// [`SlotError::Missing`]: the slot does not exist, or does not log.
     pub fn dirty_log(&self, cx: &mut CallCx<'_>, id: u16) -> Result<Vec<u64>, SlotError> {
         let slots = self.current();
-        let logs = |s: &&MemSlot| s.flags.contains(SlotFlags::LOG_DIRTY_PAGES);
-        let slot = slots.by_id(id).filter(logs);
+        let slot = slots.by_id(id).filter(|slot| slot.logs());
         let slot = slot.ok_or(SlotError::Missing(id))?;
         let mut written = Vec::new();
         self.gates.each(cx, slot.hvas(), |_, gate| {

@@ -221,7 +221,7 @@ impl Vcpu {
     /// Walks the shadow page table, and faults if the entry is missing.
     #[cold]
     #[inline(never)]
-    fn miss(
+    pub(super) fn miss(
         &self,
         cx: &mut CallCx<'_>,
         (page, offset): (Vpn, usize),
@@ -267,7 +267,7 @@ impl Vcpu {
 }
 
 /// Returns the page of the guest that an address lies in, and the offset there.
-fn place(gpa: u64) -> (Vpn, usize) {
+pub(super) fn place(gpa: u64) -> (Vpn, usize) {
     let page = Vpn::containing(gpa);
     let offset = usize::try_from(gpa - page.addr()).expect("in a page");
     (page, offset)

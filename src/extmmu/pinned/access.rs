@@ -6,7 +6,12 @@ use super::{
     ioas::Ioas,
     pages::Pages,
 };
-use crate::{addr::chunks, ctx::CallCx, mm::HeldPages, notifier::Access};
+use crate::{
+    addr::{PAGE_SIZE, chunks},
+    ctx::CallCx,
+    mm::HeldPages,
+    notifier::Access,
+};
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 /// Kernel code that uses the memory of an I/O address space.
@@ -62,12 +67,13 @@ struct Part {
 
 impl IoasAccess {
     /// Pins the pages of `[iova, iova + len)`, for writing if `access` says so
-    /// (`iommufd_access_pin_pages`).
+    /// (`iommufd_access_pin_pages`). The bytes begin with a page of the process, and areas among
+    /// them join between pages.
     ///
     /// # Errors
     ///
-    /// [`IoasError::NotMapped`], [`IoasError::ReadOnly`], [`IoasError::Leaving`]; the errors of
-    /// pinning. Nothing is pinned then.
+    /// [`IoasError::NotMapped`], [`IoasError::ReadOnly`], [`IoasError::Leaving`],
+    /// [`IoasError::Unaligned`]; the errors of pinning. Nothing is pinned then.
     pub fn pin_pages(
         &self,
         cx: &mut CallCx<'_>,
@@ -75,6 +81,9 @@ impl IoasAccess {
         access: Access,
     ) -> Result<AccessPages, IoasError> {
         let mut begun = self.begin(iova, len, access)?;
+        if !begun.is_of_pages() {
+            return Err(IoasError::Unaligned { iova, len });
+        }
         let mut held = AccessPages {
             ioas: Arc::clone(&self.ioas),
             parts: Vec::new(),
@@ -102,7 +111,7 @@ impl IoasAccess {
             if area.state != AreaState::Ready {
                 return Err(IoasError::Leaving(area.iova));
             }
-            if access == Access::Write && !area.pages.writable {
+            if access == Access::Write && !area.writable {
                 return Err(IoasError::ReadOnly(area.iova));
             }
             let (offset, len) = area.part(iova, last);
@@ -173,6 +182,21 @@ impl IoasAccess {
 struct Begun<'a> {
     ioas: &'a Ioas,
     parts: VecDeque<Part>,
+}
+
+impl Begun<'_> {
+    /// Returns true if the bytes begin with a page, and the areas join between pages
+    /// (`iopt_area_contig_is_aligned`).
+    fn is_of_pages(&self) -> bool {
+        let first = |part: &Part| part.pages.byte_in_pages(part.offset);
+        let last = self.parts.len().saturating_sub(1);
+        let mut parts = self.parts.iter().enumerate();
+        parts.all(|(nth, part)| {
+            let behind = first(part) + part.len;
+            first(part).is_multiple_of(PAGE_SIZE)
+                && (nth == last || behind.is_multiple_of(PAGE_SIZE))
+        })
+    }
 }
 
 impl Drop for Begun<'_> {

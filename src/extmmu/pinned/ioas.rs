@@ -198,6 +198,8 @@ impl Ioas {
     /// Unmaps the areas in `[iova, iova + len)`, and returns the number of bytes that they had
     /// (`IOMMU_IOAS_UNMAP`).
     ///
+    /// Length `u64::MAX` at address 0 means all areas, also none ([`unmap_all`](Self::unmap_all)).
+    ///
     /// Those that pinned pages through an access are called first, without a lock, and must give
     /// them up. Then no domain translates the area any more, and then its pages are unpinned. Areas
     /// that others map meanwhile stay.
@@ -207,7 +209,10 @@ impl Ioas {
     /// [`IoasError::NotMapped`]: an area lies there in part, or none. [`IoasError::NotGivenUp`],
     /// [`IoasError::Busy`]. Areas before the one that fails are unmapped.
     pub fn unmap(&self, iova: u64, len: u64) -> Result<u64, IoasError> {
-        self.unmap_to(iova, last_of(iova, len)?)
+        match (iova, len) {
+            (0, u64::MAX) => self.unmap_all(),
+            _ => self.unmap_to(iova, last_of(iova, len)?),
+        }
     }
     /// Unmaps all areas, and returns the number of bytes that they had.
     ///

@@ -173,10 +173,12 @@ impl Mm {
         let allowed = |pte: RawPte| pte.allows(ticket.access()) && !self.is_secret(pte);
         let view = self.table.view(cx);
         let leaf = view.leaf(at)?;
-        if ticket.allows_huge(VpnRange::block_of(at)) && leaf.is_huge() {
-            return huge(leaf, at, allowed).or_else(|| small(leaf, at, allowed));
+        // Before the mark: the fill of a huge page sets the mark before the entries.
+        let found = small(leaf, at, allowed);
+        if found.is_some() && ticket.allows_huge(VpnRange::block_of(at)) && leaf.is_huge() {
+            return huge(leaf, at, allowed).or(found);
         }
-        small(leaf, at, allowed)
+        found
     }
     /// Returns true for a page of secret memory, told by its frame: no lock is held here.
     fn is_secret(&self, pte: RawPte) -> bool {

@@ -107,8 +107,9 @@ impl<'h> FaultScope<'h> {
                 return false;
             }
             let first = VpnRange::block_of(at).start();
-            (0..HUGE).for_each(|i| leaf.set(first.plus(u64::from(i)), pte(i)));
+            // A walk without the lock that sees an entry sees the mark.
             leaf.set_huge(true);
+            (0..HUGE).for_each(|i| leaf.set(first.plus(u64::from(i)), pte(i)));
             true
         })
     }

@@ -24,12 +24,13 @@ pub(in crate::mm) fn fill_part(
     first: RawPte,
     map: impl Fn(&PhysMem, Pfn),
 ) {
+    // A walk without the lock that sees an entry sees the mark.
+    leaf.set_huge(true);
     for (i, at) in (0..HUGE).zip(part.iter()) {
         let pfn = first.pfn().nth(i);
         map(mem, pfn);
         leaf.set(at, first.with_pfn(pfn));
     }
-    leaf.set_huge(true);
 }
 
 /// After a split: maps the zero page instead of a page that holds only zeros, and gives that page

@@ -2,7 +2,6 @@
 
 use super::*;
 
-/// `set_dirty_tracking`, `get_dirty_bitmap`, `get_dirty_bitmap_no_clear`.
 #[test]
 fn dirty_bits_are_those_of_the_writes() {
     let (w, ioas, domain) = mapped(None);
@@ -38,7 +37,7 @@ fn dirty_bits_are_those_of_the_writes() {
     end(w, &ioas);
 }
 
-/// `get_dirty_bitmap` with huge pages: one bit speaks for all of a leaf, also for the rest of one
+/// One bit speaks for all of a leaf, also for the rest of one
 /// that was read in part.
 #[test]
 fn a_huge_leaf_has_one_dirty_bit() {
@@ -62,21 +61,6 @@ fn a_huge_leaf_has_one_dirty_bit() {
     assert_eq!(read(all, DirtyRead::Clear), HUGE);
     assert_eq!(read(all, DirtyRead::Clear), 0);
     end(w, &ioas);
-}
-
-/// `device_dirty_capability`.
-#[test]
-fn a_domain_without_dirty_bits_refuses_to_track() {
-    let mut w = World::new();
-    let ioas = Ioas::new(IoasConfig::default());
-    let config = DomainConfig {
-        dirty: false,
-        ..DomainConfig::default()
-    };
-    let domain = ioas.attach(&mut w.thread.cx(), config).unwrap();
-    let refused = domain.track_dirty(true).unwrap_err();
-    assert_eq!(refused.errno(), Errno::EOPNOTSUPP);
-    w.end();
 }
 
 /// What is mapped for no domain may be larger than any memory.
