@@ -81,9 +81,10 @@
 //!
 //! # Lock order
 //!
-//! A token has a rank; each lock moves it down this list. One way leads up: in its window, an
-//! operation that has locked no reverse map may lock some, to give up part of a huge page, and to
-//! keep walks of reverse maps out while `mremap` or a collapse moves entries.
+//! A token has a rank; each lock moves it down this list. One way leads up: in its
+//! window, an operation may lock reverse maps if it has locked none. It does so when it gives up
+//! part of a huge page, and to keep walks of reverse maps out while `mremap` or a collapse moves
+//! entries.
 //!
 //! ```text
 //! Mmap      the mmap lock of an address space

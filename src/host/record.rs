@@ -58,7 +58,7 @@ impl From<&Script> for Plan {
     }
 }
 
-/// The reaction of the kernel.
+/// A script as the kernel has run it.
 #[derive(Clone, Debug)]
 pub struct Recording {
     /// The recorded script.

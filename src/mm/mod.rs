@@ -37,7 +37,7 @@
 //! | how do other processes and the kernel's I/O get a page? | `fault` (`follow`) |
 //! | where is copy-on-write decided? | `fault` (`cow`), `calls` (fork shares the pages) |
 //! | when do VMAs merge, how are they split, where does a mapping go? | `edit` |
-//! | where does a window open? | in the call or fault that needs it, by a [`Lease`] from a guard of `guard`; `window` has both |
+//! | where does a window open? | in the call or fault that needs it, by a [`Lease`]; guards of `guard` give one, and `window` defines it |
 //! | how does a driver get a frame? | `external` |
 //! | how do reclaim, migration and same-page merging change mappings? | `reverse` |
 //! | which table pages exist, and how are they read without a lock? | `page_table` |

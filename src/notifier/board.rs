@@ -19,7 +19,8 @@
 //! 2. A wide window marks all tickets before it leaves its list, and a verdict looks at that list
 //!    before it looks at the mark. So a ticket that finds the list empty finds the mark.
 //! 3. A window that opens after the look at the board still needs the driver's lock, under which
-//!    the verdict is given. It drops the entry that was made meanwhile.
+//!    the verdict is given: the page was noted in the gate's filter before. It drops the entry that
+//!    was made meanwhile.
 
 use super::{
     blocks::{BUCKETS, block_of, blocks_of, bucket_of, buckets_of, indices},

@@ -3,7 +3,9 @@
 //! Two invariants, both held by the one lock:
 //!
 //! 1. While a [`Permit`](super::Permit) lives, no overlapping window can *become* open, because
-//!    that needs this gate's [`Ack`], which needs this lock.
+//!    that needs this gate's [`Ack`], which needs this lock. A window passes a gate without the
+//!    lock only if the filter has none of its pages, and an admission notes its page there before
+//!    it asks the board: so it finds such a window open.
 //! 2. After [`Gate::exclude`] the store has no entry in the range, because the gate, not the
 //!    driver, removes the entries. It holds the lock for all of a range
 //!    (docs/adr/0013-a-zap-holds-the-gate-for-all-of-it.md).
@@ -36,7 +38,7 @@ use std::marker::PhantomData;
 pub struct Gate<S: ShadowStore, T, C: Context> {
     pub(super) seat: Seat,
     pub(super) filter: GateFilter,
-    /// On lines of its own: a window that spares the driver reads the fields around it.
+    /// On lines of its own: a window that passes the gate by reads the fields around it.
     pub(super) guarded: CachePadded<Mutex<GuardedStore<S, T>>>,
     kind: PhantomData<fn() -> C>,
 }
@@ -166,8 +168,8 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
 
     /// Removes every entry in the range, runs `f` on the driver's state under the lock, and returns
     /// the proof. `f` gets the state and the range: a TLB in the state drops what overlaps it. A
-    /// gate without state has [`exclude_entries`](Self::exclude_entries), which spares windows that
-    /// do not concern the driver.
+    /// gate without state has [`exclude_entries`](Self::exclude_entries), which lets windows pass
+    /// by that do not concern the driver.
     ///
     /// # Panics
     ///
@@ -282,7 +284,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// Removes every entry in the range, for a driver that has no state beside this store.
     ///
     /// A window over 2-MiB blocks in which no entry was made since the store was last empty does
-    /// not lock the gate (docs/adr/0021-windows-spare-what-they-do-not-concern.md).
+    /// not lock the gate (docs/adr/0021-windows-skip-what-they-do-not-concern.md).
     ///
     /// # Panics
     ///

@@ -25,7 +25,8 @@
 //!
 //! Both sides pass the gate, and that suffices. If the establishing side comes first, the
 //! invalidating side finds the entry and removes it. If the establishing side comes second, it
-//! finds the window on the board, or closed since its ticket.
+//! finds the window on the board, or closed since its ticket. A window may pass a gate without its
+//! lock if the gate has had no page of its blocks (`gate_filter`).
 //!
 //! ```text
 //! window                         fault of an MMU

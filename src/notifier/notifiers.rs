@@ -1,6 +1,7 @@
 //! The registered drivers of an address space, as the address space uses them.
 //!
-//! An address space without drivers pays one null pointer, and one load for each window.
+//! An address space without drivers pays one null pointer, and one load for each window here (a
+//! second one looks for secondary TLBs).
 
 use super::{
     chain::{Chain, Registration},

@@ -153,8 +153,8 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
 }
 
 impl<'g, G> RangeTicket<'g, G> {
-    /// Raises the request for some pages; no call lowers one. As in `hmm_range_fault` the flags of
-    /// a page add to those of the range.
+    /// Asks for more rights on some pages than on the rest of the range; no call asks for less. As
+    /// in `hmm_range_fault` the flags of a page add to those of the range.
     pub fn request(mut self, pages: VpnRange, request: FaultRequest) -> Self {
         self.raised.push((pages, request));
         // What was read before may not serve a higher request.

@@ -267,8 +267,8 @@ struct Importer {
     config: OwnerConfig,
 }
 
-/// Returns the kit of an XPmem owner with a partition of these manners. The successors of a
-/// partition that is cut off answer at once.
+/// Returns the kit of an XPmem owner with a partition, which answers recalls as `manners` says. A
+/// partition that is cut off is replaced by another, which answers at once.
 pub fn xpmem(config: OwnerConfig, manners: Manners) -> Kit {
     Kit::attaching(move |cx, mm| {
         let (owner, registration) = Owner::attach(cx, mm, config);

@@ -106,7 +106,8 @@ impl ProcessIommu {
     pub fn dirty_pages(&self) -> &DirtyPages {
         &self.iotlb.leases.dirty
     }
-    /// Returns the first use of a slice that had been revoked, or that was not for this use.
+    /// Returns the first misuse of a slice: an access after a window had revoked it, or a store to
+    /// one that was asked for reading.
     pub fn stale_use(&self) -> Option<StaleUse> {
         self.iotlb.leases.stale_use()
     }

@@ -40,7 +40,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Returns true if other threads acted during the call.
+    /// Returns true if the call begins and ends in two lines, with those of other threads between.
     pub fn is_split(&self) -> bool {
         self.end > self.start
     }

@@ -22,7 +22,7 @@ impl Lender for Weak<Owner> {
 
 impl Owner {
     /// Returns the number of pages that lie in memory which other processes have mapped. A page
-    /// comes home with a window over it, and when a partition that was sent the memory goes.
+    /// comes home with a window over it, and when a partition ends that has the memory.
     pub fn lent(&self) -> usize {
         self.lent.pages()
     }

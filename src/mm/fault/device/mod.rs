@@ -51,7 +51,7 @@ pub(in crate::mm) struct Selection {
     pub(in crate::mm) coherent: bool,
 }
 
-/// The reason for which a page stays where it is.
+/// The reason for which a page does not migrate to a device, or home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stays {
