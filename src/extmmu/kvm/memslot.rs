@@ -45,7 +45,7 @@ pub struct MemSlot {
     pub flags: SlotFlags,
 }
 
-/// A slot cannot be set (`KVM_SET_USER_MEMORY_REGION`).
+/// A slot cannot be set (`KVM_SET_USER_MEMORY_REGION`), or its log not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SlotError {
@@ -75,6 +75,9 @@ pub enum SlotError {
     /// The slot does not exist.
     #[error("slot {0} does not exist")]
     Missing(u16),
+    /// The slot does not log the pages that the guest writes, or does not exist.
+    #[error("slot {0} has no dirty log")]
+    NoLog(u16),
 }
 
 impl SlotError {
@@ -82,6 +85,7 @@ impl SlotError {
     pub fn errno(&self) -> Errno {
         match self {
             Self::Overlap { .. } => Errno::EEXIST,
+            Self::NoLog(_) => Errno::ENOENT,
             Self::Range(_)
             | Self::Changed(_)
             | Self::Flags(_)

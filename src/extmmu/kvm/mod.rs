@@ -51,7 +51,8 @@
 //! | `notify` | the callbacks: windows and aging |
 //! | `guest_error` | errors of guest files and attributes |
 //! | `guest_memfd` | guest files |
-//! | `slots` | changes of slots, and the dirty log |
+//! | `slots` | changes of slots |
+//! | `dirty_log` | the pages that the guest has written |
 //! | `convert` | conversions of guest frames |
 //! | `guest_fault` | the fault path of machines with guest files |
 //! | `guest_audit` | the audit of guest files |
@@ -64,6 +65,7 @@ mod attributes;
 mod cached_page;
 mod config;
 mod convert;
+mod dirty_log;
 mod exit;
 mod fault;
 mod gfn;

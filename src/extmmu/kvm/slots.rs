@@ -1,4 +1,4 @@
-//! Changes of memory slots, and the dirty log.
+//! Changes of memory slots.
 
 use super::{
     config::GuestMemoryMistake,
@@ -7,7 +7,7 @@ use super::{
     guest_pages::GuestMemfdFlags,
     memslot::{MemSlot, MemSlots, SlotError, SlotFlags},
     shadow::{Leaves, ShadowPages},
-    vm::{State, Vm},
+    vm::Vm,
 };
 use crate::{
     addr::VpnRange,
@@ -206,37 +206,4 @@ impl Vm {
             });
         });
     }
-    /// Returns the pages of a slot that the guest has written since the last call, ascending,
-    /// counted from the first of the slot (`KVM_GET_DIRTY_LOG`).
-    ///
-    /// The pages are write-protected, so the next store to one faults, and logs it again.
-    ///
-    /// # Errors
-    ///
-    /// [`SlotError::Missing`]: the slot does not exist, or does not log.
-    pub fn dirty_log(&self, cx: &mut CallCx<'_>, id: u16) -> Result<Vec<u64>, SlotError> {
-        let slots = self.current();
-        let slot = slots.by_id(id).filter(|slot| slot.logs());
-        let slot = slot.ok_or(SlotError::Missing(id))?;
-        let mut written = Vec::new();
-        self.gates.each(cx, slot.hvas(), |_, gate| {
-            let (store, state) = gate.parts();
-            let pages = take_log(state, id);
-            for page in &pages {
-                let gfn = slot.gfn.0 + page;
-                store.in_gfns(Gfn(gfn), Gfn(gfn + 1), &mut |e| e.write_protect());
-            }
-            state.tlbs.flush();
-            written.extend(pages);
-        });
-        written.sort_unstable();
-        Ok(written)
-    }
-}
-
-fn take_log(state: &mut State, id: u16) -> Vec<u64> {
-    let pages = state.log.range((id, 0)..=(id, u64::MAX));
-    let pages: Vec<u64> = pages.map(|(_, page)| *page).collect();
-    state.log.retain(|(slot, _)| *slot != id);
-    pages
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::common::RW;
-use emmu::mm::Advice;
+use emmu::{Errno, extmmu::kvm::SlotError, mm::Advice};
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -11,6 +11,13 @@ use std::{
 impl Guest {
     fn dirty(&mut self, id: u16) -> Vec<u64> {
         self.vm.dirty_log(&mut self.w.thread.cx(), id).unwrap()
+    }
+    fn peek(&mut self, id: u16) -> Vec<u64> {
+        self.vm.peek_dirty_log(&mut self.w.thread.cx(), id).unwrap()
+    }
+    fn clear(&mut self, id: u16, pages: &[u64]) {
+        let cx = &mut self.w.thread.cx();
+        self.vm.clear_dirty_log(cx, id, pages).unwrap();
     }
     /// Runs `access` on guest frames, as a new processor does.
     fn run(&mut self, gfns: impl Iterator<Item = u64>, access: GuestAccess) {
@@ -51,9 +58,8 @@ const TEST: u16 = 1;
 const PAGES: u64 = 272;
 const BATCH: u32 = 64;
 
-/// The guest writes the number of the iteration to random pages while the host reads the log.
-#[test]
-fn dirty_log() {
+/// The guest writes the number of the iteration to random pages while the host takes the log.
+fn log_while_running(take: fn(&mut Guest) -> Vec<u64>) {
     let mut g = Guest::new();
     g.w.map(0, PAGES + 1, RW);
     g.set(slot(0, 0, 1, 0, NONE));
@@ -87,13 +93,28 @@ fn dirty_log() {
             while batches.load(SeqCst) < before + 2 && !cpu.is_finished() {
                 std::thread::yield_now();
             }
-            let dirty: BTreeSet<u64> = g.dirty(TEST).into_iter().collect();
+            let dirty: BTreeSet<u64> = take(&mut g).into_iter().collect();
             verify(&mut g, &dirty, &mut track, iteration);
         }
         drop(stop);
         cpu.join().unwrap();
     });
     g.end();
+}
+
+#[test]
+fn dirty_log() {
+    log_while_running(|g| g.dirty(TEST));
+}
+
+/// The log is read first, and cleared after.
+#[test]
+fn clear_log() {
+    log_while_running(|g| {
+        let dirty = g.peek(TEST);
+        g.clear(TEST, &dirty);
+        dirty
+    });
 }
 
 /// Checks the bytes of all pages against the log: `track` has the pages that the next log must
@@ -169,6 +190,38 @@ fn a_slot_that_moves_keeps_its_log() {
     g.set(slot(0, 16, 8, 0, NONE));
     g.set(slot(0, 16, 8, 0, LOG));
     assert!(g.dirty(0).is_empty());
+    g.end();
+}
+
+/// What is read stays in the log, and is written without a fault, until it is cleared.
+#[test]
+fn clear_log_of_a_part() {
+    let mut g = Guest::new();
+    g.w.map(0, 8, RW);
+    g.set(slot(0, 0, 8, 0, LOG));
+    g.run(1..5, Write);
+    let faults = g.vm.bill().refaults;
+    for _ in 0..2 {
+        assert_eq!(g.peek(0), [1, 2, 3, 4]);
+        g.run(1..5, Write);
+    }
+    assert_eq!(g.vm.bill().refaults, faults);
+    g.clear(0, &[2, 3, 7]);
+    assert_eq!(g.peek(0), [1, 4]);
+    g.run(3..4, Write);
+    assert_eq!(g.dirty(0), [1, 3, 4]);
+    assert!(g.peek(0).is_empty());
+    let mut cx = g.w.thread.cx();
+    let beyond = g.vm.clear_dirty_log(&mut cx, 0, &[8]).unwrap_err();
+    assert_eq!(
+        (beyond, beyond.errno()),
+        (SlotError::Range(0), Errno::EINVAL)
+    );
+    g.set(slot(0, 0, 8, 0, NONE));
+    for id in [0, 1] {
+        let none = g.vm.peek_dirty_log(&mut g.w.thread.cx(), id).unwrap_err();
+        assert_eq!((none, none.errno()), (SlotError::NoLog(id), Errno::ENOENT));
+    }
     g.end();
 }
 
