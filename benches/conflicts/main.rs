@@ -228,12 +228,26 @@ fn show(kind: Kind, found: &Meetings<'_>, names: &Names<'_>, start: &str) {
 /// Takes out what the operation meets that is there to be found.
 fn check_control(found: &mut Meetings<'_>, control: usize) -> Result<(), String> {
     let mut seen = Vec::new();
+    let mut others = Vec::new();
     found.retain(|place, met| {
+        let of_control = |(a, b): &(usize, usize)| (*a == control) != (*b == control);
+        others.extend(
+            met.pairs
+                .keys()
+                .copied()
+                .filter(of_control)
+                .map(|pair| (pair, place.name.clone())),
+        );
         if met.pairs.remove(&(control, control)).is_some() {
             seen.push((place.name.clone(), place.beside));
         }
         !met.pairs.is_empty()
     });
+    if !others.is_empty() {
+        return Err(format!(
+            "what is there to be found meets others as well: {others:?}"
+        ));
+    }
     let names = seen.iter().map(|(name, beside)| (&**name, *beside));
     match names.eq(CONTROLS) {
         true => Ok(()),

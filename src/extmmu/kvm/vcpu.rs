@@ -183,14 +183,19 @@ impl Vcpu {
         let gfn = Gfn(page.0);
         loop {
             let tlb = self.tlb.lock();
-            if let Some(cached) = tlb.process.get(0, gfn.0) {
-                // The TLB stays locked until the access is done: a flush waits for the end of an
-                // instruction.
-                let view = self.vm.gates.follow(cached, page_in(cached, gfn));
-                return Ok(f(view.expect("one of its pages")));
-            }
-            if let Some((entry, mem)) = self.guest_page(&tlb, page) {
-                return Ok(f(entry.view(mem)));
+            let view = match tlb.process.get(0, gfn.0) {
+                Some(cached) => {
+                    let view = self.vm.gates.follow(cached, page_in(cached, gfn));
+                    Some(view.expect("one of its pages"))
+                }
+                None => self
+                    .guest_page(&tlb, page)
+                    .map(|(entry, mem)| entry.view(mem)),
+            };
+            // The TLB stays locked until the access is done: a flush waits for the end of an
+            // instruction.
+            if let Some(view) = view {
+                return Ok(f(view));
             }
             drop(tlb);
             self.miss(cx, (page, offset), Access::Read)?;
@@ -206,13 +211,14 @@ impl Vcpu {
         let gfn = Gfn(page.0);
         loop {
             let tlb = self.tlb.lock();
-            if let Some(cached) = tlb.process.get(0, gfn.0)
-                && let Some(view) = self.vm.gates.follow_mut(cached, page_in(cached, gfn))
-            {
+            let view = match tlb.process.get(0, gfn.0) {
+                Some(cached) => self.vm.gates.follow_mut(cached, page_in(cached, gfn)),
+                None => self
+                    .guest_page(&tlb, page)
+                    .map(|(entry, mem)| entry.view_mut(mem)),
+            };
+            if let Some(view) = view {
                 return Ok(f(view));
-            }
-            if let Some((entry, mem)) = self.guest_page(&tlb, page) {
-                return Ok(f(entry.view_mut(mem)));
             }
             drop(tlb);
             self.miss(cx, (page, offset), Access::Write)?;
@@ -239,6 +245,8 @@ impl Vcpu {
         }
     }
     /// Returns the translation of a guest file's page in the TLB, and the memory that it leads to.
+    /// Most guests have none.
+    #[inline(never)]
     fn guest_page<'m>(&'m self, tlb: &VcpuTlb, page: Vpn) -> Option<(GuestEntry, &'m PhysMem)> {
         let (encrypted, gfn) = split(page);
         let entry = tlb.guest(encrypted, gfn)?;
