@@ -163,13 +163,8 @@ fn write_age(f: &mut fmt::Formatter<'_>, addr: u64, says: &str) -> fmt::Result {
     )
 }
 
-fn write_memory(
-    f: &mut fmt::Formatter<'_>,
-    does: fmt::Arguments<'_>,
-    has: u8,
-    what: &str,
-) -> fmt::Result {
-    write!(f, "{does}, and memory has {has} there: {what}")
+fn write_memory(f: &mut fmt::Formatter<'_>, has: u8, what: &str) -> fmt::Result {
+    write!(f, ", and memory has {has} there: {what}")
 }
 
 impl fmt::Display for Seen {
@@ -177,22 +172,23 @@ impl fmt::Display for Seen {
         match self {
             Self::Oracle(finding) => write!(f, "{finding}"),
             Self::Stale { addr, got, wanted } => {
-                let does = format_args!("the device reads {got} at {addr:#x}");
-                write_memory(f, does, *wanted, "a stale translation")
+                write!(f, "the device reads {got} at {addr:#x}")?;
+                write_memory(f, *wanted, "a stale translation")
             }
             Self::LostWrite { addr, got, wanted } => {
-                let does = format_args!("the device wrote {wanted} to {addr:#x}");
-                write_memory(f, does, *got, "a lost write")
+                write!(f, "the device wrote {wanted} to {addr:#x}")?;
+                write_memory(f, *got, "a lost write")
             }
             Self::Overwritten { addr, got, wanted } => write!(
                 f,
                 "the device wrote beside {addr:#x}, and changed the byte there from {wanted} to {got}"
             ),
             Self::LostStore { addr, got, wanted } => {
-                let does = format_args!(
+                write!(
+                    f,
                     "the process stored {wanted} at {addr:#x} between the halves of an atomic operation"
-                );
-                write_memory(f, does, *got, "a lost store")
+                )?;
+                write_memory(f, *got, "a lost store")
             }
             Self::NotHeldOff(what) => write!(
                 f,
