@@ -230,14 +230,9 @@ fn check_control(found: &mut Meetings<'_>, control: usize) -> Result<(), String>
     let mut seen = Vec::new();
     let mut others = Vec::new();
     found.retain(|place, met| {
-        let of_control = |(a, b): &(usize, usize)| (*a == control) != (*b == control);
-        others.extend(
-            met.pairs
-                .keys()
-                .copied()
-                .filter(of_control)
-                .map(|pair| (pair, place.name.clone())),
-        );
+        let mut pairs = met.pairs.keys();
+        let other = pairs.find(|(a, b)| (*a == control) != (*b == control));
+        others.extend(other.map(|pair| (*pair, place.name.clone())));
         if met.pairs.remove(&(control, control)).is_some() {
             seen.push((place.name.clone(), place.beside));
         }

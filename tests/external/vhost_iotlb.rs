@@ -297,6 +297,39 @@ fn a_batch_takes_effect_at_its_end_and_its_first_error_is_its_answer() {
     h.registration.unregister(&mut { h.w }.thread.cx());
 }
 
+#[test]
+fn an_update_of_a_page_that_the_memory_lacks_is_refused() {
+    let h = host();
+    let back = BackEnd::new(&h.w.machine, h.misses);
+    let (mut updates, applied) = UnixStream::pair().unwrap();
+    // A gap follows each page.
+    let end = 2 * PAGE * u64::from(h.w.machine.mem().capacity());
+    let einval = number(Errno::EINVAL);
+    let told = [
+        (end - 2 * PAGE, 0),
+        (end - PAGE, einval),
+        (end, einval),
+        (u64::MAX - (PAGE - 1), einval),
+    ];
+    thread::scope(|s| {
+        let served = s.spawn(|| back.serve(applied));
+        for (uaddr, answer) in told {
+            let update = IotlbMessage {
+                iova: iova(0).0,
+                size: PAGE,
+                uaddr,
+                perm: Permissions::Read,
+                kind: MessageKind::Update,
+            };
+            send(&mut updates, FRONT_END, update);
+            assert_eq!(answered(&mut updates, FRONT_END), answer, "{uaddr:#x}");
+        }
+        drop(updates);
+        served.join().unwrap().unwrap();
+    });
+    h.registration.unregister(&mut { h.w }.thread.cx());
+}
+
 /// A back-end that is gone has no entries, and keeps no window waiting.
 #[test]
 fn a_back_end_may_go() {

@@ -214,22 +214,13 @@ impl MemSlots {
             false => Err(SlotError::Changed(slot.id)),
         }
     }
-    /// Returns the slots with a new one that has pages of a guest file.
-    pub(super) fn with_memory(
-        &self,
-        slot: MemSlot,
-        memory: SlotMemory,
-    ) -> Result<Arc<Self>, SlotError> {
-        let mut new = self.plus(slot)?;
-        new.memory.push((slot.id, memory));
-        Ok(Arc::new(new))
+    /// Gives a slot pages of a guest file.
+    pub(super) fn set_memory(&mut self, id: u16, memory: SlotMemory) {
+        self.memory.push((id, memory));
     }
     /// Returns the slots with one added, moved, or changed in its flags: it is
     /// [checked](Self::check_change) already. It has no guest file.
-    pub(super) fn with(&self, slot: MemSlot) -> Result<Arc<Self>, SlotError> {
-        self.plus(slot).map(Arc::new)
-    }
-    fn plus(&self, slot: MemSlot) -> Result<Self, SlotError> {
+    pub(super) fn with(&self, slot: MemSlot) -> Result<Self, SlotError> {
         let mut slots = self.by_gfn.clone();
         slots.retain(|s| s.id != slot.id);
         let clash = slots

@@ -104,7 +104,7 @@ impl Vm {
         if old.by_id(slot.id) == Some(&slot) {
             return Ok(());
         }
-        self.replace_slots(cx, slot.id, old.with(slot)?);
+        self.replace_slots(cx, slot.id, Arc::new(old.with(slot)?));
         Ok(())
     }
     /// Adds a slot whose private pages are those of a guest file from byte `offset` on
@@ -134,12 +134,13 @@ impl Vm {
         let old = self.current();
         old.check_change(&slot)?;
         // Refuses guest frames of other slots before the file is asked.
-        old.with(slot)?;
+        let mut new = old.with(slot)?;
         let pages = (slot.id, slot.gfn, slot.pages);
         let mine = std::ptr::eq(Arc::as_ptr(&memfd.vm), self);
         let memory = mine.then(|| memfd.pages.bind(cx, offset, pages)).flatten();
         let memory = memory.ok_or(SlotError::GuestMemfd(slot.id))?;
-        self.replace_slots(cx, slot.id, old.with_memory(slot, memory)?);
+        new.set_memory(slot.id, memory);
+        self.replace_slots(cx, slot.id, Arc::new(new));
         Ok(())
     }
     /// Deletes a slot, as soon as no window is open.

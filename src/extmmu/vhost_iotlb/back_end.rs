@@ -8,6 +8,7 @@ use super::{
 use crate::{
     addr::PAGE_SIZE,
     error::Errno,
+    extmmu::vm_memory::STRIDE,
     mm::Machine,
     sync::{Mutex, RwLock, RwLockReadGuard},
 };
@@ -65,6 +66,8 @@ struct Shared {
     frames: Option<FrameRegion>,
     /// The number of pages of the memory.
     pages: u64,
+    /// The distance of two of them, in addresses of the memory.
+    stride: u64,
     misses: Mutex<UnixStream>,
 }
 
@@ -109,6 +112,7 @@ impl<M> BackEnd<M> {
     fn over(memory: M, frames: Option<FrameRegion>, pages: u64, misses: UnixStream) -> Self {
         let shared = Arc::new(Shared {
             iotlb: RwLock::new(Iotlb::new()),
+            stride: frames.as_ref().map_or(PAGE_SIZE, |_| STRIDE),
             frames,
             pages,
             misses: Mutex::new(misses),
@@ -156,9 +160,8 @@ impl Shared {
                 }
             }
             MessageKind::Update => {
-                let aligned = [message.iova, message.uaddr];
-                let aligned = aligned.iter().all(|at| at.is_multiple_of(PAGE_SIZE));
-                if message.size != PAGE_SIZE || !aligned {
+                let is_page = message.size == PAGE_SIZE && message.iova.is_multiple_of(PAGE_SIZE);
+                if !is_page || !self.has(message.uaddr) {
                     return Err(Errno::EINVAL);
                 }
                 let to = GuestAddress(message.uaddr);
@@ -173,6 +176,10 @@ impl Shared {
             }
         }
         Ok(())
+    }
+    /// Returns true if a page of the memory begins at the address.
+    fn has(&self, uaddr: u64) -> bool {
+        uaddr.is_multiple_of(self.stride) && uaddr / self.stride < self.pages
     }
     /// Asks for a range that the IOTLB lacks. Returns the errno of the answer, or 0.
     fn miss(&self, range: &IovaRange, perm: Permissions) -> io::Result<u64> {
