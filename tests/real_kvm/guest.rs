@@ -1,10 +1,11 @@
 //! A virtual machine on `/dev/kvm` with a guest that loads and stores bytes as it is told.
 #![allow(unsafe_code, reason = "memory is given to a virtual machine")]
 
-use super::steps::{GPA, PAGE, PAGES};
-use kvm_bindings::{
-    Msrs, kvm_clock_data, kvm_msr_entry, kvm_regs, kvm_segment, kvm_userspace_memory_region,
+use super::{
+    long_mode,
+    steps::{GPA, PAGE, PAGES},
 };
+use kvm_bindings::{Msrs, kvm_clock_data, kvm_msr_entry, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
 /// Ports: what to do, and the byte that it came to.
@@ -16,7 +17,6 @@ const BYTE: u32 = 24;
 
 /// Where code and page tables lie in the machine's own slot, which nobody touches.
 const CODE: u64 = 0x1000;
-const PML4: u64 = 0x2000;
 const OWN: u64 = 8 * PAGE;
 
 /// ```text
@@ -105,44 +105,10 @@ impl Guest {
         // SAFETY: inside the mapping; the guest does not run.
         unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }
-    /// 64-bit mode, the first 8 MiB mapped one to one by 2-MiB pages.
     fn boot(&self) {
         self.write_own(CODE, &PROGRAM);
-        let entry = |at: u64, value: u64| self.write_own(at, &value.to_le_bytes());
-        entry(PML4, (PML4 + PAGE) | 7);
-        entry(PML4 + PAGE, (PML4 + 2 * PAGE) | 7);
-        for i in 0..4 {
-            entry(PML4 + 2 * PAGE + i * 8, (i << 21) | 0x87);
-        }
-        let code = kvm_segment {
-            limit: u32::MAX,
-            selector: 8,
-            type_: 11,
-            present: 1,
-            s: 1,
-            l: 1,
-            g: 1,
-            ..kvm_segment::default()
-        };
-        let data = kvm_segment {
-            type_: 3,
-            selector: 16,
-            l: 0,
-            db: 1,
-            ..code
-        };
-        let mut s = self.vcpu.get_sregs().expect("registers");
-        (s.cr3, s.cr4, s.efer) = (PML4, 1 << 5, (1 << 8) | (1 << 10));
-        s.cr0 = 0x8001_0011;
-        s.cs = code;
-        (s.ds, s.es, s.fs, s.gs, s.ss) = (data, data, data, data, data);
-        self.vcpu.set_sregs(&s).expect("64-bit mode");
-        let regs = kvm_regs {
-            rip: CODE,
-            rflags: 2,
-            ..kvm_regs::default()
-        };
-        self.vcpu.set_regs(&regs).expect("registers");
+        long_mode::map_one_to_one(8, |at, value| self.write_own(at, &value.to_le_bytes()));
+        long_mode::enter(&self.vcpu, CODE);
     }
     /// Has the guest do one thing: its byte, or none if an access left the guest.
     fn ask(&mut self, command: u32) -> Option<u8> {

@@ -34,6 +34,8 @@ mod stories;
 
 #[path = "../common/drawn.rs"]
 mod drawn;
+#[path = "../common/long_mode.rs"]
+mod long_mode;
 #[path = "../common/skipped.rs"]
 mod skipped;
 

@@ -6,6 +6,8 @@
 #[path = "../../../external/beside.rs"]
 #[allow(dead_code)]
 mod beside;
+#[path = "../../../common/long_mode.rs"]
+mod long_mode;
 #[path = "../../../common/skipped.rs"]
 mod skipped;
 
@@ -19,7 +21,7 @@ use emmu::{
     mm::MmapArgs,
     oracle::Oracle,
 };
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_userspace_memory_region};
+use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use linux_loader::loader::{BzImage, Elf, KernelLoader, KernelLoaderResult};
 use skipped::skipped;
@@ -38,7 +40,6 @@ const PAGE: u64 = emmu::PAGE_SIZE;
 const BASE: u64 = 1 << 30;
 /// The memory of the guest: page tables, the kernel, and the pages on which it counts.
 const SIZE: u64 = 3 << 20;
-const PML4: u64 = 0x2000;
 const KERNEL: u64 = 1 << 20;
 const COUNTERS: u64 = 2 << 20;
 const PAGES: u64 = 8;
@@ -170,10 +171,9 @@ fn world() -> Option<World> {
 /// A virtual machine on the memory, about to run in 64-bit mode from `entry`. The first 4 MiB are
 /// mapped one to one.
 fn boot(kvm: &Kvm, w: &World, entry: u64) -> (VmFd, VcpuFd) {
-    let table = |at: u64, value: u64| w.memory.write_obj(value, GuestAddress(at)).unwrap();
-    table(PML4, (PML4 + PAGE) | 7);
-    table(PML4 + PAGE, (PML4 + 2 * PAGE) | 7);
-    (0..2).for_each(|n| table(PML4 + 2 * PAGE + n * 8, n << 21 | 0x87));
+    long_mode::map_one_to_one(4, |at, value: u64| {
+        w.memory.write_obj(value, GuestAddress(at)).unwrap();
+    });
     let vm = kvm.create_vm().unwrap();
     let region = kvm_userspace_memory_region {
         slot: 0,
@@ -185,33 +185,7 @@ fn boot(kvm: &Kvm, w: &World, entry: u64) -> (VmFd, VcpuFd) {
     // SAFETY: the mapping lives longer than the machine, and nothing refers to its bytes.
     unsafe { vm.set_user_memory_region(region) }.unwrap();
     let vcpu = vm.create_vcpu(0).unwrap();
-    let code = kvm_segment {
-        limit: u32::MAX,
-        selector: 8,
-        type_: 11,
-        present: 1,
-        s: 1,
-        l: 1,
-        g: 1,
-        ..kvm_segment::default()
-    };
-    let data = kvm_segment {
-        type_: 3,
-        selector: 16,
-        l: 0,
-        db: 1,
-        ..code
-    };
-    let mut s = vcpu.get_sregs().unwrap();
-    (s.cr0, s.cr3, s.cr4, s.efer) = (0x8001_0011, PML4, 1 << 5, (1 << 8) | (1 << 10));
-    (s.cs, s.ds, s.es, s.fs, s.gs, s.ss) = (code, data, data, data, data, data);
-    vcpu.set_sregs(&s).unwrap();
-    let regs = kvm_regs {
-        rip: entry,
-        rflags: 2,
-        ..kvm_regs::default()
-    };
-    vcpu.set_regs(&regs).unwrap();
+    long_mode::enter(&vcpu, entry);
     (vm, vcpu)
 }
 
