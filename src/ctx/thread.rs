@@ -5,7 +5,8 @@
 //!
 //! How: each thread has one *current root*. Its token is out, or was lent ([`Cx::lend`]): then it
 //! is borrowed, so no code can use it, and its rank says that the thread holds no lock. Only a
-//! token that was lent, or that is not out, is handed out.
+//! token that was lent, or that is not out, is handed out. A `Drop` takes a root of its own, and
+//! makes that the current one: a [`Thread`] of another root gives no token meanwhile.
 
 use super::{CallCx, Cx, Epoch, Sleepable, rank};
 use crate::sync;
@@ -18,6 +19,8 @@ struct Root {
     /// Dropped first: the participant must not be dropped after the collector that it is part of.
     local: LocalHandle,
     collector: Epoch,
+    /// Its [`Thread`] was dropped while another root was the current one.
+    left: Cell<bool>,
 }
 
 impl Root {
@@ -25,6 +28,7 @@ impl Root {
         Rc::new(Self {
             local: epoch.register(),
             collector: epoch.clone(),
+            left: Cell::new(false),
         })
     }
     fn is_of(&self, epoch: &Epoch) -> bool {
@@ -32,56 +36,101 @@ impl Root {
     }
     /// Returns the root that a thread without a token has kept, or a new one if that is of another
     /// machine.
-    fn kept_or_new(idle: Current, epoch: &Epoch) -> Rc<Self> {
-        match idle {
-            Current::Kept(root) if root.is_of(epoch) => root,
-            _ => Self::new(epoch),
+    fn kept_or_new(kept: Option<Rc<Self>>, epoch: &Epoch) -> Rc<Self> {
+        let kept = kept.filter(|root| root.is_of(epoch));
+        kept.unwrap_or_else(|| Self::new(epoch))
+    }
+    fn address(self: &Rc<Self>) -> usize {
+        Rc::as_ptr(self).addr()
+    }
+}
+
+/// The use of a thread's tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// No token is out.
+    #[default]
+    Idle,
+    /// A token of the current root is out.
+    Out,
+    /// The token is lent to code that asks for one.
+    Lent,
+}
+
+/// The current root of a thread, and the state of its tokens.
+#[derive(Debug, Default)]
+struct Current {
+    state: State,
+    /// The address of the root; 0 if no token is out or lent.
+    address: usize,
+    /// The root. Without a token, it is kept for the next one.
+    root: Option<Rc<Root>>,
+}
+
+impl Current {
+    fn idle(kept: Option<Rc<Root>>) -> Self {
+        Self {
+            root: kept,
+            ..Self::default()
+        }
+    }
+    fn out(root: &Rc<Root>) -> Self {
+        Self {
+            state: State::Out,
+            address: root.address(),
+            root: Some(Rc::clone(root)),
+        }
+    }
+    /// Puts this in the place of the current one, and returns that.
+    fn replace(self) -> Self {
+        let now = (self.state, self.address);
+        let (state, address) = NOW.try_with(|c| c.replace(now)).unwrap_or_default();
+        let root = ROOT.try_with(|root| root.replace(self.root)).ok().flatten();
+        Self {
+            state,
+            address,
+            root,
         }
     }
 }
 
-/// The current root of a thread.
-#[derive(Debug, Default)]
-enum Current {
-    /// No token is out.
-    #[default]
-    Nowhere,
-    /// No token is out, and the root is kept for the next one.
-    Kept(Rc<Root>),
-    /// A token of the root is out.
-    Out(Rc<Root>),
-    /// The token is lent to code that asks for one.
-    Lent(Rc<Root>),
-}
-
+// The state has no destructor: a thread that ends, and runs the destructors of its other locals,
+// has it to the last, when the root is gone already.
 #[cfg(not(loom))]
-sync::thread_local!(static CURRENT: Cell<Current> = const { Cell::new(Current::Nowhere) });
+sync::thread_local! {
+    static NOW: Cell<(State, usize)> = const { Cell::new((State::Idle, 0)) };
+    static ROOT: Cell<Option<Rc<Root>>> = const { Cell::new(None) };
+}
 // The macro of loom accepts no constants.
 #[cfg(loom)]
-sync::thread_local!(static CURRENT: Cell<Current> = Cell::new(Current::Nowhere));
-
-/// Puts a state in the place of the current one, and returns that.
-///
-/// A thread that ends has no state once its locals are gone. Only the destructors of other locals
-/// run then, one after the other.
-fn replace(state: Current) -> Current {
-    let replaced = CURRENT.try_with(|current| current.replace(state));
-    replaced.unwrap_or_default()
+sync::thread_local! {
+    static NOW: Cell<(State, usize)> = Cell::new((State::Idle, 0));
+    static ROOT: Cell<Option<Rc<Root>>> = Cell::new(None);
 }
 
-/// Puts a state back when a closure has run, or panicked.
+/// Returns the state, and the address of the current root.
+fn now() -> (State, usize) {
+    NOW.try_with(Cell::get).unwrap_or_default()
+}
+
+/// Makes a root the current one again when a closure has run, or panicked.
 struct Restore(Current);
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        let _ended = replace(std::mem::take(&mut self.0));
+        let before = std::mem::take(&mut self.0);
+        let left = before.root.as_ref().is_some_and(|root| root.left.get());
+        let _ended = match left {
+            true => Current::default().replace(),
+            false => before.replace(),
+        };
     }
 }
 
-/// Runs `f` with a token of `root`, and makes `after` the state when it has ended.
+/// Runs `f` with a token of `root`, and makes `after` the current root when it has ended.
 fn with_token<T>(root: &Rc<Root>, after: Current, f: impl FnOnce(&mut CallCx<'_>) -> T) -> T {
     let _restore = Restore(after);
-    let _was_taken = replace(Current::Out(Rc::clone(root)));
+    let _was_taken = Current::out(root).replace();
     f(&mut Cx::forge(&root.local))
 }
 
@@ -107,25 +156,36 @@ impl Thread {
     /// [`AlreadyEntered`] while another `Thread` of this thread lives, or inside of
     /// [`with_current`](crate::Machine::with_current): two roots would be two lock orders.
     pub fn enter(epoch: &Epoch) -> Result<Self, AlreadyEntered> {
-        let root = match replace(Current::Nowhere) {
-            taken @ (Current::Out(_) | Current::Lent(_)) => {
-                let _nowhere = replace(taken);
-                return Err(AlreadyEntered);
-            }
-            idle => Root::kept_or_new(idle, epoch),
-        };
-        let _nowhere = replace(Current::Out(Rc::clone(&root)));
+        if now().0 != State::Idle {
+            return Err(AlreadyEntered);
+        }
+        let kept = Current::default().replace().root;
+        let root = Root::kept_or_new(kept, epoch);
+        let _idle = Current::out(&root).replace();
         Ok(Self(root))
     }
     /// Returns the outermost token.
+    ///
+    /// # Panics
+    ///
+    /// In a callback of a `Drop` that ends an address space or a mapping on this thread, which has
+    /// a token of its own.
     pub fn cx(&mut self) -> Cx<'_, rank::Idle, Sleepable> {
+        let mine = (State::Out, self.0.address());
+        assert!(
+            now() == mine,
+            "a token of a `Drop` is in use on this thread"
+        );
         Cx::forge(&self.0.local)
     }
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        let _out = replace(Current::Nowhere);
+        match now() == (State::Out, self.0.address()) {
+            true => drop(Current::default().replace()),
+            false => self.0.left.set(true),
+        }
     }
 }
 
@@ -135,14 +195,15 @@ impl Cx<'_, rank::Idle, Sleepable> {
     ///
     /// The caller cannot use it meanwhile, as it is borrowed.
     pub fn lend<T>(&mut self, f: impl FnOnce() -> T) -> T {
-        let root = match replace(Current::Nowhere) {
-            Current::Out(root) => root,
-            // The thread ends: a token is handed out without any note.
-            Current::Nowhere => return f(),
-            other => unreachable!("a token is out, not {other:?}"),
+        let out = Current::default().replace();
+        debug_assert_eq!(out.state, State::Out, "a token is out");
+        let lent = Current {
+            state: State::Lent,
+            address: out.address,
+            root: out.root.clone(),
         };
-        let _restore = Restore(Current::Out(Rc::clone(&root)));
-        let _nowhere = replace(Current::Lent(root));
+        let _restore = Restore(out);
+        let _idle = lent.replace();
         f()
     }
 }
@@ -154,28 +215,23 @@ impl Epoch {
         &self,
         f: impl FnOnce(&mut CallCx<'_>) -> T,
     ) -> Result<T, TokenInUse> {
-        match replace(Current::Nowhere) {
-            taken @ Current::Out(_) => {
-                let _nowhere = replace(taken);
-                Err(TokenInUse)
-            }
-            Current::Lent(root) => {
-                let own = (!root.is_of(self)).then(|| Root::new(self));
-                let after = Current::Lent(Rc::clone(&root));
-                Ok(with_token(own.as_ref().unwrap_or(&root), after, f))
-            }
-            idle => {
-                let root = Root::kept_or_new(idle, self);
-                let after = Current::Kept(Rc::clone(&root));
-                Ok(with_token(&root, after, f))
-            }
+        if now().0 == State::Out {
+            return Err(TokenInUse);
         }
+        let before = Current::default().replace();
+        // A thread that ends may have lost the root that was lent.
+        let root = Root::kept_or_new(before.root.clone(), self);
+        let after = match before.state {
+            State::Lent => before,
+            State::Out | State::Idle => Current::idle(Some(Rc::clone(&root))),
+        };
+        Ok(with_token(&root, after, f))
     }
     /// Runs `f` with a token of a new root, whatever tokens the thread has: for a `Drop` that must
     /// end something. `f` must not wait for a lock that the thread may hold.
     pub(crate) fn with_token_of_a_drop<T>(&self, f: impl FnOnce(&mut CallCx<'_>) -> T) -> T {
         let root = Root::new(self);
-        let before = replace(Current::Nowhere);
+        let before = Current::default().replace();
         with_token(&root, before, f)
     }
 }
@@ -186,6 +242,7 @@ mod tests {
     use std::{
         cell::RefCell,
         panic::{AssertUnwindSafe, catch_unwind},
+        sync::mpsc,
     };
 
     fn ask(epoch: &Epoch) -> Result<bool, TokenInUse> {
@@ -244,7 +301,7 @@ mod tests {
         }
         std::thread_local!(static LAST: RefCell<Option<Last>> = const { RefCell::new(None) });
         let ended = std::thread::spawn(|| {
-            // Made before `CURRENT`, so destroyed after it.
+            // Made before `ROOT`, so destroyed after it.
             LAST.with(|last| {
                 let epoch = Epoch::new();
                 let thread = Thread::enter(&epoch).unwrap();
@@ -252,6 +309,60 @@ mod tests {
             });
         });
         ended.join().unwrap();
+    }
+
+    #[test]
+    fn a_token_of_a_drop_is_the_only_one() {
+        let epoch = Epoch::new();
+        let mut thread = Thread::enter(&epoch).unwrap();
+        let mut refused = || {
+            let cx = catch_unwind(AssertUnwindSafe(|| drop(thread.cx())));
+            let entered = Thread::enter(&epoch).map(drop);
+            (cx.is_err(), entered, ask(&epoch))
+        };
+        let none = (true, Err(AlreadyEntered), Err(TokenInUse));
+        epoch.with_token_of_a_drop(|cx| {
+            assert_eq!(refused(), none);
+            cx.lend(|| {
+                let asked = epoch.with_current(|_| refused());
+                assert_eq!(asked, Ok(none), "the token that was lent is out again");
+            });
+        });
+        assert!(thread.cx().epoch_is(&epoch));
+        // A `Thread` that is dropped meanwhile has been left.
+        epoch.with_token_of_a_drop(|_| {
+            drop(thread);
+            assert_eq!(ask(&epoch), Err(TokenInUse));
+        });
+        assert!(Thread::enter(&epoch).is_ok());
+    }
+
+    #[test]
+    fn a_thread_that_ends_has_one_token_at_a_time() {
+        struct Last(Epoch, mpsc::Sender<[bool; 3]>);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                let refused = |_: &mut CallCx<'_>| {
+                    [ask(&self.0).is_err(), Thread::enter(&self.0).is_err(), true]
+                };
+                let now = self.0.with_current(refused).unwrap();
+                let of_a_drop = self.0.with_token_of_a_drop(refused);
+                self.1.send(now).unwrap();
+                self.1.send(of_a_drop).unwrap();
+            }
+        }
+        std::thread_local!(static LAST: RefCell<Option<Last>> = const { RefCell::new(None) });
+        let (told, got) = mpsc::channel();
+        let ended = std::thread::spawn(move || {
+            // Made before `ROOT`, so destroyed after it.
+            LAST.with(|last| {
+                let epoch = Epoch::new();
+                assert_eq!(ask(&epoch), Ok(true));
+                *last.borrow_mut() = Some(Last(epoch, told));
+            });
+        });
+        ended.join().unwrap();
+        assert_eq!(got.iter().collect::<Vec<_>>(), [[true; 3]; 2]);
     }
 
     #[test]

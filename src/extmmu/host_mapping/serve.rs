@@ -14,6 +14,7 @@ use rustix::{
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -111,10 +112,7 @@ impl Server {
             let Some((page, access)) = message else {
                 return;
             };
-            let mut thread = self.machine.enter().expect("the thread is new");
-            let shown = self.driver.fault(&mut thread.cx(), &self.mm, page, access);
-            drop(thread);
-            if shown.is_err() {
+            if !self.show(page, access) {
                 self.area.refuse(page);
                 let until = Instant::now() + REFUSED_FOR;
                 let refused = self.refused.get_or_insert((until, Vec::new()));
@@ -122,6 +120,15 @@ impl Server {
             }
             self.area.wake(page);
         }
+    }
+    /// Shows a page. Returns false if the process may not access it, or if a driver or an object
+    /// panicked: the panic is reported, and the touches that follow are served.
+    fn show(&self, page: usize, access: Access) -> bool {
+        let shown = catch_unwind(AssertUnwindSafe(|| {
+            let mut thread = self.machine.enter().expect("the thread is new");
+            self.driver.fault(&mut thread.cx(), &self.mm, page, access)
+        }));
+        matches!(shown, Ok(Ok(())))
     }
     /// Returns the next touch; `None` if there will be none.
     fn next(&mut self, touches: &Receiver<Message>) -> Option<Message> {

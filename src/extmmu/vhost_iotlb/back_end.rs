@@ -3,13 +3,12 @@
 use super::{
     channel::{self, Sender},
     frame_memory::{FrameMemory, FrameRegion},
+    front_end::FrontEnd,
     message::{IotlbMessage, MessageKind},
 };
 use crate::{
     addr::PAGE_SIZE,
     error::Errno,
-    extmmu::vm_memory::STRIDE,
-    mm::Machine,
     sync::{Mutex, RwLock, RwLockReadGuard},
 };
 use std::{fmt::Debug, io, ops::Deref, os::unix::net::UnixStream, sync::Arc};
@@ -39,7 +38,7 @@ use vm_memory::{
 ///
 /// let [(misses, asked), (updates, applied)] = [UnixStream::pair()?, UnixStream::pair()?];
 /// let (front, registration) = FrontEnd::attach(&mut cx, &mm, &[region], updates)?;
-/// let back = BackEnd::new(&machine, misses);
+/// let back = BackEnd::new(&front, misses)?;
 /// let memory = back.memory();
 /// thread::scope(|s| {
 ///     s.spawn(|| front.serve(asked));
@@ -61,26 +60,32 @@ pub struct BackEnd<M = FrameMemory> {
 }
 
 struct Shared {
-    iotlb: RwLock<Iotlb>,
-    /// The frames that the IOTLB maps, if the memory is theirs.
+    iotlb: Arc<RwLock<Iotlb>>,
+    /// The frames that the front-end shows, if it is in this process.
     frames: Option<FrameRegion>,
     /// The number of pages of the memory.
     pages: u64,
-    /// The distance of two of them, in addresses of the memory.
-    stride: u64,
     misses: Mutex<UnixStream>,
 }
 
 impl BackEnd {
-    /// Makes a back-end in the process of the machine, with an empty IOTLB. It sends its misses to
-    /// `misses`. Its front-end is made by [`FrontEnd::attach`](super::FrontEnd::attach).
-    pub fn new(machine: &Machine, misses: UnixStream) -> Self {
-        let region = FrameRegion::new(machine.mem());
+    /// Makes a back-end in the process of its front-end. It sends its misses to `misses`. All
+    /// back-ends of a front-end have one IOTLB.
+    ///
+    /// It reaches what the front-end shows and nothing else, whatever comes from the sockets: the
+    /// front-end knows what it has shown, and takes it back itself in a window.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::EOPNOTSUPP`]: the front-end is for a back-end in another process.
+    pub fn new(front: &FrontEnd, misses: UnixStream) -> Result<Self, Errno> {
+        let (region, iotlb) = front.shown().ok_or(Errno::EOPNOTSUPP)?;
         let memory = FrameMemory {
             region: region.clone(),
         };
-        let pages = machine.mem().capacity().into();
-        Self::over(memory, Some(region), pages, misses)
+        let pages = region.capacity().into();
+        let shown = (Some(region.clone()), Arc::clone(iotlb));
+        Ok(Self::over(memory, shown, pages, misses))
     }
 }
 
@@ -93,7 +98,7 @@ impl<M: GuestMemoryBackend + Clone> BackEnd<M> {
     /// a table of memory.
     pub fn of_memfd(memory: M, misses: UnixStream) -> Self {
         let bytes: u64 = memory.iter().map(GuestMemoryRegion::len).sum();
-        Self::over(memory, None, bytes / PAGE_SIZE, misses)
+        Self::over(memory, (None, Arc::default()), bytes / PAGE_SIZE, misses)
     }
     /// Returns guest memory behind the IOTLB.
     ///
@@ -109,10 +114,14 @@ impl<M: GuestMemoryBackend + Clone> BackEnd<M> {
 }
 
 impl<M> BackEnd<M> {
-    fn over(memory: M, frames: Option<FrameRegion>, pages: u64, misses: UnixStream) -> Self {
+    fn over(
+        memory: M,
+        (frames, iotlb): (Option<FrameRegion>, Arc<RwLock<Iotlb>>),
+        pages: u64,
+        misses: UnixStream,
+    ) -> Self {
         let shared = Arc::new(Shared {
-            iotlb: RwLock::new(Iotlb::new()),
-            stride: frames.as_ref().map_or(PAGE_SIZE, |_| STRIDE),
+            iotlb,
             frames,
             pages,
             misses: Mutex::new(misses),
@@ -128,9 +137,6 @@ impl<M> BackEnd<M> {
     pub fn serve(&self, updates: UnixStream) -> io::Result<()> {
         let served = channel::serve(&updates, Sender::FrontEnd, |all| self.apply(all));
         self.shared.iotlb.write().invalidate_all();
-        if let Some(frames) = &self.shared.frames {
-            frames.unmap(0, u64::MAX);
-        }
         // Only now the front-end finds that this end is closed.
         drop(updates);
         served
@@ -155,21 +161,15 @@ impl Shared {
         match message.kind {
             MessageKind::Invalidate => {
                 iotlb.invalidate_mapping(at, size);
-                if let Some(frames) = &self.frames {
-                    frames.unmap(message.iova, message.size);
-                }
             }
             MessageKind::Update => {
                 let is_page = message.size == PAGE_SIZE && message.iova.is_multiple_of(PAGE_SIZE);
-                if !is_page || !self.has(message.uaddr) {
+                if !is_page || !self.may_map(message) {
                     return Err(Errno::EINVAL);
                 }
                 let to = GuestAddress(message.uaddr);
                 let set = iotlb.set_mapping(at, to, size, message.perm);
                 set.map_err(|_| Errno::EINVAL)?;
-                if let Some(frames) = &self.frames {
-                    frames.map(message.iova, message.uaddr);
-                }
             }
             MessageKind::Miss | MessageKind::BatchBegin | MessageKind::BatchEnd => {
                 return Err(Errno::EINVAL);
@@ -177,9 +177,18 @@ impl Shared {
         }
         Ok(())
     }
-    /// Returns true if a page of the memory begins at the address.
-    fn has(&self, uaddr: u64) -> bool {
-        uaddr.is_multiple_of(self.stride) && uaddr / self.stride < self.pages
+    /// Returns true if the front-end shows the page of an update, or, where that is not known, if
+    /// it is a page of the memory.
+    fn may_map(
+        &self,
+        IotlbMessage {
+            iova, uaddr, perm, ..
+        }: IotlbMessage,
+    ) -> bool {
+        match &self.frames {
+            Some(frames) => frames.shows(iova, uaddr, perm),
+            None => uaddr.is_multiple_of(PAGE_SIZE) && uaddr / PAGE_SIZE < self.pages,
+        }
     }
     /// Asks for a range that the IOTLB lacks. Returns the errno of the answer, or 0.
     fn miss(&self, range: &IovaRange, perm: Permissions) -> io::Result<u64> {

@@ -1,5 +1,5 @@
 //! The memory behind the IOTLB of a back-end (`vm_memory::GuestMemoryBackend`): frames of the
-//! machine, of which the IOTLB must map the page.
+//! machine that the front-end shows, and no others, whatever the messages say.
 //!
 //! Frame n lies at n times [`STRIDE`].
 #![allow(unsafe_code)]
@@ -16,7 +16,7 @@ use std::{
 };
 use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
-    GuestMemoryResult, GuestUsize, MemoryRegionAddress, VolatileSlice,
+    GuestMemoryResult, GuestUsize, MemoryRegionAddress, Permissions, VolatileSlice,
 };
 
 /// Returns the address of a frame.
@@ -24,20 +24,21 @@ pub(super) fn address_of(pfn: Pfn) -> u64 {
     u64::from(pfn.number()) * STRIDE
 }
 
-/// The frames that an IOTLB maps.
+/// The frames that a front-end shows.
 #[derive(Default)]
-struct Mapped {
-    /// By I/O address of the page.
-    frames: BTreeMap<u64, u64>,
+struct Shown {
+    /// The address of the frame, and the rights to it, by I/O address of the page.
+    frames: BTreeMap<u64, (u64, Permissions)>,
     /// How many pages lead to a frame.
     counts: HashMap<u64, u64>,
 }
 
-impl Mapped {
+impl Shown {
     fn remove(&mut self, iova: u64) {
-        let Some(frame) = self.frames.remove(&iova) else {
+        let Some((address, _)) = self.frames.remove(&iova) else {
             return;
         };
+        let frame = address / STRIDE;
         let count = self.counts.get_mut(&frame).expect("it was counted");
         *count -= 1;
         if *count == 0 {
@@ -46,7 +47,7 @@ impl Mapped {
     }
 }
 
-/// Frames of a machine, as a back-end reaches them.
+/// Frames of a machine, as a back-end reaches them: those that its front-end shows.
 #[derive(Clone, Debug)]
 pub struct FrameMemory {
     pub(super) region: FrameRegion,
@@ -58,7 +59,7 @@ pub struct FrameRegion(Arc<Frames>);
 
 struct Frames {
     mem: Arc<PhysMem>,
-    mapped: Mutex<Mapped>,
+    shown: Mutex<Shown>,
     /// Shown in place of the zero page, which all processes have.
     zeros: Box<Zeros>,
 }
@@ -67,26 +68,37 @@ impl FrameRegion {
     pub(super) fn new(mem: &Arc<PhysMem>) -> Self {
         Self(Arc::new(Frames {
             mem: Arc::clone(mem),
-            mapped: Mutex::default(),
+            shown: Mutex::default(),
             zeros: Zeros::new(),
         }))
     }
-    /// Allows accesses to the frame at an address, as the IOTLB maps a page to it.
-    pub(super) fn map(&self, iova: u64, address: u64) {
-        let mut mapped = self.0.mapped.lock();
-        mapped.remove(iova);
-        mapped.frames.insert(iova, address / STRIDE);
-        *mapped.counts.entry(address / STRIDE).or_default() += 1;
+    /// Shows the frame at an address as a page, with these rights. The front-end has the gate
+    /// locked, and an entry for it.
+    pub(super) fn show(&self, iova: u64, address: u64, perm: Permissions) {
+        let mut shown = self.0.shown.lock();
+        shown.remove(iova);
+        shown.frames.insert(iova, (address, perm));
+        *shown.counts.entry(address / STRIDE).or_default() += 1;
     }
-    /// Ends the accesses by pages of a range.
-    pub(super) fn unmap(&self, iova: u64, size: u64) {
-        let mut mapped = self.0.mapped.lock();
-        let pages = mapped.frames.range(iova..iova.saturating_add(size));
+    /// Returns true if the page is shown as the frame at that address, with no fewer rights.
+    pub(super) fn shows(&self, iova: u64, address: u64, perm: Permissions) -> bool {
+        let shown = self.0.shown.lock();
+        let page = shown.frames.get(&iova);
+        page.is_some_and(|(at, rights)| *at == address && rights.allow(perm))
+    }
+    /// Shows the pages of a range no more.
+    pub(super) fn hide(&self, iova: u64, size: u64) {
+        let mut shown = self.0.shown.lock();
+        let pages = shown.frames.range(iova..iova.saturating_add(size));
         let pages: Vec<u64> = pages.map(|(page, _)| *page).collect();
-        pages.into_iter().for_each(|page| mapped.remove(page));
+        pages.into_iter().for_each(|page| shown.remove(page));
+    }
+    /// Returns the number of frames of the machine.
+    pub(super) fn capacity(&self) -> u32 {
+        self.0.mem.capacity()
     }
     fn address(&self, frame: u64) -> Option<*mut u8> {
-        if !self.0.mapped.lock().counts.contains_key(&frame) {
+        if !self.0.shown.lock().counts.contains_key(&frame) {
             return None;
         }
         let pfn = Pfn(u32::try_from(frame).ok()?);
@@ -138,7 +150,7 @@ impl GuestMemoryRegionBytes for FrameRegion {}
 impl std::fmt::Debug for FrameRegion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FrameRegion")
-            .field("mapped", &self.0.mapped.lock().frames.len())
+            .field("shown", &self.0.shown.lock().frames.len())
             .finish()
     }
 }

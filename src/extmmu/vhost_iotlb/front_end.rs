@@ -3,7 +3,7 @@
 
 use super::{
     channel::{self, MOST_OF_A_BATCH, Sender},
-    frame_memory::address_of,
+    frame_memory::{FrameRegion, address_of},
     message::{IotlbMessage, MessageKind},
 };
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]
@@ -20,6 +20,7 @@ use crate::{
     notifier::{
         Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Registration, Seat, Translation,
     },
+    sync::RwLock,
 };
 use std::{
     io,
@@ -27,7 +28,7 @@ use std::{
     os::unix::net::UnixStream,
     sync::{Arc, Weak},
 };
-use vm_memory::{GuestAddress, Permissions};
+use vm_memory::{GuestAddress, Permissions, iommu::Iotlb};
 
 /// The front-end of one vhost back-end.
 pub struct FrontEnd {
@@ -40,8 +41,8 @@ pub struct FrontEnd {
 /// The memory that a back-end has, by whose addresses it is told frames.
 #[derive(Debug)]
 enum BackEndMemory {
-    /// [`FrameMemory`](super::FrameMemory).
-    Frames,
+    /// [`FrameMemory`](super::FrameMemory): what is shown there, and the IOTLB in front of it.
+    Frames(FrameRegion, Arc<RwLock<Iotlb>>),
     /// A mapping of the file in which frames lie that have an address.
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
     Memfd(Arc<PhysMem>),
@@ -50,9 +51,25 @@ enum BackEndMemory {
 impl BackEndMemory {
     fn address_of(&self, pfn: Pfn) -> Option<u64> {
         match self {
-            Self::Frames => Some(address_of(pfn)),
+            Self::Frames(..) => Some(address_of(pfn)),
             #[cfg(all(feature = "host-mapping", target_os = "linux"))]
             Self::Memfd(mem) => mem.offset_in_memfd(pfn),
+        }
+    }
+    /// Notes what an update is about to show.
+    fn show(&self, update: &IotlbMessage) {
+        if let Self::Frames(region, _) = self {
+            region.show(update.iova, update.uaddr, update.perm);
+        }
+    }
+    /// Hides what an invalidation has taken. A back-end that has applied it has nothing left there;
+    /// what it was told by somebody else goes now, and the iterators over it are waited for.
+    fn hide(&self, invalidation: &IotlbMessage) {
+        if let Self::Frames(region, iotlb) = self {
+            let (iova, size) = (invalidation.iova, invalidation.size);
+            let bytes = usize::try_from(size).unwrap_or(usize::MAX);
+            iotlb.write().invalidate_mapping(GuestAddress(iova), bytes);
+            region.hide(iova, size);
         }
     }
 }
@@ -73,7 +90,9 @@ impl FrontEnd {
         regions: &[GuestRegion],
         updates: UnixStream,
     ) -> Result<(Arc<Self>, Registration), Errno> {
-        Self::attach_to(cx, mm, regions, (updates, BackEndMemory::Frames))
+        let region = FrameRegion::new(mm.machine().mem());
+        let memory = BackEndMemory::Frames(region, Arc::default());
+        Self::attach_to(cx, mm, regions, (updates, memory))
     }
     /// Registers a front-end as [`attach`](Self::attach) does, for a back-end in another process
     /// that maps the frames of the machine ([`PhysMem::memfd`]).
@@ -121,6 +140,14 @@ impl FrontEnd {
             })
         };
         Ok(mm.register(cx, new))
+    }
+    /// Returns what is shown to a back-end in this process, and its IOTLB.
+    pub(super) fn shown(&self) -> Option<(&FrameRegion, &Arc<RwLock<Iotlb>>)> {
+        match &self.memory {
+            BackEndMemory::Frames(region, iotlb) => Some((region, iotlb)),
+            #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+            BackEndMemory::Memfd(_) => None,
+        }
     }
     /// Answers the misses of the back-end until it closes its end. Runs on a thread of its own,
     /// which takes a token for each miss.
@@ -189,8 +216,9 @@ impl FrontEnd {
                     kind: MessageKind::Update,
                 })
             };
-            let updates: Option<Vec<_>> = pages.iter().map(update).collect();
-            Some(channel::ask(&*gate.state(), Sender::FrontEnd, &updates?))
+            let updates = pages.iter().map(update).collect::<Option<Vec<_>>>()?;
+            updates.iter().for_each(|update| self.memory.show(update));
+            Some(channel::ask(&*gate.state(), Sender::FrontEnd, &updates))
         });
         match sent.map_err(|why| why.errno())? {
             Some(Ok(0)) => Ok(()),
@@ -217,6 +245,7 @@ impl FrontEnd {
             // A back-end that has closed its end has dropped everything.
             let _answer = channel::ask(updates, Sender::FrontEnd, batch);
         }
+        parts.iter().for_each(|part| self.memory.hide(part));
     }
 }
 

@@ -28,8 +28,10 @@
 //! Guarantee: when a window opens, the back-end has no entry of its range, and no iterator of
 //! `get_slices` over it lives. How: an update is sent with the gate locked under which its
 //! translation is valid, and an invalidation under the same gate, so that they arrive in order; the
-//! window waits for the answer, and the back-end for its iterators. A slice that outlives its
-//! iterator is seen by nothing, as in `vm_memory` itself.
+//! window waits for the answer, and the back-end for its iterators. In one process, the front-end
+//! looks itself that it is so, and the back-end reaches nothing that was not shown to it: neither
+//! depends on the messages. A slice that outlives its iterator is seen by nothing, as in
+//! `vm_memory` itself.
 //!
 //! A back-end that closes its end has no entry any more. One that does not answer keeps windows
 //! waiting, as on Linux.

@@ -14,6 +14,7 @@ use crate::{
     error::{MadviseError, NoMemory},
     frame::FrameFlags,
     notifier::Event,
+    sync::Despite,
 };
 use std::convert::Infallible;
 
@@ -99,13 +100,20 @@ impl Vma {
 impl Lease<'_, rank::Mmap, Sleepable> {
     fn install_guards(mut self, part: VpnRange, marks: Marks) -> Result<(), MadviseError> {
         let mut dropped = false;
-        while !self.mark_guards(part, dropped)? {
+        // The pages are gone when a driver panics at a window's end: the guards are put in first.
+        let mut despite = Despite::default();
+        let marked = loop {
+            match self.mark_guards(part, dropped) {
+                Ok(false) => {}
+                marked => break marked.map(|_all| ()),
+            }
             let mut window = self.window(part, Event::Clear);
             window.zap(part, Zap::Pages(marks));
-            window.close();
+            despite.call(|| window.close());
             dropped = true;
-        }
-        Ok(())
+        };
+        despite.resume();
+        marked
     }
     /// Puts markers in page by page; returns false at the first page that is mapped. Once the pages
     /// were `dropped`, guards also take the place of the markers of write protection that they
