@@ -92,7 +92,7 @@ fn word(memory: &HostMapping, at: u64) -> &AtomicU64 {
     unsafe { AtomicU64::from_ptr(memory.as_ptr().as_ptr().wrapping_add(at as usize).cast()) }
 }
 /// Has the host's kernel write bytes to a mapping, as a device model does that reads a file.
-fn read_into(memory: &HostMapping, at: u64, len: usize) -> io::Result<usize> {
+pub(crate) fn read_into(memory: &HostMapping, at: u64, len: usize) -> io::Result<usize> {
     assert!(at as usize + len <= memory.size());
     // SAFETY: it is in the mapping, which lives, and no other thread of the test has a reference.
     let to = unsafe {

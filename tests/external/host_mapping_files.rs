@@ -1,16 +1,27 @@
 //! Files and shared words through a mapping in the host.
 
-use crate::host_mapping::{BASE, PAGE, byte, machine, map};
+use crate::{
+    host_mapping::{BASE, PAGE, byte, machine, map, read_into},
+    skipped::skipped,
+};
 use emmu::{
-    MemConfig, Mm, PAGE_SIZE,
+    Errno, MemConfig, Mm, PAGE_SIZE,
+    addr::{Vpn, VpnRange},
     ctx::CallCx,
     file::{BLOCK, DiskFile, File, FileMode, MemStore},
-    mm::{MmapArgs, MsyncFlags, Prot},
+    frame::{DeviceKind, DeviceMemory},
+    mm::{
+        DeviceLost, DevicePages, HomePage, MigrateArgs, MigrateSelect, MigrateTo, MmapArgs,
+        MsyncFlags, Prot,
+    },
 };
 use std::{
-    sync::atomic::{
-        AtomicBool, AtomicU16,
-        Ordering::{Acquire, Relaxed, Release},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU16,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::{Duration, Instant},
 };
@@ -134,4 +145,56 @@ fn the_process_stores_aligned_words_whole() {
         mm.store(cx, BASE + 3, byte).unwrap();
     };
     assert_eq!(tears(halves, u32::MAX), Some(true));
+}
+
+/// The home of a page whose driver panics when it is asked for the first one.
+struct PanicsOnce(DeviceMemory, AtomicBool);
+
+impl DevicePages for PanicsOnce {
+    fn migrate_to_ram(&self, page: &HomePage<'_>) -> Result<(), DeviceLost> {
+        assert!(!self.1.swap(false, Relaxed), "a driver panics");
+        page.copy();
+        Ok(())
+    }
+}
+
+/// The thread that serves touches goes on.
+#[test]
+fn a_touch_is_refused_whose_page_comes_from_a_driver_that_panics() {
+    let machine = machine(MemConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let mm = Mm::new(&machine);
+    let new = |memory| Arc::new(PanicsOnce(memory, AtomicBool::new(true)));
+    let device = machine.add_device(DeviceKind::Private, 4, new);
+    let (device, _stays) = device.unwrap();
+    mm.mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE).fixed(BASE))
+        .unwrap();
+    mm.store(&mut cx, BASE, 7).unwrap();
+    let out = MigrateArgs {
+        memory: &device.0,
+        range: VpnRange::single(Vpn::containing(BASE)),
+        select: MigrateSelect::SYSTEM,
+    };
+    let moved = mm.migrate_vma(&mut cx, &out, |_| MigrateTo::Device);
+    assert_eq!(moved.unwrap().moved(), 1);
+    let Some(memory) = map(&mut cx, &mm, 2 * PAGE as usize) else {
+        return;
+    };
+    if !memory.serves_kernel() {
+        return skipped(
+            "accesses of the kernel",
+            "userfaultfd is for user mode alone",
+        );
+    }
+    let refused = read_into(&memory, 8, 8).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(Errno::EFAULT.raw()));
+    assert_eq!(read_into(&memory, PAGE, 8).unwrap(), 8, "another page");
+    let until = Instant::now() + Duration::from_secs(600);
+    while read_into(&memory, 8, 8).is_err() {
+        assert!(Instant::now() < until, "it is refused for good");
+    }
+    assert_eq!(mm.load(&mut cx, BASE), Ok(7));
+    drop(memory);
+    mm.exit(&mut cx);
 }
