@@ -9,7 +9,7 @@ use emmu::{
     Machine, MachineConfig, MemConfig,
     addr::{Pfn, Vpn},
     error::{Errno, FaultError, LimitBusy, NoMemory, SwapError},
-    mm::{Advice, KhugepagedLimits, MapFlags, Prot, Pte},
+    mm::{Advice, KhugepagedLimits, MapFlags, MremapArgs, MremapFlags, Prot, Pte},
     testkit::{Failed, fail_each},
 };
 use std::sync::Arc;
@@ -382,6 +382,35 @@ fn a_merged_page_stays_in_memory_when_a_lock_of_it_ends() {
         w.check_rmap();
         w.end();
     }
+}
+
+/// The reverse map of a merged page goes by its place: a mapping that moves has pages of its own
+/// before, also one that was never said to be mergeable.
+#[test]
+fn a_merged_page_does_not_move_with_its_mapping() {
+    let mut w = swapping(4096, 256);
+    w.map(0, 4, RW);
+    (0..4).for_each(|n| w.put(n, 1));
+    let cx = &mut w.thread.cx();
+    let pages = [0, 1, 2].map(|n| (&*w.mm, at(n)));
+    assert_eq!(w.machine.merge_same_pages(cx, &pages), 2);
+    let flags = MremapFlags::MAYMOVE | MremapFlags::FIXED;
+    for (from, to) in [(0, 16), (2, 32)] {
+        let args = MremapArgs {
+            addr: at(from),
+            old_len: 2 * PAGE,
+            new_len: 2 * PAGE,
+            flags,
+            new_addr: at(to),
+        };
+        w.mm.mremap(cx, args).unwrap();
+    }
+    for n in [16, 17, 32, 33] {
+        assert!(w.mm.migrate(cx, at(n)).unwrap().is_some(), "page {n}");
+    }
+    w.check_rmap();
+    assert_eq!([16, 17, 32, 33].map(|n| w.get(n)), [Ok(1); 4]);
+    w.end();
 }
 
 #[test]

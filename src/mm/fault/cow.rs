@@ -56,13 +56,10 @@ impl FaultScope<'_> {
                 None => return Ok(()),
             }
         }
-        if huge && self.fault_huge_protected(vma, at)? {
-            return Ok(());
-        }
-        let seen = if huge { self.look(at)? } else { seen };
-        if seen.is_none() {
-            // The mapping of an object's huge page was dropped as a whole: the access faults again.
-            return Ok(());
+        if huge {
+            // A mapping that was split has other entries by now, and they may have changed since,
+            // as for a page that moves: the access faults again.
+            return self.fault_huge_protected(vma, at);
         }
         if vma.notes_writes() {
             return self.notify_object(vma, at, seen);
@@ -317,5 +314,34 @@ mod tests {
         assert_eq!(other.load(&mut cx, addr), Ok(7));
         mm.exit(&mut cx);
         other.exit(&mut cx);
+    }
+
+    /// What was looked at before a huge page's mapping is split is not true after it: another
+    /// operation may move the page then.
+    #[test]
+    fn a_write_that_splits_a_huge_page_faults_again() {
+        let machine = Machine::new(Default::default());
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let mm = Mm::new(&machine);
+        let args = MmapArgs::anonymous(SIZE).fixed(SIZE);
+        mm.mmap(&mut cx, &args).unwrap();
+        mm.madvise(&mut cx, SIZE, SIZE, Advice::HugePage).unwrap();
+        mm.store(&mut cx, SIZE, 7).unwrap();
+        let child = mm.fork(&mut cx).unwrap();
+        let at = Vpn::containing(SIZE);
+        let mut fault = || {
+            let mut g = mm.lock_shared(&mut cx);
+            let mut scope = FaultScope::of(&mut g);
+            let vma = scope.layout.vmas.get(at).unwrap();
+            scope.fault(vma, at, Access::Write).unwrap();
+            let seen = scope.look_at_leaf(at).unwrap();
+            (seen.is_huge, seen.pte.counted(), seen.pte.may_write())
+        };
+        let (first, second) = (fault(), fault());
+        assert_eq!((first.0, first.2), (false, false), "it is split, no more");
+        assert!(second.2 && second.1 != first.1, "and then copied");
+        child.exit(&mut cx);
+        mm.exit(&mut cx);
     }
 }

@@ -113,13 +113,13 @@ impl<'h> FaultScope<'h> {
             true
         })
     }
-    /// Handles a write to a read-only huge page (`do_huge_pmd_wp_page`). Returns true if the fault
-    /// is over; if false, the mapping has been split, and the caller handles the one page.
+    /// Handles a write to a read-only huge page (`do_huge_pmd_wp_page`): makes it writable, or
+    /// splits the mapping, so that the access faults again on the one page.
     pub(in crate::mm) fn fault_huge_protected(
         &mut self,
         vma: &Vma,
         at: Vpn,
-    ) -> Result<bool, FaultError> {
+    ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         let rights = vma.rights();
         let zero = self.with_leaf(at, |leaf| leaf.is_huge() && leaf.get(at).is_zero_page())?;
@@ -138,15 +138,17 @@ impl<'h> FaultScope<'h> {
             }
             reuse
         })?;
-        Ok(reused || self.split_or_defer(at))
+        if !reused {
+            self.split(at);
+        }
+        Ok(())
     }
     /// Makes the huge page this process's own for a reader that keeps it, or splits its mapping;
     /// see [`unshare`](Self::unshare). A new huge page takes the place of the huge zero page.
     pub(in crate::mm) fn unshare_huge(&mut self, vma: &Vma, at: Vpn) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         if self.with_leaf(at, |leaf| leaf.is_huge() && leaf.get(at).is_zero_page())? {
-            self.replace_huge_zero(vma, at)?;
-            return Ok(());
+            return Ok(self.replace_huge_zero(vma, at)?);
         }
         let own = self.with_leaf(at, |leaf| {
             let Some(pfn) = leaf.get(at).counted().filter(|_| leaf.is_huge()) else {
@@ -159,26 +161,26 @@ impl<'h> FaultScope<'h> {
             own
         })?;
         if !own {
-            self.split_or_defer(at);
+            self.split(at);
         }
         Ok(())
     }
     /// Replaces the huge zero page by a new huge page, in one window over all of it
-    /// (`do_huge_zero_wp_pmd`).
-    fn replace_huge_zero(&mut self, vma: &Vma, at: Vpn) -> Result<bool, NoMemory> {
-        let Some(huge) = self.new_huge(vma, at)? else {
-            return Ok(self.split_or_defer(at));
-        };
-        let (head, rights) = (huge.into_raw(), vma.rights());
-        self.in_window(WindowWork::HugeZero { at, head, rights });
-        Ok(true)
+    /// (`do_huge_zero_wp_pmd`); without one, splits its mapping.
+    fn replace_huge_zero(&mut self, vma: &Vma, at: Vpn) -> Result<(), NoMemory> {
+        match self.new_huge(vma, at)? {
+            Some(huge) => {
+                let (head, rights) = (huge.into_raw(), vma.rights());
+                self.in_window(WindowWork::HugeZero { at, head, rights });
+            }
+            None => self.split(at),
+        }
+        Ok(())
     }
-    /// Splits the mapping of the huge page at `at`. Returns true if that was deferred: the fault is
-    /// over then, and the access faults again.
-    pub(super) fn split_or_defer(&mut self, at: Vpn) -> bool {
-        let later = self.can_defer();
+    /// Splits the mapping of the huge page at `at`, now or in a window that is deferred. The fault
+    /// is over then: other operations may change the entries before they are looked at.
+    pub(super) fn split(&mut self, at: Vpn) {
         self.in_window(WindowWork::Split(at));
-        later
     }
 }
 

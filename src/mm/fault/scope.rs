@@ -177,16 +177,14 @@ impl<'h> FaultScope<'h> {
         };
         Self::new(&g.layout, lease)
     }
-    pub(in crate::mm) fn can_defer(&self) -> bool {
-        matches!(self.deferral, Deferral::Nothing)
-    }
     pub(in crate::mm) fn has_deferred(&self) -> bool {
         matches!(self.deferral, Deferral::Work(_))
     }
-    /// Does the work now, or defers it. Must be the last step of the fault.
+    /// Does the work now, or defers it. Must be the last step of the fault: what it has looked at
+    /// before may have changed since.
     #[inline]
     pub(in crate::mm) fn in_window(&mut self, work: WindowWork) {
-        if self.can_defer() {
+        if matches!(self.deferral, Deferral::Nothing) {
             self.deferral = Deferral::Work(work);
         } else {
             self.lease.finish(work);

@@ -133,9 +133,8 @@ impl FaultScope<'_> {
         }
         if self.lease.mm.is_huge(&mut self.lease.cx, at) {
             // Other pages of the huge page stay protected.
-            if self.split_or_defer(at) {
-                return Ok(None);
-            }
+            self.split(at);
+            return Ok(None);
         }
         // No window: the right to write comes later, with the fault.
         let lifted = seen.clear_uffd_wp();

@@ -101,7 +101,9 @@ impl<'g> MmapWriteGuard<'g> {
         }
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
         let (context, flags) = (vma.userfault().cloned(), vma.flags);
-        if vma.flags.contains(VmFlags::MERGEABLE)
+        // The reverse map of a merged page goes by its place, whether the mapping is mergeable or
+        // not: `Machine::merge_same_pages` merges pages of all private memory.
+        if self.mm.machine().merged.any()
             && let Some(part) = VpnRange::new(remap.addr, remap.addr.plus(remap.old))
         {
             self.unmerge_part(part)?;
