@@ -9,8 +9,8 @@ use crate::common::{
 use emmu::{
     FaultError,
     ctx::{CallbackCx, Sleepable},
-    mm::{Advice, ForkMode, MapFlags, MremapFlags, Prot, Pte, RemapMode},
-    notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
+    mm::{Advice, ForkMode, MapFlags, MremapFlags, PinKind, Prot, Pte, RemapMode},
+    notifier::{Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
     replay::{Report, Summary, load, replay},
 };
 use std::{
@@ -441,4 +441,24 @@ fn the_table_names_what_is_there() {
         }
     }
     assert!(named > 50, "the table is read: {named}");
+}
+
+/// A copy that is made for a reader has its bytes nowhere else, though its entry is clean.
+#[test]
+fn a_page_that_one_process_frees_lazily_stays_that_of_its_child() {
+    let mut w = world();
+    let cx = &mut w.thread.cx();
+    let first = w.mm.fork(cx).unwrap();
+    let held = w.mm.pin(cx, at(0), 1, Access::Read, PinKind::LongTerm);
+    drop(held.unwrap());
+    let child = w.mm.fork(cx).unwrap();
+    w.mm.madvise(cx, at(0), PAGE, Advice::Free).unwrap();
+    w.machine.reclaim_all(cx);
+    assert_eq!(
+        (child.load(cx, at(0)), first.load(cx, at(0))),
+        (Ok(1), Ok(1))
+    );
+    child.exit(cx);
+    first.exit(cx);
+    w.end();
 }

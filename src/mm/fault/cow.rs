@@ -111,6 +111,9 @@ impl FaultScope<'_> {
         match decision {
             WriteDecision::Done => Ok(()),
             WriteDecision::Copy(original) => self.copy(vma, at, seen, original, |copy| {
+                // The entry is clean, and the bytes are nowhere else: a fork shares the page, and
+                // `MADV_FREE` of one process would have reclaim drop it for all.
+                mem.set_flags(copy, FrameFlags::DIRTY);
                 RawPte::frame(copy, vma.read_only()).in_place_of(seen)
             }),
         }
