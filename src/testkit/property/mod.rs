@@ -3,6 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `windows` | translations during windows, and windows of every shape |
+//! | `edges` | both ends of the address space, and pages that lie far apart |
 //! | `race` | look-ups, and uses of their results, that windows overtake; atomic operations |
 //! | `aging` | accessed bits |
 //! | `memory` | bytes, forks, rights, writes, references, huge pages |
@@ -20,6 +21,7 @@
 //! ends a check whose device hangs.
 
 mod aging;
+mod edges;
 mod life;
 mod mappings;
 mod memory;
@@ -50,7 +52,7 @@ impl Property {
             Self::Reuse => race::reuse,
             Self::Overlap => windows::overlap,
             Self::Reach => windows::reach,
-            Self::Edges => windows::edges,
+            Self::Edges => edges::edges,
             Self::Bytes => memory::bytes,
             Self::HugePages => memory::huge_pages,
             Self::PoolPages => pool::pool_pages,
