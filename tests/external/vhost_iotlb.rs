@@ -297,7 +297,20 @@ fn a_batch_takes_effect_at_its_end_and_its_first_error_is_its_answer() {
     h.registration.unregister(&mut { h.w }.thread.cx());
 }
 
-/// The two are in one process, and somebody else has the sockets between them.
+/// Sends an update that no front-end has made. Returns the answer.
+fn forge(to: &mut UnixStream, (iova, uaddr): (GuestAddress, u64), perm: Permissions) -> u64 {
+    let update = IotlbMessage {
+        iova: iova.0,
+        size: PAGE,
+        uaddr,
+        perm,
+        kind: MessageKind::Update,
+    };
+    send(to, FRONT_END, update);
+    answered(to, FRONT_END)
+}
+
+/// The two are in one process, and something else has the sockets between them.
 #[test]
 fn a_back_end_reaches_what_its_front_end_shows_whatever_it_is_told() {
     let mut h = host();
@@ -310,24 +323,12 @@ fn a_back_end_reaches_what_its_front_end_shows_whatever_it_is_told() {
         let (front, back, asked, mut updates) = (&h.front, &back, h.asked, h.applied);
         s.spawn(move || front.serve(asked).unwrap());
         s.spawn(move || back.serve(applied).unwrap());
-        let mut forge = |iova: u64, uaddr, perm| {
-            let kind = MessageKind::Update;
-            let size = PAGE;
-            let update = IotlbMessage {
-                iova,
-                size,
-                uaddr,
-                perm,
-                kind,
-            };
-            send(&mut forged, FRONT_END, update);
-            answered(&mut forged, FRONT_END)
-        };
+        let (read, write) = (Permissions::Read, Permissions::ReadWrite);
         let einval = number(Errno::EINVAL);
         // No frame was shown, and most of these are none.
         let frames = (0..64).chain([u64::from(u32::MAX), u64::MAX / PAGE / 2]);
         for uaddr in frames.map(|frame| frame * 2 * PAGE) {
-            assert_eq!(forge(iova(2).0, uaddr, Permissions::Read), einval);
+            assert_eq!(forge(&mut forged, (iova(2), uaddr), read), einval);
         }
         // One is shown, for reading: its update goes no farther than to the middle.
         let (told, seen) = std::sync::mpsc::channel();
@@ -339,23 +340,17 @@ fn a_back_end_reaches_what_its_front_end_shows_whatever_it_is_told() {
         });
         assert!(memory.read_obj::<u8>(iova(1)).is_err());
         let shown = seen.try_iter().last().unwrap().uaddr;
-        assert_eq!(forge(iova(1).0, shown, Permissions::ReadWrite), einval);
-        assert_eq!(forge(iova(3).0, shown, Permissions::Read), einval);
-        assert_eq!(forge(iova(1).0, shown, Permissions::Read), 0);
+        assert_eq!(forge(&mut forged, (iova(1), shown), write), einval);
+        assert_eq!(forge(&mut forged, (iova(3), shown), read), einval);
+        assert_eq!(forge(&mut forged, (iova(1), shown), read), 0);
         assert_eq!(memory.read_obj::<u8>(iova(1)).unwrap(), 0);
         // The window opens with that entry gone, though no message has told the back-end.
         h.w.advise(1, 1, Advice::DontNeed).unwrap();
-        assert_eq!(
-            seen.try_iter().last().unwrap().kind,
-            MessageKind::Invalidate
-        );
-        assert_eq!(forge(iova(1).0, shown, Permissions::Read), einval);
-        assert!(
-            memory
-                .get_backend()
-                .get_slice(GuestAddress(shown), 1)
-                .is_err()
-        );
+        let last = seen.try_iter().last().unwrap();
+        assert_eq!(last.kind, MessageKind::Invalidate);
+        assert_eq!(forge(&mut forged, (iova(1), shown), read), einval);
+        let frames = memory.get_backend();
+        assert!(frames.get_slice(GuestAddress(shown), 1).is_err());
         h.registration.unregister(&mut h.w.thread.cx());
         drop(forged);
         back.close();

@@ -62,8 +62,8 @@ impl BackEndMemory {
             region.show(update.iova, update.uaddr, update.perm);
         }
     }
-    /// Hides what an invalidation has taken. A back-end that has applied it has nothing left there;
-    /// what it was told by somebody else goes now, and the iterators over it are waited for.
+    /// Hides the pages of an invalidation. A back-end that has applied it has nothing left there.
+    /// What other messages have put there goes now, and iterators over it are waited for.
     fn hide(&self, invalidation: &IotlbMessage) {
         if let Self::Frames(region, iotlb) = self {
             let (iova, size) = (invalidation.iova, invalidation.size);
