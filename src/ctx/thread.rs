@@ -19,7 +19,7 @@ struct Root {
     /// Dropped first: the participant must not be dropped after the collector that it is part of.
     local: LocalHandle,
     collector: Epoch,
-    /// Its [`Thread`] was dropped while another root was the current one.
+    /// Set when the [`Thread`] is dropped while another root is the current one.
     left: Cell<bool>,
 }
 

@@ -72,8 +72,8 @@ impl BackEnd {
     /// Makes a back-end in the process of its front-end. It sends its misses to `misses`. All
     /// back-ends of a front-end have one IOTLB.
     ///
-    /// It reaches what the front-end shows and nothing else, whatever comes from the sockets: the
-    /// front-end knows what it has shown, and takes it back itself in a window.
+    /// It reaches the pages that the front-end shows and no others, whatever comes from the
+    /// sockets: the front-end keeps a list of them, and takes them back itself in a window.
     ///
     /// # Errors
     ///

@@ -41,7 +41,7 @@ pub struct FrontEnd {
 /// The memory that a back-end has, by whose addresses it is told frames.
 #[derive(Debug)]
 enum BackEndMemory {
-    /// [`FrameMemory`](super::FrameMemory): what is shown there, and the IOTLB in front of it.
+    /// [`FrameMemory`](super::FrameMemory): the frames shown there, and the IOTLB in front.
     Frames(FrameRegion, Arc<RwLock<Iotlb>>),
     /// A mapping of the file in which frames lie that have an address.
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
@@ -56,14 +56,14 @@ impl BackEndMemory {
             Self::Memfd(mem) => mem.offset_in_memfd(pfn),
         }
     }
-    /// Notes what an update is about to show.
+    /// Notes the page that an update is about to show.
     fn show(&self, update: &IotlbMessage) {
         if let Self::Frames(region, _) = self {
             region.show(update.iova, update.uaddr, update.perm);
         }
     }
     /// Hides the pages of an invalidation. A back-end that has applied it has nothing left there.
-    /// What other messages have put there goes now, and iterators over it are waited for.
+    /// Entries that other messages made go now, and iterators over them are waited for.
     fn hide(&self, invalidation: &IotlbMessage) {
         if let Self::Frames(region, iotlb) = self {
             let (iova, size) = (invalidation.iova, invalidation.size);
@@ -141,7 +141,7 @@ impl FrontEnd {
         };
         Ok(mm.register(cx, new))
     }
-    /// Returns what is shown to a back-end in this process, and its IOTLB.
+    /// Returns the frames that a back-end in this process is shown, and its IOTLB.
     pub(super) fn shown(&self) -> Option<(&FrameRegion, &Arc<RwLock<Iotlb>>)> {
         match &self.memory {
             BackEndMemory::Frames(region, iotlb) => Some((region, iotlb)),

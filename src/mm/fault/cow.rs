@@ -319,7 +319,7 @@ mod tests {
         other.exit(&mut cx);
     }
 
-    /// What was looked at before a huge page's mapping is split is not true after it: another
+    /// An entry that was read before a huge page's mapping is split says nothing after it: another
     /// operation may move the page then.
     #[test]
     fn a_write_that_splits_a_huge_page_faults_again() {
