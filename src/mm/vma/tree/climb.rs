@@ -3,7 +3,6 @@
 
 use super::{
     node::{Entry, Inner, Leaf},
-    path::Holes,
     vma_tree::VmaTree,
 };
 
@@ -40,37 +39,22 @@ impl<V> VmaTree<V> {
         }
     }
 
-    /// Updates the nodes above the finger's leaf after this `change` of its holes: their entries on
-    /// the path, and the number of entries of each. Stops at the first node that does not change.
-    pub(super) fn climb(&mut self, change: Holes) {
+    /// Updates the nodes above the finger's leaf after a change: their entries on the path, and the
+    /// number of entries of each. Stops at the first node that does not change.
+    pub(super) fn climb(&mut self) {
         self.leaf_changed();
-        let mut change = Some(change);
         for level in 1..=self.height {
             let (node, at) = self.finger.path.steps[level].parts();
             let old = self.inner(node).entry(at);
             if self.len_of(level - 1, old.kid) < least(level - 1) {
                 self.fill_up(level, node, at);
-                change = None;
                 continue;
             }
-            let (start, end) = self.bounds_of(level - 1, old.kid);
-            let gap = change
-                .and_then(|holes| holes.widest(old.note))
-                .unwrap_or_else(|| self.summary(level - 1, old.kid).note);
-            let new = Entry {
-                start,
-                end,
-                note: gap,
-                ..old
-            };
+            let new = self.summary(level - 1, old.kid);
             if new == old {
                 return;
             }
-            let node = self.inners.get_mut(node);
-            let gone = node.widest_at(at);
-            node.set(at, new);
-            let made = node.widest_at(at);
-            change = Some(Holes { gone, made });
+            self.inners.get_mut(node).set(at, new);
         }
     }
 
@@ -92,9 +76,7 @@ impl<V> VmaTree<V> {
             self.inners.merge(left, right);
         }
         let joined = self.summary(below, left);
-        let node = self.inners.get_mut(parent);
-        node.set(at, joined);
-        node.remove(at + 1, 1);
+        self.inners.get_mut(parent).join(at, joined);
     }
 
     /// Shares the entries of children `at` and `at + 1` of `parent`, a node on `level`, evenly.
@@ -106,13 +88,8 @@ impl<V> VmaTree<V> {
         } else {
             self.inners.even_out(left, right);
         }
-        let (lower, upper) = (
-            self.summary(level - 1, left),
-            self.summary(level - 1, right),
-        );
-        let node = self.inners.get_mut(parent);
-        node.set(at, lower);
-        node.set(at + 1, upper);
+        let both = [left, right].map(|kid| self.summary(level - 1, kid));
+        self.inners.get_mut(parent).set_both(at, both);
     }
 }
 

@@ -4,11 +4,7 @@ use crate::addr::{Vpn, VpnRange};
 
 use smallvec::SmallVec;
 
-use super::{
-    node::NONE,
-    path::{Holes, LeafPlace},
-    vma_tree::VmaTree,
-};
+use super::{node::NONE, path::LeafPlace, vma_tree::VmaTree};
 
 /// Ranges that were removed, and the hole that they left.
 pub(crate) struct Drained<V> {
@@ -45,15 +41,8 @@ impl<V> VmaTree<V> {
             return;
         }
         let leaf = self.leaves.get_mut(node);
-        // Between several entries there may have been a hole of any size.
-        let gone = if count == 1 {
-            leaf.widest_at(at)
-        } else {
-            u64::MAX
-        };
         leaf.remove(at, count);
-        let made = leaf.hole_below(at);
-        self.climb(Holes { gone, made });
+        self.climb();
         while self.height > 0 && self.inner(self.root).len() == 1 {
             self.forget();
             let old = self.root;
