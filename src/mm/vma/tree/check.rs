@@ -2,7 +2,6 @@
 
 use super::{
     climb::least,
-    finger::Finger,
     node::{Entry, NONE, Node},
     vma_tree::{Span, VmaTree},
 };
@@ -69,10 +68,20 @@ impl<V: Span> VmaTree<V> {
     }
 
     fn check_finger(&self) {
-        let Finger { path, start, end } = &self.finger;
-        if *end > 0 {
-            assert_eq!(self.leaf(self.finger.leaf()).bounds(), (*start, *end));
-            assert_eq!(&self.way_to(*start), path, "where the finger points");
+        let Some((from, to)) = self.finger.covers() else {
+            return;
+        };
+        let path = &self.finger.path;
+        for at in [from, to - 1] {
+            assert_eq!(&self.way_to(at), path, "where the finger points for {at}");
+        }
+        let leaf = self.leaf(self.finger.leaf());
+        let (at, from, to) = self.finger.spot();
+        for page in [from, to.saturating_sub(1)]
+            .into_iter()
+            .filter(|_| from < to)
+        {
+            assert_eq!(leaf.ending_by(page), at, "the place for {page}");
         }
     }
 

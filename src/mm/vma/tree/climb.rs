@@ -39,22 +39,21 @@ impl<V> VmaTree<V> {
         }
     }
 
-    /// Updates the nodes above the finger's leaf after a change: their entries on the path, and the
-    /// number of entries of each. Stops at the first node that does not change.
-    pub(super) fn climb(&mut self) {
-        self.leaf_changed();
+    /// Updates the nodes above the finger's leaf after a change at index `at`: their entries on the
+    /// path, and the number of entries of each. Stops at the first node that does not change.
+    pub(super) fn climb(&mut self, at: usize) {
+        self.leaf_changed(at);
         for level in 1..=self.height {
             let (node, at) = self.finger.path.steps[level].parts();
-            let old = self.inner(node).entry(at);
-            if self.len_of(level - 1, old.kid) < least(level - 1) {
+            let kid = self.inner(node).kid(at);
+            if self.len_of(level - 1, kid) < least(level - 1) {
                 self.fill_up(level, node, at);
                 continue;
             }
-            let new = self.summary(level - 1, old.kid);
-            if new == old {
+            let sum = self.summary(level - 1, kid);
+            if !self.inners.get_mut(node).sum_up(at, sum) {
                 return;
             }
-            self.inners.get_mut(node).set(at, new);
         }
     }
 

@@ -45,7 +45,7 @@ impl<V: Span> VmaTree<V> {
             },
         );
         self.len += 1;
-        self.climb();
+        self.climb(at);
     }
 
     /// Makes room in every full node on the path to the leaf for `start`. One walk from the root is

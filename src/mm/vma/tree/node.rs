@@ -133,6 +133,27 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         self.replace_holes(gone, self.holes_at(at));
     }
 
+    /// Replaces the note of entry `at` of a leaf.
+    pub(super) fn note_down(&mut self, at: usize, note: u64) {
+        self.notes[at] = note;
+    }
+
+    /// Replaces entry `at` of an inner node by this sum of its child. Returns false if that is what
+    /// it was.
+    #[inline]
+    pub(super) fn sum_up(&mut self, at: usize, sum: Entry) -> bool {
+        let (start, end, note) = (self.start(at), self.end(at), self.note(at));
+        if (start, end) != (sum.start, sum.end) {
+            self.set(at, sum);
+        } else if note != sum.note {
+            self.notes[at] = sum.note;
+            self.replace_holes(note, [sum.note]);
+        } else {
+            return false;
+        }
+        true
+    }
+
     /// Replaces entries `at` and `at + 1`, which share their children anew.
     pub(super) fn set_both(&mut self, at: usize, [lower, upper]: [Entry; 2]) {
         self.put(at, lower);

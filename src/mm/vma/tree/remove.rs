@@ -42,7 +42,7 @@ impl<V> VmaTree<V> {
         }
         let leaf = self.leaves.get_mut(node);
         leaf.remove(at, count);
-        self.climb();
+        self.climb(at);
         while self.height > 0 && self.inner(self.root).len() == 1 {
             self.forget();
             let old = self.root;

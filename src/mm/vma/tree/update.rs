@@ -35,7 +35,7 @@ impl<V: Span> VmaTree<V> {
             return result;
         }
         if (new.start, new.end) == (old.start, old.end) {
-            self.leaves.get_mut(node).set(at, new);
+            self.leaves.get_mut(node).note_down(at, new.note);
             return result;
         }
         assert!(
@@ -44,7 +44,7 @@ impl<V: Span> VmaTree<V> {
         );
         if self.floor(place) <= new.start && new.end <= self.start_from(at + 1) {
             self.leaves.get_mut(node).set(at, new);
-            self.climb();
+            self.climb(at);
         } else {
             let value = self.remove_at(place);
             self.insert(value);

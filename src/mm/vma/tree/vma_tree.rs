@@ -87,6 +87,10 @@ impl<V> VmaTree<V> {
     /// Leaf and index of the first range that ends after `at`.
     #[inline]
     pub(super) fn seek(&self, at: u64) -> Option<(&Leaf, usize)> {
+        if let Some(place) = self.finger.place(at) {
+            let leaf = self.leaf(place.leaf);
+            return (place.at < leaf.len()).then_some((leaf, place.at));
+        }
         let leaf = self.leaf_for(at)?;
         let (index, _) = leaf.seek(at)?;
         Some((leaf, index))
