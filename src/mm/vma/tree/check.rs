@@ -76,7 +76,7 @@ impl<V: Span> VmaTree<V> {
             assert_eq!(&self.way_to(at), path, "where the finger points for {at}");
         }
         let leaf = self.leaf(self.finger.leaf());
-        let (at, from, to) = self.finger.spot();
+        let (at, from, to) = self.finger.known();
         for page in [from, to.saturating_sub(1)]
             .into_iter()
             .filter(|_| from < to)

@@ -9,17 +9,10 @@ use super::{
 impl<V> VmaTree<V> {
     /// The entry that the parent of node `id` on `level` keeps for it.
     pub(super) fn summary(&self, level: usize, id: u32) -> Entry {
-        let (start, end) = self.bounds_of(level, id);
-        let gap = if level == 0 {
-            self.leaf(id).widest()
+        if level == 0 {
+            self.leaf(id).sum(id)
         } else {
-            self.inner(id).widest()
-        };
-        Entry {
-            start,
-            end,
-            note: gap,
-            kid: id,
+            self.inner(id).sum(id)
         }
     }
 
@@ -41,16 +34,39 @@ impl<V> VmaTree<V> {
 
     /// Updates the nodes above the finger's leaf after a change at index `at`: their entries on the
     /// path, and the number of entries of each. Stops at the first node that does not change.
+    #[inline]
     pub(super) fn climb(&mut self, at: usize) {
-        self.leaf_changed(at);
-        for level in 1..=self.height {
+        let id = self.finger.leaf();
+        let leaf = self.leaves.get(id);
+        if 0 < at && at + 1 < leaf.len() {
+            // The leaf begins and ends where it did.
+            self.finger.point_in(leaf, at);
+        } else {
+            self.finger.point(leaf, at);
+        }
+        if self.height == 0 {
+            return;
+        }
+        let (node, at) = self.finger.path.steps[1].parts();
+        if leaf.len() < Leaf::MIN {
+            self.fill_up(1, node, at);
+        } else if !self.inners.get_mut(node).sum_up(at, leaf.sum(id)) {
+            return;
+        }
+        self.climb_inners();
+    }
+
+    /// Goes on above the lowest inner node on the path, which has changed.
+    fn climb_inners(&mut self) {
+        for level in 2..=self.height {
             let (node, at) = self.finger.path.steps[level].parts();
-            let kid = self.inner(node).kid(at);
-            if self.len_of(level - 1, kid) < least(level - 1) {
+            let id = self.inner(node).kid(at);
+            let below = self.inner(id);
+            if below.len() < Inner::MIN {
                 self.fill_up(level, node, at);
                 continue;
             }
-            let sum = self.summary(level - 1, kid);
+            let sum = below.sum(id);
             if !self.inners.get_mut(node).sum_up(at, sum) {
                 return;
             }
@@ -93,6 +109,7 @@ impl<V> VmaTree<V> {
 }
 
 /// Fewest entries of a node on `level` that is not the root.
+#[cfg(any(test, debug_assertions))]
 pub(super) const fn least(level: usize) -> usize {
     if level == 0 { Leaf::MIN } else { Inner::MIN }
 }

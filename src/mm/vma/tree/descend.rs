@@ -42,13 +42,6 @@ impl<V> VmaTree<V> {
         LeafPlace { leaf: id, at }
     }
 
-    /// Reads the bounds of the finger's leaf again after its ranges changed, at index `at`.
-    #[inline]
-    pub(super) fn leaf_changed(&mut self, at: usize) {
-        let leaf = self.leaves.get(self.finger.leaf());
-        self.finger.point(leaf, at);
-    }
-
     /// Forgets the finger, because nodes were made, freed or moved.
     pub(super) fn forget(&mut self) {
         self.finger.forget();

@@ -18,12 +18,12 @@ pub(super) struct Finger {
     from: u64,
     /// End of these pages; 0 if the finger points nowhere.
     to: u64,
-    spot: Spot,
+    known: KnownPlace,
 }
 
 /// A place in the finger's leaf.
 #[derive(Clone, Copy)]
-struct Spot {
+struct KnownPlace {
     /// Index of the first range that ends after each of the pages.
     at: usize,
     /// The first of these pages.
@@ -38,7 +38,7 @@ impl Finger {
         first: 0,
         from: 0,
         to: 0,
-        spot: Spot::NOWHERE,
+        known: KnownPlace::NOWHERE,
     };
 
     /// The leaf with the first range that ends after `at`, if the finger points at it.
@@ -58,10 +58,10 @@ impl Finger {
     /// last range of the leaf there is none.
     #[inline]
     pub(super) fn place(&self, at: u64) -> Option<LeafPlace> {
-        let spot = &self.spot;
-        (spot.from <= at && at < spot.to).then(|| LeafPlace {
+        let known = &self.known;
+        (known.from <= at && at < known.to).then(|| LeafPlace {
             leaf: self.leaf(),
-            at: spot.at,
+            at: known.at,
         })
     }
 
@@ -91,7 +91,7 @@ impl Finger {
     /// Points at index `at` of the leaf.
     #[inline]
     pub(super) fn point_in(&mut self, leaf: &Leaf, at: usize) {
-        self.spot = Spot {
+        self.known = KnownPlace {
             at,
             from: match at {
                 0 => self.from,
@@ -107,7 +107,7 @@ impl Finger {
     /// Forgets the path, because nodes were made, freed or moved.
     pub(super) fn forget(&mut self) {
         self.to = 0;
-        self.spot = Spot::NOWHERE;
+        self.known = KnownPlace::NOWHERE;
     }
 
     /// The pages that the leaf covers; `None` if the finger points nowhere.
@@ -118,12 +118,12 @@ impl Finger {
 
     /// The index of the place, and the pages that lead there.
     #[cfg(any(test, debug_assertions))]
-    pub(super) fn spot(&self) -> (usize, u64, u64) {
-        (self.spot.at, self.spot.from, self.spot.to)
+    pub(super) fn known(&self) -> (usize, u64, u64) {
+        (self.known.at, self.known.from, self.known.to)
     }
 }
 
-impl Spot {
+impl KnownPlace {
     const NOWHERE: Self = Self {
         at: 0,
         from: 0,

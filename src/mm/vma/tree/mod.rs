@@ -54,5 +54,5 @@ mod check;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use remove::Drained;
+pub(crate) use remove::Emptied;
 pub(crate) use vma_tree::{Span, VmaTree};

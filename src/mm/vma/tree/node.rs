@@ -213,6 +213,7 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
     }
 
     /// Adds an entry, which gets index `at`.
+    #[inline]
     pub(super) fn insert(&mut self, at: usize, entry: Entry) {
         let gone = self.hole_below(at);
         self.put_in(at, entry);
@@ -221,6 +222,8 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
 
     fn put_in(&mut self, at: usize, entry: Entry) {
         let len = self.len();
+        // Said once for all arrays.
+        assert!(at <= len && len < WIDTH, "no room at {at} of {len}");
         self.starts.copy_within(at..len, at + 1);
         self.ends.copy_within(at..len, at + 1);
         self.kids.copy_within(at..len, at + 1);
@@ -230,19 +233,28 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
     }
 
     /// Removes `count` entries from index `from` on.
+    #[inline]
     pub(super) fn remove(&mut self, from: usize, count: usize) {
-        let gone = (from..from + count).map(|at| self.widest_at(at)).max();
+        let mut gone = self.hole_below(from);
+        for at in from..from + count {
+            gone = gone.max(self.gap(at)).max(self.hole_below(at + 1));
+        }
         self.take_out(from, count);
-        self.replace_holes(gone.unwrap_or(0), [self.hole_below(from)]);
+        self.replace_holes(gone, [self.hole_below(from)]);
     }
 
     fn take_out(&mut self, from: usize, count: usize) {
         let len = self.len();
-        let rest = from + count..len;
-        self.starts.copy_within(rest.clone(), from);
-        self.ends.copy_within(rest.clone(), from);
-        self.kids.copy_within(rest.clone(), from);
-        self.notes.copy_within(rest, from);
+        let rest = from + count;
+        // Said once for all arrays.
+        assert!(
+            from < rest && rest <= len && len <= WIDTH,
+            "{count} at {from} of {len}"
+        );
+        self.starts.copy_within(rest..len, from);
+        self.ends.copy_within(rest..len, from);
+        self.kids.copy_within(rest..len, from);
+        self.notes.copy_within(rest..len, from);
         self.shorten(len - count);
     }
 
@@ -253,11 +265,13 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
     }
 
     /// Removes all entries from index `len` on.
+    #[inline]
     fn shorten(&mut self, len: usize) {
-        let unused = len..self.len();
-        self.starts[unused.clone()].fill(u64::MAX);
-        self.ends[unused.clone()].fill(u64::MAX);
-        self.kids[unused].fill(NONE);
+        for at in len..self.len().min(WIDTH) {
+            self.starts[at] = u64::MAX;
+            self.ends[at] = u64::MAX;
+            self.kids[at] = NONE;
+        }
         self.len = len as u32;
     }
 
@@ -268,7 +282,9 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
             let moved = want - have;
             left.copy_from(have, right, 0, moved);
             left.len = want as u32;
-            right.take_out(0, moved);
+            if moved > 0 {
+                right.take_out(0, moved);
+            }
         } else {
             let moved = have - want;
             let old = right.clone();
@@ -321,8 +337,9 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
     }
 
     /// Pages of the hole between entry `at` and the one before; 0 if this node lacks one of them.
+    #[inline]
     pub(super) fn hole_below(&self, at: usize) -> u64 {
-        if 0 < at && at < self.len() {
+        if 0 < at && at < self.len().min(WIDTH) {
             self.start(at) - self.end(at - 1)
         } else {
             0
@@ -337,6 +354,18 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
 
     fn widest_at(&self, at: usize) -> u64 {
         self.holes_at(at).into_iter().fold(0, u64::max)
+    }
+
+    /// The entry that a parent keeps for this node, which is its child `kid`.
+    #[inline]
+    pub(super) const fn sum(&self, kid: u32) -> Entry {
+        let (start, end) = self.bounds();
+        Entry {
+            start,
+            end,
+            note: self.widest(),
+            kid,
+        }
     }
 
     /// Start of the first entry and end of the last.
