@@ -192,11 +192,13 @@ impl<T> MmapLock<T> {
     }
     /// Takes the lock exclusively. Other writers may have claims, and readers that left may have
     /// shared claims.
+    #[inline]
     pub(super) fn write(&self) -> WriteGuard<'_, T> {
         let turn = Some(self.be_alone());
         WriteGuard { lock: self, turn }
     }
     /// Waits for the turn, then for the readers to leave.
+    #[inline]
     fn be_alone(&self) -> MutexGuard<'_, ()> {
         let turn = self.turn.lock();
         self.state.store(WRITING, SeqCst);
@@ -277,6 +279,7 @@ impl<T> Drop for SharedClaim<'_, T> {
 
 impl<T> WriteGuard<'_, T> {
     /// Claims of other writers.
+    #[inline]
     pub(super) fn claims(&self) -> impl Iterator<Item = &Claim> {
         // SAFETY: only the writer whose turn it is changes the claims, and it is this writer's
         // turn.
@@ -284,6 +287,7 @@ impl<T> WriteGuard<'_, T> {
         claims.iter().map(|(_, claim)| claim)
     }
     /// Returns true if there is no claim of either kind.
+    #[inline]
     pub(super) fn is_only_one(&self) -> bool {
         self.claims().next().is_none() && !self.lock.lanes.iter().any(Lane::has_claims)
     }
@@ -333,6 +337,7 @@ impl<T> WriteGuard<'_, T> {
         done
     }
     /// Lets others in.
+    #[inline]
     fn give_up(&mut self) {
         let claimed = self.claims().next().is_some();
         let state = if claimed { CLAIMED } else { 0 };

@@ -70,6 +70,7 @@ const _: () = assert!(size_of::<Vma>() <= 88, "a VMA is small");
 
 impl Vma {
     /// Creates a VMA that is in no layout and no reverse map yet.
+    #[inline]
     pub(super) fn new(
         range: VpnRange,
         pgoff: u64,
@@ -188,6 +189,7 @@ impl Vma {
         }
     }
     /// Enters the present place into the reverse maps.
+    #[inline]
     pub(super) fn follow(&mut self, space: &Weak<dyn RmapTarget>) {
         if self.file.is_none() && self.anon.get().is_none() {
             return;
