@@ -257,11 +257,19 @@ pub(super) struct Walks {
 impl Walks {
     /// Waits for the walks over these reverse maps and keeps new ones out until the result is
     /// dropped.
-    pub(super) fn freeze(&self) -> SmallVec<[Frozen<'_>; 4]> {
-        let object = self.object.iter().map(|mapping| mapping.freeze());
-        let anon = self.anon.as_ref().map(AnonTrees::freeze);
-        object.chain(anon.into_iter().flatten()).collect()
+    pub(super) fn freeze(&self) -> FrozenWalks<'_> {
+        FrozenWalks {
+            _object: self.object.as_ref().map(|mapping| mapping.freeze()),
+            _anon: self.anon.as_ref().map(AnonTrees::freeze),
+        }
     }
+}
+
+/// Keeps walks over the reverse maps of a VMA out.
+#[must_use]
+pub(super) struct FrozenWalks<'w> {
+    _object: Option<Frozen<'w>>,
+    _anon: Option<SmallVec<[Frozen<'w>; 2]>>,
 }
 
 impl Span for Vma {
