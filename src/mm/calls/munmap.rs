@@ -187,7 +187,7 @@ impl MmapWriteGuard<'_> {
             out.guard.without_claims(freed, bounds)
         };
         let TakenOut { guard, vmas, .. } = &mut out;
-        guard.yield_while(work, then, &[], |lease| {
+        guard.yield_if(others, then, &[], |lease| {
             let mut window = lease.into_window(range, Event::Unmap);
             match tables {
                 Tables::Middle => vmas.drop_pages(&mut window),

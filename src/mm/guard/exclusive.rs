@@ -177,7 +177,19 @@ impl MmapWriteGuard<'_> {
         also: &[VpnRange],
         f: impl FnOnce(Lease<'_, rank::Mmap, Sleepable>) -> T,
     ) -> T {
-        let claim = self.should_yield(pages).then(|| self.claim(then, also));
+        self.yield_if(self.should_yield(pages), then, also, f)
+    }
+    /// Runs `f` as [`yield_while`](Self::yield_while) does, where the caller has asked if others
+    /// should be let in.
+    #[inline]
+    pub(in crate::mm) fn yield_if<T>(
+        &mut self,
+        others: bool,
+        then: AfterYield,
+        also: &[VpnRange],
+        f: impl FnOnce(Lease<'_, rank::Mmap, Sleepable>) -> T,
+    ) -> T {
+        let claim = others.then(|| self.claim(then, also));
         let mut lease = Lease {
             mm: self.mm,
             cx: self.cx.reborrow(),
