@@ -50,6 +50,7 @@ impl Commit {
     }
     /// Promises `pages` more (`__vm_enough_memory`). Returns false, with nothing charged, if the
     /// mode refuses.
+    #[inline]
     pub(crate) fn charge(&self, pages: u64) -> bool {
         let Ok(more) = i64::try_from(pages) else {
             return false;
@@ -75,6 +76,7 @@ impl Commit {
         self.pages.mine().fetch_add(more, Ordering::SeqCst);
     }
     /// Takes a promise of `pages` back.
+    #[inline]
     pub(crate) fn uncharge(&self, pages: u64) {
         let less = i64::try_from(pages).expect("only what was charged is given back");
         self.pages.mine().fetch_sub(less, Ordering::SeqCst);

@@ -9,7 +9,7 @@
 //! rules follow Linux's exactly, because the merging of VMAs depends on them.
 
 use super::{
-    after_walks::after_walks,
+    after_walks::{after_walks, has_tree_locked},
     owner::{FrameOwner, VisitPage, VisitPart},
     registry::Registry,
     target::{MappedAt, RmapCx, VmaPlacement},
@@ -64,12 +64,16 @@ impl AnonVma {
         parent.counts.lock().children += 1;
         Self::new(&parent.registry, Some(Arc::clone(parent)), 0)
     }
-    fn link(&self) {
-        self.counts.lock().linked += 1;
+    /// Counts one more chain entry; `own`: of a VMA whose own node this is.
+    fn link(&self, own: bool) {
+        let mut c = self.counts.lock();
+        c.linked += 1;
+        c.active += u32::from(own);
     }
     /// Drops one chain entry; the last one takes the node out of the family.
-    fn unlink(&self) {
+    fn unlink(&self, own: bool) {
         let mut c = self.counts.lock();
+        c.active -= u32::from(own);
         c.linked -= 1;
         if c.linked > 0 {
             return;
@@ -82,9 +86,6 @@ impl AnonVma {
     }
     fn activate(&self) {
         self.counts.lock().active += 1;
-    }
-    fn deactivate(&self) {
-        self.counts.lock().active -= 1;
     }
     /// Returns true if a forked VMA may take this node over instead of a new one: no VMA has it as
     /// its own, and it has at most one child (`anon_vma_clone`). This keeps the tree from growing
@@ -170,8 +171,7 @@ impl AnonLink {
     }
     /// Makes a link to a neighbour's node (`find_mergeable_anon_vma`).
     pub(crate) fn joining(node: Arc<AnonVma>) -> Self {
-        node.link();
-        node.activate();
+        node.link(true);
         Self {
             chain: SmallVec::from_iter([Arc::clone(&node)]),
             node,
@@ -183,19 +183,24 @@ impl AnonLink {
         let mut chain = SmallVec::new();
         let mut reused = None;
         for node in &self.chain {
-            node.link();
+            node.link(false);
             chain.push(Arc::clone(node));
             if reused.is_none() && node.reusable() {
                 reused = Some(Arc::clone(node));
             }
         }
-        let node = reused.unwrap_or_else(|| {
-            let node = AnonVma::child_of(&self.node);
-            node.link();
-            chain.push(Arc::clone(&node));
-            node
-        });
-        node.activate();
+        let node = match reused {
+            Some(node) => {
+                node.activate();
+                node
+            }
+            None => {
+                let node = AnonVma::child_of(&self.node);
+                node.link(true);
+                chain.push(Arc::clone(&node));
+                node
+            }
+        };
         Self {
             node,
             chain,
@@ -259,9 +264,8 @@ impl AnonTrees {
 impl Clone for AnonLink {
     fn clone(&self) -> Self {
         for node in &self.chain {
-            node.link();
+            node.link(Arc::ptr_eq(node, &self.node));
         }
-        self.node.activate();
         Self {
             node: Arc::clone(&self.node),
             chain: self.chain.clone(),
@@ -273,17 +277,22 @@ impl Clone for AnonLink {
 /// Takes the VMA out of the trees and gives the counts back (`unlink_anon_vmas`).
 impl Drop for AnonLink {
     fn drop(&mut self) {
-        let chain = std::mem::take(&mut self.chain);
-        let (node, placed) = (Arc::clone(&self.node), self.placed);
-        after_walks(move || {
-            for node in &chain {
-                if let Some(placed) = placed {
-                    node.tree.remove(placed.key);
-                }
-                node.unlink();
-            }
-            node.deactivate();
-        });
+        let placed = self.placed;
+        if !has_tree_locked() {
+            return leave(&self.chain, &self.node, placed);
+        }
+        let (chain, node) = (std::mem::take(&mut self.chain), Arc::clone(&self.node));
+        after_walks(move || leave(&chain, &node, placed));
+    }
+}
+
+/// Takes a VMA out of the trees of the nodes in `chain`, and gives its counts of them back.
+fn leave(chain: &[Arc<AnonVma>], own: &Arc<AnonVma>, placed: Option<Placed>) {
+    for node in chain {
+        if let Some(placed) = placed {
+            node.tree.remove(placed.key);
+        }
+        node.unlink(Arc::ptr_eq(node, own));
     }
 }
 

@@ -110,6 +110,7 @@ type Announced<'f> = (VmFlags, Option<Coming<'f>>);
 
 /// Takes the right to write from a shared mapping of an object that is sealed against it
 /// (`memfd_check_seals_mmap`).
+#[inline]
 pub(super) fn heed_seals(file: Option<&File>, flags: VmFlags) -> Result<Announced<'_>, MmapError> {
     let writes = flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE);
     let Some(file) = file.filter(|_| writes) else {
@@ -132,34 +133,42 @@ pub(in crate::mm) struct Source {
 impl Source {
     /// Returns the source of a mapping of that file. A shared mapping of zeros has an object of its
     /// own, as shared anonymous memory has.
+    #[inline]
     pub(super) fn of(file: Option<&Arc<File>>, flags: VmFlags) -> Self {
-        let file = file.cloned();
-        let zeros = file
-            .as_ref()
-            .is_some_and(|file| file.object().mappable() == Mappable::Zeros);
-        match zeros {
-            false => Self { file, device: None },
-            true if flags.contains(VmFlags::SHARED) => Self::default(),
-            true => Self {
-                file: None,
-                device: file,
-            },
-        }
+        file.map_or_else(Self::default, |file| Self::of_file(Arc::clone(file), flags))
+    }
+    fn of_file(file: Arc<File>, flags: VmFlags) -> Self {
+        let (file, device) = match file.object().mappable() {
+            Mappable::Zeros if flags.contains(VmFlags::SHARED) => (None, None),
+            Mappable::Zeros => (None, Some(file)),
+            _ => (Some(file), None),
+        };
+        Self { file, device }
     }
 }
 
 impl MmapWriteGuard<'_> {
     /// Returns the flags that the object adds to its mapping, or the reason why it refuses it
     /// (`->mmap_prepare`): the old mappings are gone when it is asked.
+    #[inline]
     pub(super) fn prepare_mapping(
         &self,
         file: Option<&File>,
         flags: VmFlags,
         pages: u64,
     ) -> Result<VmFlags, MmapError> {
-        let Some(object) = file.map(File::object) else {
-            return Ok(flags);
-        };
+        match file {
+            None => Ok(flags),
+            Some(file) => self.prepare_mapping_of(file, flags, pages),
+        }
+    }
+    fn prepare_mapping_of(
+        &self,
+        file: &File,
+        flags: VmFlags,
+        pages: u64,
+    ) -> Result<VmFlags, MmapError> {
+        let object = file.object();
         if flags.contains(VmFlags::SYNC) && object.knows_sync() {
             return Err(MmapError::NotSynchronous);
         }

@@ -101,6 +101,7 @@ impl MmapWriteGuard<'_> {
     }
 
     /// Returns flags and page offset of the new VMA.
+    #[inline]
     pub(super) fn new_mapping(
         &self,
         args: &MmapArgs,
@@ -171,6 +172,7 @@ impl MmapWriteGuard<'_> {
 
     /// Puts a checked range into the layout (`mmap_region`). Returns the start of the VMA that
     /// holds it.
+    #[inline]
     pub(in crate::mm) fn map_region(
         &mut self,
         range: VpnRange,
@@ -277,6 +279,7 @@ fn check_offset(pgoff: u64, pages: u64) -> Result<(), MmapError> {
 }
 
 /// Adds the flags of the mapping's type; fails for unknown types.
+#[inline]
 fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
     let bad = Err(MmapError::Flags(args.flags.bits()));
     let grows = flags.contains(VmFlags::GROWSDOWN);

@@ -8,9 +8,9 @@ use super::mlock::mark_unevictable;
 use crate::mm::{
     entry::{args::check_range, flags::VmFlags},
     guard::{AfterYield, MmapWriteGuard},
-    page_table::Bounds,
+    page_table::{Bounds, Tables},
     space::Mm,
-    vma::{Vma, tree::Drained},
+    vma::{Vma, tree::Emptied},
     window::{InvalidationWindow, Zap},
 };
 use crate::{
@@ -72,6 +72,7 @@ impl Mm {
 impl MmapWriteGuard<'_> {
     /// Unmaps a checked range (`do_munmap`), in one window over all of it, if anything is mapped
     /// there.
+    #[inline]
     pub(in crate::mm) fn unmap(
         &mut self,
         range: VpnRange,
@@ -91,41 +92,49 @@ impl MmapWriteGuard<'_> {
 
     /// Splits the VMAs at both ends of `range`, so that the range can be taken out
     /// (`vms_gather_munmap_vmas`).
+    #[inline]
     pub(in crate::mm) fn gather(&mut self, range: VpnRange) -> Result<Gathered, VmaError> {
-        let mut vmas = self.layout.vmas.range(range);
-        let Some(first) = vmas.clone().next() else {
-            return Ok(Gathered::default());
-        };
+        match self.layout.vmas.find_near(range.start()) {
+            Some((first, _)) if first.start() < range.end() => self.gather_from(first, range),
+            _ => Ok(Gathered::default()),
+        }
+    }
+    /// Gathers the VMAs of `range`, the first of which is `first`.
+    fn gather_from(&mut self, first: VpnRange, range: VpnRange) -> Result<Gathered, VmaError> {
         if range.start() > first.start() {
-            let (whole, sealed) = (first.range(), first.is_sealed());
-            // Only a VMA that is left in two pieces adds to the number of VMAs.
-            if range.end() < whole.end() {
-                self.layout.check_map_count()?;
-            }
-            if sealed {
-                return Err(VmaError::Sealed(whole.start().addr()));
-            }
-            self.split_unlimited(whole.start(), range.start())?;
-            vmas = self.layout.vmas.range(range);
+            self.split_below(first, range)?;
         }
         let mut sum = Gathered::default();
-        let mut last = range;
-        for vma in vmas {
+        let mut last = range.end();
+        for vma in self.layout.vmas.range(range) {
             if vma.is_sealed() {
                 return Err(VmaError::Sealed(vma.start().addr()));
             }
-            last = vma.range();
-            let pages = vma.pages().min(range.end().0 - vma.start().0);
+            last = vma.end();
+            let pages = last.min(range.end()).0 - vma.start().0;
             sum.pages += pages;
             sum.registered |= vma.userfault().is_some();
             if vma.flags.contains(VmFlags::ACCOUNT) {
                 sum.accounted += pages;
             }
         }
-        if last.end() > range.end() {
-            self.split_unlimited(last.start(), range.end())?;
+        if last > range.end() {
+            let cut = self.layout.vmas.before(range.end());
+            let start = cut.expect("it reaches beyond the range").start();
+            self.split_unlimited(start, range.end())?;
         }
         Ok(sum)
+    }
+    /// Splits the VMA `first` where `range` begins inside of it.
+    fn split_below(&mut self, first: VpnRange, range: VpnRange) -> Result<(), VmaError> {
+        // Only a VMA that is left in two pieces adds to the number of VMAs.
+        if range.end() < first.end() {
+            self.layout.check_map_count()?;
+        }
+        if self.vma(first.start()).is_sealed() {
+            return Err(VmaError::Sealed(first.start().addr()));
+        }
+        self.split_unlimited(first.start(), range.start())
     }
 
     /// Takes the gathered VMAs of `range` out and drops their pages and tables (`vms_clear_ptes`,
@@ -157,37 +166,37 @@ impl MmapWriteGuard<'_> {
         uncharge: bool,
         then: AfterYield,
     ) {
-        let Drained {
-            values: vmas,
-            floor,
-            ceiling,
-        } = self.layout.vmas.drain_range(range);
-        let (Some(first), Some(last)) = (vmas.first(), vmas.last()) else {
+        let mut out = TakenOut::new(self, uncharge, on_panic);
+        let Some((freed, bounds)) = out.take_out(range) else {
             return;
         };
-        let freed = VpnRange::new(first.start(), last.end()).expect("in ascending order");
-        let mut out = TakenOut::new(self, vmas, uncharge, on_panic);
+        let tables = out.guard.mm.table.above(freed, &mut out.guard.cx);
+        let work = match tables {
+            Tables::Middle => freed.pages(),
+            Tables::Upper | Tables::None => 0,
+        };
+        let others = out.guard.should_yield(work);
         // While other operations run, only tables that lie in the range altogether are freed, since
         // no other mapping can need them.
-        let has_tables = out.guard.has_tables(freed);
-        let work = if has_tables { freed.pages() } else { 0 };
-        let others = out.guard.should_yield(work);
         let bounds = if others {
             Bounds {
                 floor: freed.start(),
                 ceiling: Some(freed.end()),
             }
         } else {
-            out.guard.without_claims(freed, Bounds { floor, ceiling })
+            out.guard.without_claims(freed, bounds)
         };
         let TakenOut { guard, vmas, .. } = &mut out;
-        guard.yield_while(work, then, &[], |lease| {
+        guard.yield_if(others, then, &[], |lease| {
             let mut window = lease.into_window(range, Event::Unmap);
-            match has_tables {
-                true => vmas.drop_pages(&mut window),
-                false => vmas.dropped = vmas.list.len(),
+            match tables {
+                Tables::Middle => vmas.drop_pages(&mut window),
+                Tables::Upper | Tables::None => vmas.dropped = vmas.list.len(),
             }
-            window.free_tables(freed, bounds);
+            // Another operation may leave tables to this one, but only while others run.
+            if tables != Tables::None {
+                window.free_tables(freed, bounds);
+            }
             window.close();
             // Objects and families go last, when none of their pages is mapped by these VMAs.
             vmas.list.clear();
@@ -198,12 +207,6 @@ impl MmapWriteGuard<'_> {
             let table = &self.mm.table;
             table.free_range(freed, bounds, table.view(&mut self.cx).pin());
         }
-    }
-    /// Returns true if there is a table of 2-MiB entries: a range that was moved as a whole has
-    /// none.
-    fn has_tables(&mut self, range: VpnRange) -> bool {
-        let view = self.mm.table.view(&mut self.cx);
-        view.first_pmd(range).is_some()
     }
     /// Returns the bounds of the neighbouring mappings, those among them that another operation is
     /// still unmapping.
@@ -279,29 +282,37 @@ enum OnPanic {
 }
 
 impl<'a, 'g> TakenOut<'a, 'g> {
-    fn new(
-        guard: &'a mut MmapWriteGuard<'g>,
-        list: SmallVec<[Vma; 1]>,
-        uncharge: bool,
-        on_panic: OnPanic,
-    ) -> Self {
-        let mut promised = 0;
-        for vma in &list {
-            guard.layout.unaccount(vma.flags, vma.pages());
-            if vma.flags.contains(VmFlags::LOCKED) {
-                guard.layout.locked_vm -= vma.pages();
-            }
-            if vma.flags.contains(VmFlags::ACCOUNT) {
-                promised += vma.pages();
-            }
-        }
+    fn new(guard: &'a mut MmapWriteGuard<'g>, uncharge: bool, on_panic: OnPanic) -> Self {
         Self {
             guard,
-            vmas: RemovedVmas { list, dropped: 0 },
-            promised,
+            vmas: RemovedVmas {
+                list: SmallVec::new(),
+                dropped: 0,
+            },
+            promised: 0,
             uncharge,
             on_panic,
         }
+    }
+    /// Takes the VMAs inside `range` out of the layout. Returns the pages from the first one to the
+    /// last, and the bounds of their neighbours; `None` if there are none.
+    #[inline]
+    fn take_out(&mut self, range: VpnRange) -> Option<(VpnRange, Bounds)> {
+        let layout = &mut *self.guard.layout;
+        let list = &mut self.vmas.list;
+        let Emptied { floor, ceiling } = layout.vmas.drain_range(range, list);
+        for vma in &*list {
+            layout.unaccount(vma.flags, vma.pages());
+            if vma.flags.contains(VmFlags::LOCKED) {
+                layout.locked_vm -= vma.pages();
+            }
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                self.promised += vma.pages();
+            }
+        }
+        let freed = VpnRange::new(list.first()?.start(), list.last()?.end());
+        let freed = freed.expect("in ascending order");
+        Some((freed, Bounds { floor, ceiling }))
     }
     #[cold]
     fn restore(&mut self) {

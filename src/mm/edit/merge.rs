@@ -80,20 +80,26 @@ impl MmapWriteGuard<'_> {
     }
     /// Adds a free range to its neighbours if they agree (`vma_merge_new_range`). Returns the start
     /// of the VMA that holds the range then.
+    #[inline]
     pub(in crate::mm) fn merge_new(&mut self, new: &NewRange) -> Option<Vpn> {
-        let vmas = &self.layout.vmas;
-        let candidate = self.traits_of(new);
-        if new.flags.intersects(VmFlags::SPECIAL) {
-            return None;
-        }
         // Most neighbours differ in their flags, which are known without a look at the VMA.
         let alike = |(range, flags): &(VpnRange, u64)| {
             let touches = range.end() == new.range.start() || range.start() == new.range.end();
             let flags = VmFlags::from_bits_retain(*flags);
             touches && flags - VmFlags::STICKY == new.flags - VmFlags::STICKY
         };
-        let vma = |(range, _): (VpnRange, u64)| vmas.get(range.start());
-        let [left, right] = vmas.around(new.range).map(|near| near.filter(alike));
+        let near = self.layout.vmas.around(new.range);
+        if new.flags.intersects(VmFlags::SPECIAL) || !near.iter().flatten().any(alike) {
+            return None;
+        }
+        let near = near.map(|near| near.filter(alike).map(|(range, _)| range));
+        self.merge_near(new, near)
+    }
+    /// Adds a free range to those of its neighbours, which have its flags, that agree in all else.
+    fn merge_near(&mut self, new: &NewRange, [left, right]: [Option<VpnRange>; 2]) -> Option<Vpn> {
+        let vmas = &self.layout.vmas;
+        let vma = |range: VpnRange| vmas.get(range.start());
+        let candidate = self.traits_of(new);
         let left = candidate.left(left.and_then(vma));
         let right = candidate.right(right.and_then(vma), left);
         let (left, right) = (left.map(Vma::range), right.map(Vma::range));

@@ -116,6 +116,7 @@ impl Mm {
 }
 
 impl MmapWriteGuard<'_> {
+    #[inline]
     pub(in crate::mm) fn find_place(
         &self,
         args: &MmapArgs,
@@ -174,6 +175,7 @@ impl MmapWriteGuard<'_> {
 
 impl Layout {
     /// Returns the alignment of a mapping: that of its object, or of private anonymous memory.
+    #[inline]
     pub(in crate::mm) fn huge(&self, file: Option<&Arc<File>>, private: bool, pgoff: u64) -> Huge {
         match file {
             _ if !self.machine.config().align_huge => Huge::No,
@@ -183,6 +185,7 @@ impl Layout {
         }
     }
     /// Finds the place of a mapping.
+    #[inline]
     pub(in crate::mm) fn place(&self, place: Place) -> Result<VpnRange, PlaceError> {
         let Place { pages, huge, .. } = place;
         if pages > TASK_PAGES {
@@ -202,22 +205,25 @@ impl Layout {
             }
             AddrRequest::Fixed(addr) if addr % PAGE_SIZE != 0 => Err(PlaceError::Unaligned),
             AddrRequest::Fixed(addr) => Ok(range_at(Vpn::containing(addr), pages)),
-            AddrRequest::Hint(hint) => {
-                let aligned = match huge {
-                    Huge::Anonymous if hint == 0 && pages.is_multiple_of(PMD_PAGES) => {
-                        self.aligned(hint, 0, place)
-                    }
-                    Huge::File(off) => self.aligned(hint, off, place),
-                    Huge::Whole(grain) => {
-                        return self.whole(hint, grain, place).ok_or(PlaceError::NoHole);
-                    }
-                    Huge::No | Huge::Anonymous => None,
-                };
-                aligned
-                    .or_else(|| self.near(hint, pages, place.area))
-                    .ok_or(PlaceError::NoHole)
-            }
+            AddrRequest::Hint(hint) => self.choose(hint, place),
         }
+    }
+    /// Finds the place of a mapping that may lie anywhere.
+    fn choose(&self, hint: u64, place: Place) -> Result<VpnRange, PlaceError> {
+        let Place { pages, huge, .. } = place;
+        let aligned = match huge {
+            Huge::Anonymous if hint == 0 && pages.is_multiple_of(PMD_PAGES) => {
+                self.aligned(hint, 0, place)
+            }
+            Huge::File(off) => self.aligned(hint, off, place),
+            Huge::Whole(grain) => {
+                return self.whole(hint, grain, place).ok_or(PlaceError::NoHole);
+            }
+            Huge::No | Huge::Anonymous => None,
+        };
+        aligned
+            .or_else(|| self.near(hint, pages, place.area))
+            .ok_or(PlaceError::NoHole)
     }
     /// Returns the hint's place, or else a hole anywhere (`arch_get_unmapped_area_topdown`).
     fn near(&self, hint: u64, pages: u64, area: Area) -> Option<VpnRange> {

@@ -9,6 +9,7 @@ use crate::{
     error::VmaError,
     notifier::Event,
 };
+use smallvec::SmallVec;
 
 impl MmapWriteGuard<'_> {
     /// Splits the VMA that starts at `start` below page `at`, which lies inside (`__split_vma`).
@@ -66,7 +67,7 @@ impl MmapWriteGuard<'_> {
     /// Removes a range from the layout that maps nothing and is in no account.
     pub(in crate::mm) fn drop_empty(&mut self, range: VpnRange) {
         self.cut_out(range);
-        drop(self.layout.vmas.drain_range(range));
+        let _hole = self.layout.vmas.drain_range(range, &mut SmallVec::new());
     }
     /// Splits a VMA within the map limit (`split_vma`).
     pub(in crate::mm) fn split(&mut self, start: Vpn, at: Vpn) -> Result<(), VmaError> {

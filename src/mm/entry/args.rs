@@ -128,6 +128,7 @@ const SIZE: u32 = 0x3f;
 const SIZE_SHIFT: u32 = 26;
 
 /// Checks offset and length of an `mmap` and returns the length in pages.
+#[inline]
 pub(in crate::mm) fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
     if !args.offset.is_multiple_of(PAGE_SIZE) {
         return Err(MmapError::Offset(args.offset));
@@ -156,9 +157,17 @@ pub(in crate::mm) fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
 
 /// Returns the size of the huge pages that are mapped: that of the file, or the one that the
 /// arguments ask for (`hstate_sizelog`); `None` without huge pages.
+#[inline]
 pub(in crate::mm) fn size_of_pages(args: &MmapArgs) -> Result<Option<HugeSize>, MmapError> {
-    let flags = args.flags;
-    let file = args.file.as_ref();
+    match &args.file {
+        None if !args.flags.contains(MapFlags::HUGETLB) => Ok(None),
+        file => size_of_huge_pages(file.as_ref(), args.flags),
+    }
+}
+fn size_of_huge_pages(
+    file: Option<&Arc<File>>,
+    flags: MapFlags,
+) -> Result<Option<HugeSize>, MmapError> {
     if let Some(file) = file.and_then(|file| HugetlbFile::of(&**file.object())) {
         return Ok(Some(file.huge_size()));
     }
@@ -167,7 +176,7 @@ pub(in crate::mm) fn size_of_pages(args: &MmapArgs) -> Result<Option<HugeSize>, 
     }
     match (flags.bits() >> SIZE_SHIFT) & SIZE {
         // The flag cannot turn an open file into one of huge pages.
-        _ if args.file.is_some() => Err(MmapError::Flags(flags.bits())),
+        _ if file.is_some() => Err(MmapError::Flags(flags.bits())),
         0 | 21 => Ok(Some(HugeSize::Mib2)),
         30 => Ok(Some(HugeSize::Gib1)),
         _ => Err(MmapError::Flags(flags.bits())),
@@ -175,6 +184,7 @@ pub(in crate::mm) fn size_of_pages(args: &MmapArgs) -> Result<Option<HugeSize>, 
 }
 
 /// Checks a range of bytes and rounds its length up to pages, as `do_vmi_munmap` does.
+#[inline]
 pub(in crate::mm) fn check_range(addr: u64, len: u64) -> Result<VpnRange, MunmapError> {
     let bad = MunmapError::Range(ByteRange { addr, len });
     if !addr.is_multiple_of(PAGE_SIZE) || addr > TASK_SIZE || len > TASK_SIZE - addr {

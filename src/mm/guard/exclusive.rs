@@ -78,6 +78,7 @@ impl Mm {
     /// Takes the mmap lock exclusively for an operation that names its pages with
     /// [`wait_for_conflicts`](MmapWriteGuard::wait_for_conflicts) before it changes a VMA.
     /// Operations on other memory may be under way.
+    #[inline]
     pub(in crate::mm) fn lock_exclusive_some<'g, R: Below<rank::Mmap>>(
         &'g self,
         cx: &'g mut Cx<'_, R, Sleepable>,
@@ -98,6 +99,7 @@ impl MmapWriteGuard<'_> {
 }
 
 impl<'g> MmapWriteGuard<'g> {
+    #[inline]
     fn new(mm: &'g Mm, layout: WriteGuard<'g, Layout>, cx: FaultCx<'g>) -> Self {
         Self {
             mm,
@@ -115,16 +117,20 @@ impl MmapWriteGuard<'_> {
     ///
     /// Otherwise waits for a change and returns false. Others changed VMAs meanwhile, so the caller
     /// looks at the layout again and repeats the call.
+    #[inline]
     pub(in crate::mm) fn wait_for_conflicts(&mut self, pages: &[VpnRange]) -> bool {
         self.pages = Ranges::from_slice(pages);
         self.extent.clear();
-        self.layout.is_only_one() || {
-            self.extent = self.layout.extent_of(pages);
-            self.layout.wait_for_conflicts(&self.pages, &self.extent)
-        }
+        self.layout.is_only_one() || self.wait_for_others()
+    }
+    #[cold]
+    fn wait_for_others(&mut self) -> bool {
+        self.extent = self.layout.extent_of(&self.pages);
+        self.layout.wait_for_conflicts(&self.pages, &self.extent)
     }
     /// Names `range` as the operation's pages and waits until no other operation conflicts. For an
     /// operation whose pages do not depend on the layout.
+    #[inline]
     pub(in crate::mm) fn claim_range(&mut self, range: VpnRange) {
         while !self.wait_for_conflicts(&[range]) {}
     }
@@ -135,6 +141,7 @@ impl MmapWriteGuard<'_> {
     }
     /// Returns true if others should be let in: the operation named its pages, and a driver may
     /// sleep or a walk covers more than a few pages.
+    #[inline]
     pub(in crate::mm) fn should_yield(&self, pages: u64) -> bool {
         let sleeps = || self.mm.notifiers.is_made() || self.mm.machine().mem().has_exported();
         !self.pages.is_empty() && (pages > LONG || sleeps())
@@ -144,6 +151,7 @@ impl MmapWriteGuard<'_> {
         let mut held = self.layout.claims().flat_map(|claim| &claim.no_writers);
         held.any(|held| held.overlaps(range))
     }
+    #[cold]
     fn claim(&mut self, then: AfterYield, also: &[VpnRange]) -> Claim {
         let mut no_readers = self.pages.clone();
         no_readers.extend_from_slice(also);
@@ -169,7 +177,19 @@ impl MmapWriteGuard<'_> {
         also: &[VpnRange],
         f: impl FnOnce(Lease<'_, rank::Mmap, Sleepable>) -> T,
     ) -> T {
-        let claim = self.should_yield(pages).then(|| self.claim(then, also));
+        self.yield_if(self.should_yield(pages), then, also, f)
+    }
+    /// Runs `f` as [`yield_while`](Self::yield_while) does, where the caller has asked if others
+    /// should be let in.
+    #[inline]
+    pub(in crate::mm) fn yield_if<T>(
+        &mut self,
+        others: bool,
+        then: AfterYield,
+        also: &[VpnRange],
+        f: impl FnOnce(Lease<'_, rank::Mmap, Sleepable>) -> T,
+    ) -> T {
+        let claim = others.then(|| self.claim(then, also));
         let mut lease = Lease {
             mm: self.mm,
             cx: self.cx.reborrow(),

@@ -33,6 +33,7 @@ impl Lane {
         drop(claims);
     }
     /// Returns true if any range is claimed.
+    #[inline]
     pub(super) fn has_claims(&self) -> bool {
         self.count.load(SeqCst) != 0
     }

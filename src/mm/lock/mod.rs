@@ -20,6 +20,7 @@
 //! | this one | [`MmapLock`] and its guards |
 //! | `claim` | [`Claim`]: the pages that a yielding writer keeps |
 //! | `lane` | the readers of a group of threads, and their shared claims |
+//! | `shared_claim` | [`SharedClaim`]: pages that a reader keeps when it leaves |
 //! | `changes` | waiting for a claim to go |
 //! | `models` | loom models of claims, each with a mistake that fails |
 //! | `tests` | tests with real threads |
@@ -30,10 +31,12 @@ mod claim;
 mod lane;
 #[cfg(all(test, loom))]
 mod models;
+mod shared_claim;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 pub(super) use claim::{Claim, Ranges};
+pub(super) use shared_claim::SharedClaim;
 
 use crate::{
     addr::VpnRange,
@@ -94,15 +97,14 @@ pub(super) struct ReadGuard<'l, T> {
 pub(super) struct WriteGuard<'l, T> {
     lock: &'l MmapLock<T>,
     /// `None` only while others are let in ([`yield_while`](Self::yield_while)).
-    turn: Option<MutexGuard<'l, ()>>,
+    turn: Option<Turn<'l>>,
 }
 
-/// A range that a reader claims: writers that claim any of it wait until this is dropped.
-#[must_use]
-pub(super) struct SharedClaim<'l, T> {
-    lock: &'l MmapLock<T>,
-    lane: &'l Lane,
-    range: VpnRange,
+/// The time in which a writer is alone.
+struct Turn<'l> {
+    _held: MutexGuard<'l, ()>,
+    /// Readers had claims when it began. They may go meanwhile, and no other can come.
+    shared_claims: bool,
 }
 
 impl<T> MmapLock<T> {
@@ -192,49 +194,52 @@ impl<T> MmapLock<T> {
     }
     /// Takes the lock exclusively. Other writers may have claims, and readers that left may have
     /// shared claims.
+    #[inline]
     pub(super) fn write(&self) -> WriteGuard<'_, T> {
         let turn = Some(self.be_alone());
         WriteGuard { lock: self, turn }
     }
     /// Waits for the turn, then for the readers to leave.
-    fn be_alone(&self) -> MutexGuard<'_, ()> {
-        let turn = self.turn.lock();
+    #[inline]
+    fn be_alone(&self) -> Turn<'_> {
+        let _held = self.turn.lock();
         self.state.store(WRITING, SeqCst);
         sequential();
-        if !self.drained() {
-            self.wait_for_readers();
+        let shared_claims = self.drained().unwrap_or_else(|| self.wait_for_readers());
+        Turn {
+            _held,
+            shared_claims,
         }
-        turn
     }
-    fn drained(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.readers.load(SeqCst) == 0)
+    /// Returns true if readers that have left have claims; `None` if a reader is there.
+    ///
+    /// A reader claims in the lane in which it is counted, so a lane without readers gets no more
+    /// claims.
+    #[inline]
+    fn drained(&self) -> Option<bool> {
+        let mut claims = false;
+        for lane in self.lanes.iter() {
+            if lane.readers.load(SeqCst) != 0 {
+                return None;
+            }
+            claims |= lane.has_claims();
+        }
+        Some(claims)
     }
     #[cold]
-    fn wait_for_readers(&self) {
+    fn wait_for_readers(&self) -> bool {
         for _ in 0..SPINS {
-            if self.drained() {
-                return;
+            if let Some(claims) = self.drained() {
+                return claims;
             }
             spin_loop();
         }
         let mut held = self.asleep.lock();
-        while !self.drained() {
+        loop {
+            if let Some(claims) = self.drained() {
+                return claims;
+            }
             self.left.wait(&mut held);
-        }
-    }
-    /// Keeps writers off `range` until the claim is dropped, also after the guard is.
-    pub(super) fn claim_shared(
-        &self,
-        held: &ReadGuard<'_, T>,
-        range: VpnRange,
-    ) -> SharedClaim<'_, T> {
-        debug_assert!(std::ptr::eq(held.lock, self), "another lock's guard");
-        let lane = self.lanes.mine();
-        lane.claim(range);
-        SharedClaim {
-            lock: self,
-            lane,
-            range,
         }
     }
     /// The value of a lock that no other thread has.
@@ -268,15 +273,9 @@ impl<T> Drop for ReadGuard<'_, T> {
     }
 }
 
-impl<T> Drop for SharedClaim<'_, T> {
-    fn drop(&mut self) {
-        self.lane.unclaim(self.range);
-        self.lock.changes.note();
-    }
-}
-
 impl<T> WriteGuard<'_, T> {
     /// Claims of other writers.
+    #[inline]
     pub(super) fn claims(&self) -> impl Iterator<Item = &Claim> {
         // SAFETY: only the writer whose turn it is changes the claims, and it is this writer's
         // turn.
@@ -284,8 +283,10 @@ impl<T> WriteGuard<'_, T> {
         claims.iter().map(|(_, claim)| claim)
     }
     /// Returns true if there is no claim of either kind.
+    #[inline]
     pub(super) fn is_only_one(&self) -> bool {
-        self.claims().next().is_none() && !self.lock.lanes.iter().any(Lane::has_claims)
+        let shared = self.turn.as_ref().is_none_or(|turn| turn.shared_claims);
+        !shared && self.claims().next().is_none()
     }
     /// Returns true if a reader claims any of `pages` or another writer claims any of
     /// `extent`.
@@ -333,6 +334,7 @@ impl<T> WriteGuard<'_, T> {
         done
     }
     /// Lets others in.
+    #[inline]
     fn give_up(&mut self) {
         let claimed = self.claims().next().is_some();
         let state = if claimed { CLAIMED } else { 0 };

@@ -47,5 +47,5 @@ pub(super) use huge_leaf::{fill_part, shared_huge, split_leaf, zero_unused};
 pub(super) use leaf::LockedLeaf;
 pub(super) use node::Pin;
 pub(super) use slot::{LeafAt, count_copies};
-pub(super) use table::PageTable;
+pub(super) use table::{PageTable, Tables};
 pub(super) use view::TableView;

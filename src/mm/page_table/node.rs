@@ -202,6 +202,7 @@ impl<C: Child> Dir<C> {
         })
     }
     /// Returns true if the slot has a child.
+    #[inline]
     pub(in crate::mm) fn has(&self, i: usize) -> bool {
         !self.slots[i].load(Ordering::Relaxed).is_null()
     }

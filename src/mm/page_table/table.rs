@@ -8,13 +8,25 @@ use super::{
 };
 use crate::{
     addr::{PGD_PAGES, PMD_PAGES, PUD_PAGES, TASK_PAGES, Vpn, VpnRange},
-    ctx::Epoch,
+    ctx::{Context, Cx, Epoch, Rank},
     error::NoMemory,
     frame::{AllocKind, PhysMem},
     sync::{AtomicUsize, CachePadded, Ordering},
 };
 use crossbeam_epoch::Guard;
 use std::{convert::Infallible, sync::Arc};
+
+/// The tables above a range of pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::mm) enum Tables {
+    /// None but the root.
+    None,
+    /// Tables of the third level alone: nothing is mapped. A range that was moved as a whole leaves
+    /// them.
+    Upper,
+    /// Tables of 2-MiB entries, which may have leaves.
+    Middle,
+}
 
 /// The page table of one address space.
 pub(in crate::mm) struct PageTable {
@@ -220,6 +232,22 @@ impl PageTable {
                 visit(part, leaf);
             }
         });
+    }
+    /// Returns the tables above `range`. Takes an epoch pin only if there are any.
+    #[inline]
+    pub(in crate::mm) fn above<R: Rank, C: Context>(
+        &self,
+        range: VpnRange,
+        cx: &mut Cx<'_, R, C>,
+    ) -> Tables {
+        let slots = slot(range.start(), PGD_PAGES)..=slot(Vpn(range.end().0 - 1), PGD_PAGES);
+        if !slots.into_iter().any(|i| self.root.has(i)) {
+            return Tables::None;
+        }
+        match self.view(cx).first_pmd(range) {
+            Some(_) => Tables::Middle,
+            None => Tables::Upper,
+        }
     }
     /// Start of the first 1-GiB block of `range` that has a table of 2-MiB entries, clipped to the
     /// range.

@@ -46,6 +46,7 @@ pub(in crate::mm) struct Extras(
 
 impl Extras {
     /// Returns those of memory that is mapped through this device, or through none.
+    #[inline]
     pub(in crate::mm) fn of_device(device: Option<Arc<File>>) -> Self {
         let mut extras = Self::default();
         if device.is_some() {

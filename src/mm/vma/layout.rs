@@ -136,6 +136,7 @@ impl Layout {
 
     /// Checks that `pages` more with these flags fit `RLIMIT_AS` and `RLIMIT_DATA`
     /// (`may_expand_vm`).
+    #[inline]
     pub(in crate::mm) fn may_expand(&self, flags: VmFlags, pages: u64) -> Result<(), LimitError> {
         let over = |now: u64, limit: u64| {
             limit != u64::MAX && now.saturating_add(pages) > limit >> PAGE_SHIFT
@@ -159,6 +160,7 @@ impl Layout {
             }
     }
     /// Returns true if `pages` more may be locked (`mlock_future_ok`).
+    #[inline]
     pub(in crate::mm) fn may_lock(&self, pages: u64) -> bool {
         self.limits.ipc_lock
             || self.locked_vm.saturating_add(pages) <= self.limits.memlock >> PAGE_SHIFT
@@ -168,6 +170,7 @@ impl Layout {
         self.limits.ipc_lock || self.limits.memlock != 0
     }
     /// Charges `pages` to the commit limit of the machine.
+    #[inline]
     pub(in crate::mm) fn charge(&self, pages: u64) -> Result<(), LimitError> {
         if self.machine.commit().charge(pages) {
             Ok(())
@@ -176,11 +179,13 @@ impl Layout {
         }
     }
     /// Takes `pages` off the commit account of the machine.
+    #[inline]
     pub(in crate::mm) fn uncharge(&self, pages: u64) {
         self.machine.commit().uncharge(pages);
     }
 
     /// Adds `pages` of a VMA with these flags to the accounts (`vm_stat_account`).
+    #[inline]
     pub(in crate::mm) fn account(&mut self, flags: VmFlags, pages: u64) {
         self.total_vm += pages;
         if flags.is_data() {
@@ -188,6 +193,7 @@ impl Layout {
         }
     }
     /// Takes `pages` of a VMA with these flags out of the accounts.
+    #[inline]
     pub(in crate::mm) fn unaccount(&mut self, flags: VmFlags, pages: u64) {
         self.total_vm -= pages;
         if flags.is_data() {
@@ -201,6 +207,7 @@ impl Layout {
     }
 
     /// Adds a VMA, after its reverse maps know it.
+    #[inline]
     pub(in crate::mm) fn insert(&mut self, mut vma: Vma) {
         vma.follow(&self.space);
         self.vmas.insert(vma);
@@ -232,10 +239,12 @@ impl Layout {
     }
 
     /// Fails if the allocation of a VMA is made to fail on purpose ([`AllocKind::Vma`]).
+    #[inline]
     pub(in crate::mm) fn alloc_vma(&self) -> Result<(), VmaError> {
         self.inject(AllocKind::Vma, NoMemory::Vma)?;
         Ok(())
     }
+    #[inline]
     fn inject(&self, kind: AllocKind, what: NoMemory) -> Result<(), NoMemory> {
         self.machine.mem().inject().check(kind).map_err(|_| what)
     }

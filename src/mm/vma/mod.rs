@@ -70,6 +70,7 @@ const _: () = assert!(size_of::<Vma>() <= 88, "a VMA is small");
 
 impl Vma {
     /// Creates a VMA that is in no layout and no reverse map yet.
+    #[inline]
     pub(super) fn new(
         range: VpnRange,
         pgoff: u64,
@@ -188,6 +189,7 @@ impl Vma {
         }
     }
     /// Enters the present place into the reverse maps.
+    #[inline]
     pub(super) fn follow(&mut self, space: &Weak<dyn RmapTarget>) {
         if self.file.is_none() && self.anon.get().is_none() {
             return;
@@ -255,11 +257,19 @@ pub(super) struct Walks {
 impl Walks {
     /// Waits for the walks over these reverse maps and keeps new ones out until the result is
     /// dropped.
-    pub(super) fn freeze(&self) -> SmallVec<[Frozen<'_>; 4]> {
-        let object = self.object.iter().map(|mapping| mapping.freeze());
-        let anon = self.anon.as_ref().map(AnonTrees::freeze);
-        object.chain(anon.into_iter().flatten()).collect()
+    pub(super) fn freeze(&self) -> FrozenWalks<'_> {
+        FrozenWalks {
+            _object: self.object.as_ref().map(|mapping| mapping.freeze()),
+            _anon: self.anon.as_ref().map(AnonTrees::freeze),
+        }
     }
+}
+
+/// Keeps walks over the reverse maps of a VMA out.
+#[must_use]
+pub(super) struct FrozenWalks<'w> {
+    _object: Option<Frozen<'w>>,
+    _anon: Option<SmallVec<[Frozen<'w>; 2]>>,
 }
 
 impl Span for Vma {

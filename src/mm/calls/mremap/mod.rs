@@ -17,6 +17,7 @@ use crate::mm::{
     guard::{AfterYield, MmapWriteGuard},
     lock::Ranges,
     space::Mm,
+    vma::Vma,
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
@@ -87,6 +88,7 @@ impl Mm {
         let _call = trace::call("mremap", args.addr, args.old_len);
         let mut g = self.lock_exclusive_some(cx);
         let remap = check_args(&args)?;
+        g.layout.vmas.focus(remap.addr);
         while !g.claim_remap(&remap) {}
         let limit = g.layout.machine.config().max_map_count;
         let count = g.layout.vmas.len();
@@ -180,6 +182,22 @@ fn check_target(remap: &Remap) -> Result<(), MremapError> {
     Ok(())
 }
 
+/// Does as [`MmapWriteGuard::by_huge_pages`] does, for the mapping `vma`.
+fn by_huge_pages_of(vma: &Vma, mut remap: Remap) -> Result<Remap, MremapError> {
+    if !vma.flags.contains(VmFlags::HUGETLB) || vma.is_sealed() {
+        return Ok(remap);
+    }
+    let grain = vma.grain();
+    remap.old = remap.old.next_multiple_of(grain);
+    remap.new = remap.new.next_multiple_of(grain);
+    let aligned =
+        remap.addr.is_aligned(grain) && remap.new_addr.is_multiple_of(grain << PAGE_SHIFT);
+    match aligned && remap.new <= remap.old {
+        true => Ok(remap),
+        false => Err(MremapError::WholeHugePages(vma.start().addr())),
+    }
+}
+
 type Remapped = (Vpn, Option<VpnRange>);
 
 impl MmapWriteGuard<'_> {
@@ -210,8 +228,6 @@ impl MmapWriteGuard<'_> {
             let Some(vma) = self.layout.vmas.find(at) else {
                 break;
             };
-            let (with_others, registered) = (vma.moves_with_others(), vma.userfault().is_some());
-            let vma = vma.range();
             if vma.start() >= whole.end() {
                 break;
             }
@@ -222,10 +238,10 @@ impl MmapWriteGuard<'_> {
             let end = vma.end().min(whole.end());
             // Some memory moves alone or not at all (`vma_multi_allowed`).
             let several = first.is_some() || vma.end() < whole.end();
-            if several && !with_others {
+            if several && !vma.moves_with_others() {
                 return Err(MremapError::BadRange(start.addr()));
             }
-            if several && registered {
+            if several && vma.userfault().is_some() {
                 return Err(missing);
             }
             if first.is_some() {
@@ -239,8 +255,8 @@ impl MmapWriteGuard<'_> {
                 new_addr: target,
                 ..whole
             };
-            let piece = self.by_huge_pages(piece)?;
-            self.check_vma(&piece)?;
+            let piece = by_huge_pages_of(vma, piece)?;
+            self.check_found(vma, &piece)?;
             let to = self.remap_to(piece)?;
             first.get_or_insert(to);
             target = to.plus(piece.new).addr();
@@ -263,25 +279,20 @@ impl MmapWriteGuard<'_> {
 
     /// Rounds the lengths up to huge pages, if the mapping has such of a pool (`align_hugetlb`).
     /// Its addresses must be aligned, the new one even if it is not used, and it cannot grow.
-    fn by_huge_pages(&self, mut remap: Remap) -> Result<Remap, MremapError> {
-        let vma = self.layout.vmas.get(remap.addr);
-        let Some(vma) = vma.filter(|v| v.flags.contains(VmFlags::HUGETLB) && !v.is_sealed()) else {
-            return Ok(remap);
-        };
-        let grain = vma.grain();
-        remap.old = remap.old.next_multiple_of(grain);
-        remap.new = remap.new.next_multiple_of(grain);
-        let aligned =
-            remap.addr.is_aligned(grain) && remap.new_addr.is_multiple_of(grain << PAGE_SHIFT);
-        match aligned && remap.new <= remap.old {
-            true => Ok(remap),
-            false => Err(MremapError::WholeHugePages(vma.start().addr())),
+    fn by_huge_pages(&self, remap: Remap) -> Result<Remap, MremapError> {
+        match self.layout.vmas.get(remap.addr) {
+            Some(vma) => by_huge_pages_of(vma, remap),
+            None => Ok(remap),
         }
     }
     /// Checks the mapping (`check_prep_vma`). Returns true if it is locked.
     pub(in crate::mm) fn check_vma(&self, remap: &Remap) -> Result<bool, MremapError> {
         let bad = MremapError::BadRange(remap.addr.addr());
         let vma = self.layout.vmas.get(remap.addr).ok_or(bad)?;
+        self.check_found(vma, remap)
+    }
+    fn check_found(&self, vma: &Vma, remap: &Remap) -> Result<bool, MremapError> {
+        let bad = MremapError::BadRange(remap.addr.addr());
         let at = vma.start().addr();
         let locked = vma.flags.contains(VmFlags::LOCKED);
         if vma.is_sealed() {
@@ -343,9 +354,11 @@ impl MmapWriteGuard<'_> {
         if remap.has(MremapFlags::FIXED) {
             let target = Vpn::containing(remap.new_addr);
             let target = VpnRange::new(target, target.plus(remap.new)).expect("new is not 0");
-            self.unmap(target, AfterYield::KeepsEditing)?;
-            // The VMA may have been cut by a target inside of it.
-            self.layout.vmas.get(remap.addr).ok_or(bad)?;
+            if self.layout.occupied(target) {
+                self.unmap(target, AfterYield::KeepsEditing)?;
+                // The VMA may have been cut by a target inside of it.
+                self.layout.vmas.get(remap.addr).ok_or(bad)?;
+            }
         }
         if remap.new < remap.old {
             self.shrink(&remap)?;

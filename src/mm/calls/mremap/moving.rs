@@ -7,7 +7,7 @@ use super::{
 use crate::mm::{
     edit::{
         merge::NewRange,
-        placement::{AddrRequest, Area, Place},
+        placement::{AddrRequest, Area, Huge, Place},
     },
     entry::{
         flags::{MremapFlags, VmFlags},
@@ -76,9 +76,14 @@ impl<'g> MmapWriteGuard<'g> {
         } else {
             AddrRequest::Hint(0)
         };
-        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
-        let pgoff = vma.pgoff_at(remap.addr);
-        let huge = self.layout.huge(vma.file.as_ref(), true, pgoff);
+        let huge = match request {
+            AddrRequest::Fixed(_) => Huge::No,
+            AddrRequest::Hint(_) => {
+                let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+                let pgoff = vma.pgoff_at(remap.addr);
+                self.layout.huge(vma.file.as_ref(), true, pgoff)
+            }
+        };
         self.layout
             .place(Place {
                 request,
@@ -133,12 +138,14 @@ impl<'g> MmapWriteGuard<'g> {
             return Err(VmaError::NoMemory(why).into());
         }
         copy.state = CopyState::Counted;
-        copy.hand_over();
+        if flags.contains(VmFlags::HUGETLB) {
+            copy.hand_over();
+        }
         if let Some(context) = context {
             copy.guard.tell_moved(&context, (&remap, to), copy.new_vma);
         }
         if !dontunmap {
-            copy.guard.unmap_source(&remap);
+            copy.guard.unmap_source(&remap, flags);
             copy.state = CopyState::Done;
         }
         Ok(to.start())
@@ -183,14 +190,14 @@ impl<'g> MmapWriteGuard<'g> {
         drop(promise);
     }
 
-    /// Unmaps the source (`unmap_source_vma`). Its promise of memory has passed to the copy.
-    fn unmap_source(&mut self, remap: &Remap) {
+    /// Unmaps the source, which has these flags (`unmap_source_vma`). Its promise of memory has
+    /// passed to the copy.
+    fn unmap_source(&mut self, remap: &Remap, flags: VmFlags) {
         if remap.old == 0 {
             return;
         }
         let range = remap.source();
-        let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
-        let accounted = vma.flags.contains(VmFlags::ACCOUNT);
+        let accounted = flags.contains(VmFlags::ACCOUNT);
         match self.gather(range) {
             Ok(gathered) => {
                 let told = self.watchers(range, &gathered);
@@ -253,13 +260,15 @@ impl Copied<'_, '_> {
         if self.remap.old == 0 {
             return Ok(()); // Duplicated, not moved: pages fault in from the object.
         }
+        let source = self.remap.source();
+        self.guard.layout.vmas.focus(source.start());
         // The source may have merged with its copy meanwhile.
         let old_vma = self.guard.layout.vmas.get(self.remap.addr);
         let old_vma = old_vma.expect("still mapped");
         let mv = Relocation {
             old_vma: old_vma.start(),
             new_vma: self.new_vma,
-            from: self.remap.source(),
+            from: source,
             to: self.to.start(),
             unprotects: drops_marks(old_vma),
         };

@@ -98,10 +98,12 @@ impl Mm {
 impl MmapWriteGuard<'_> {
     /// Returns the userfaultfds that want to know that `range`, whose VMAs were gathered, is about
     /// to be unmapped (`userfaultfd_unmap_prep`).
+    #[inline]
     pub(in crate::mm) fn watchers(&self, range: VpnRange, gathered: &Gathered) -> Option<Watchers> {
-        if !gathered.registered {
-            return None;
-        }
+        let registered = gathered.registered;
+        registered.then(|| self.watchers_of_registered(range))
+    }
+    fn watchers_of_registered(&self, range: VpnRange) -> Watchers {
         let mut contexts: Vec<Arc<Context>> = Vec::new();
         for vma in self.layout.vmas.range(range) {
             let Some(context) = vma.userfault_told(UffdFeatures::EVENT_UNMAP) else {
@@ -113,7 +115,7 @@ impl MmapWriteGuard<'_> {
                 contexts.push(Arc::clone(context));
             }
         }
-        Some(Watchers { contexts, range })
+        Watchers { contexts, range }
     }
     /// Tells the handler of the source that its pages moved; without the feature for that, the VMA
     /// at the new place is no longer registered, with all that it has merged with

@@ -2,7 +2,6 @@
 
 use super::{
     climb::least,
-    finger::Finger,
     node::{Entry, NONE, Node},
     vma_tree::{Span, VmaTree},
 };
@@ -69,10 +68,20 @@ impl<V: Span> VmaTree<V> {
     }
 
     fn check_finger(&self) {
-        let Finger { path, start, end } = &self.finger;
-        if *end > 0 {
-            assert_eq!(self.leaf(self.finger.leaf()).bounds(), (*start, *end));
-            assert_eq!(&self.way_to(*start), path, "where the finger points");
+        let Some((from, to)) = self.finger.covers() else {
+            return;
+        };
+        let path = &self.finger.path;
+        for at in [from, to - 1] {
+            assert_eq!(&self.way_to(at), path, "where the finger points for {at}");
+        }
+        let leaf = self.leaf(self.finger.leaf());
+        let (at, from, to) = self.finger.known();
+        for page in [from, to.saturating_sub(1)]
+            .into_iter()
+            .filter(|_| from < to)
+        {
+            assert_eq!(leaf.ending_by(page), at, "the place for {page}");
         }
     }
 
@@ -121,12 +130,36 @@ impl<V: Span> VmaTree<V> {
             );
             gap = gap.max(pair[1].start - pair[0].end);
         }
+        self.check_holes(level, id, &entries, gap);
         Entry {
             start: entries[0].start,
             end: entries[entries.len() - 1].end,
             note: gap,
             kid: id,
         }
+    }
+
+    /// Panics unless the node knows its widest hole, and bounds the others.
+    fn check_holes(&self, level: usize, id: u32, entries: &[Entry], widest: u64) {
+        let between = entries.windows(2).map(|pair| pair[1].start - pair[0].end);
+        let inside = entries.iter().map(|entry| entry.note);
+        let inside = inside.filter(|_| level > 0);
+        let mut all: Vec<u64> = between.chain(inside).collect();
+        all.sort_unstable();
+        let second = all.len().checked_sub(2).map_or(0, |at| all[at]);
+        let holes = match level {
+            0 => self.leaf(id).holes(),
+            _ => self.inner(id).holes(),
+        };
+        assert_eq!(
+            holes.widest(),
+            widest,
+            "widest hole of node {id} on level {level}"
+        );
+        assert!(
+            holes.others() >= second,
+            "{holes:?} of node {id} on level {level}, which has one of {second}"
+        );
     }
 
     fn check_range(&self, entry: Entry) -> Entry {

@@ -3,24 +3,16 @@
 
 use super::{
     node::{Entry, Inner, Leaf},
-    path::Holes,
     vma_tree::VmaTree,
 };
 
 impl<V> VmaTree<V> {
     /// The entry that the parent of node `id` on `level` keeps for it.
     pub(super) fn summary(&self, level: usize, id: u32) -> Entry {
-        let (start, end) = self.bounds_of(level, id);
-        let gap = if level == 0 {
-            self.leaf(id).widest()
+        if level == 0 {
+            self.leaf(id).sum(id)
         } else {
-            self.inner(id).widest()
-        };
-        Entry {
-            start,
-            end,
-            note: gap,
-            kid: id,
+            self.inner(id).sum(id)
         }
     }
 
@@ -40,37 +32,44 @@ impl<V> VmaTree<V> {
         }
     }
 
-    /// Updates the nodes above the finger's leaf after this `change` of its holes: their entries on
-    /// the path, and the number of entries of each. Stops at the first node that does not change.
-    pub(super) fn climb(&mut self, change: Holes) {
-        self.leaf_changed();
-        let mut change = Some(change);
-        for level in 1..=self.height {
+    /// Updates the nodes above the finger's leaf after a change at index `at`: their entries on the
+    /// path, and the number of entries of each. Stops at the first node that does not change.
+    #[inline]
+    pub(super) fn climb(&mut self, at: usize) {
+        let id = self.finger.leaf();
+        let leaf = self.leaves.get(id);
+        if 0 < at && at + 1 < leaf.len() {
+            // The leaf begins and ends where it did.
+            self.finger.point_in(leaf, at);
+        } else {
+            self.finger.point(leaf, at);
+        }
+        if self.height == 0 {
+            return;
+        }
+        let (node, at) = self.finger.path.steps[1].parts();
+        if leaf.len() < Leaf::MIN {
+            self.fill_up(1, node, at);
+        } else if !self.inners.get_mut(node).sum_up(at, leaf.sum(id)) {
+            return;
+        }
+        self.climb_inners();
+    }
+
+    /// Goes on above the lowest inner node on the path, which has changed.
+    fn climb_inners(&mut self) {
+        for level in 2..=self.height {
             let (node, at) = self.finger.path.steps[level].parts();
-            let old = self.inner(node).entry(at);
-            if self.len_of(level - 1, old.kid) < least(level - 1) {
+            let id = self.inner(node).kid(at);
+            let below = self.inner(id);
+            if below.len() < Inner::MIN {
                 self.fill_up(level, node, at);
-                change = None;
                 continue;
             }
-            let (start, end) = self.bounds_of(level - 1, old.kid);
-            let gap = change
-                .and_then(|holes| holes.widest(old.note))
-                .unwrap_or_else(|| self.summary(level - 1, old.kid).note);
-            let new = Entry {
-                start,
-                end,
-                note: gap,
-                ..old
-            };
-            if new == old {
+            let sum = below.sum(id);
+            if !self.inners.get_mut(node).sum_up(at, sum) {
                 return;
             }
-            let node = self.inners.get_mut(node);
-            let gone = node.widest_at(at);
-            node.set(at, new);
-            let made = node.widest_at(at);
-            change = Some(Holes { gone, made });
         }
     }
 
@@ -92,9 +91,7 @@ impl<V> VmaTree<V> {
             self.inners.merge(left, right);
         }
         let joined = self.summary(below, left);
-        let node = self.inners.get_mut(parent);
-        node.set(at, joined);
-        node.remove(at + 1, 1);
+        self.inners.get_mut(parent).join(at, joined);
     }
 
     /// Shares the entries of children `at` and `at + 1` of `parent`, a node on `level`, evenly.
@@ -106,17 +103,13 @@ impl<V> VmaTree<V> {
         } else {
             self.inners.even_out(left, right);
         }
-        let (lower, upper) = (
-            self.summary(level - 1, left),
-            self.summary(level - 1, right),
-        );
-        let node = self.inners.get_mut(parent);
-        node.set(at, lower);
-        node.set(at + 1, upper);
+        let both = [left, right].map(|kid| self.summary(level - 1, kid));
+        self.inners.get_mut(parent).set_both(at, both);
     }
 }
 
 /// Fewest entries of a node on `level` that is not the root.
+#[cfg(any(test, debug_assertions))]
 pub(super) const fn least(level: usize) -> usize {
     if level == 0 { Leaf::MIN } else { Inner::MIN }
 }

@@ -8,44 +8,43 @@ use crate::addr::Vpn;
 
 impl<V> VmaTree<V> {
     /// Points the finger at `at`, near which the next look-ups and changes will be.
+    #[inline]
     pub(crate) fn focus(&mut self, at: Vpn) {
         if !self.is_empty() {
-            self.point_at(at.0);
+            self.place(at);
         }
     }
 
-    /// Points the finger at the leaf for `at`.
-    pub(super) fn point_at(&mut self, at: u64) {
-        if self.finger.holds(at).is_none() {
+    /// Points the finger at the first range that ends after `start`. If there is no such range, at
+    /// the place after the last one. The tree must not be empty.
+    #[inline]
+    pub(super) fn place(&mut self, start: Vpn) -> LeafPlace {
+        match self.finger.place(start.0) {
+            Some(place) => place,
+            None => self.point_at(start.0),
+        }
+    }
+
+    /// Searches the place for `at`, and points the finger there.
+    #[inline(never)]
+    fn point_at(&mut self, at: u64) -> LeafPlace {
+        let held = self.finger.holds(at);
+        if held.is_none() {
             self.finger.path = self.way_to(at);
-            self.leaf_changed();
         }
-    }
-
-    /// Reads the bounds of the finger's leaf again after its ranges changed.
-    pub(super) fn leaf_changed(&mut self) {
-        let leaf = self.leaf(self.finger.leaf());
-        (self.finger.start, self.finger.end) = if leaf.len() == 0 {
-            (0, 0)
-        } else {
-            leaf.bounds()
-        };
+        let id = self.finger.leaf();
+        let leaf = self.leaves.get(id);
+        let at = leaf.ending_by(at);
+        match held {
+            Some(_) => self.finger.point_in(leaf, at),
+            None => self.finger.point(leaf, at),
+        }
+        LeafPlace { leaf: id, at }
     }
 
     /// Forgets the finger, because nodes were made, freed or moved.
     pub(super) fn forget(&mut self) {
-        self.finger.end = 0;
-    }
-}
-
-impl<V> VmaTree<V> {
-    /// Points the finger at the first range that ends after `start`. If there is no such range, at
-    /// the place after the last one. The tree must not be empty.
-    pub(super) fn place(&mut self, start: Vpn) -> LeafPlace {
-        self.point_at(start.0);
-        let leaf = self.finger.leaf();
-        let at = self.leaf(leaf).ending_by(start.0);
-        LeafPlace { leaf, at }
+        self.finger.forget();
     }
 
     /// The end of the range below `place`, or 0.

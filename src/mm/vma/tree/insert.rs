@@ -7,7 +7,7 @@
 use super::{
     climb::merged,
     node::Entry,
-    path::{Holes, LeafPlace},
+    path::LeafPlace,
     vma_tree::{Span, VmaTree},
 };
 
@@ -35,7 +35,6 @@ impl<V: Span> VmaTree<V> {
             "{start:?}..{end:?} overlaps a range that is there"
         );
         let kid = self.values.put(value);
-        let gone = leaf.hole_below(at);
         leaf.insert(
             at,
             Entry {
@@ -45,9 +44,8 @@ impl<V: Span> VmaTree<V> {
                 kid,
             },
         );
-        let made = leaf.widest_at(at);
         self.len += 1;
-        self.climb(Holes { gone, made });
+        self.climb(at);
     }
 
     /// Makes room in every full node on the path to the leaf for `start`. One walk from the root is
@@ -98,12 +96,7 @@ impl<V: Span> VmaTree<V> {
         } else {
             self.inners.split(left)
         };
-        let (lower, upper) = (
-            self.summary(level - 1, left),
-            self.summary(level - 1, right),
-        );
-        let node = self.inners.get_mut(parent);
-        node.set(at, lower);
-        node.insert(at + 1, upper);
+        let both = [left, right].map(|kid| self.summary(level - 1, kid));
+        self.inners.get_mut(parent).divide(at, both);
     }
 }

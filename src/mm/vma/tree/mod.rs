@@ -28,6 +28,7 @@
 //! | `insert`, `remove`, `update` | the three kinds of change |
 //! | `descend` | the way down to a leaf, remembered by the finger |
 //! | `climb` | the way back up: sums and balance of the nodes above a change |
+//! | `holes` | the widest hole of a node, and a bound for the others |
 //! | `path`, `finger` | the nodes on such a way, and the one that was used last |
 //! | `node` | one node: sorted keys and their search |
 //! | `pool` | memory of nodes and values |
@@ -38,6 +39,7 @@ mod climb;
 mod descend;
 mod finger;
 mod gaps;
+mod holes;
 mod insert;
 mod iter;
 mod node;
@@ -52,5 +54,5 @@ mod check;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use remove::Drained;
+pub(crate) use remove::Emptied;
 pub(crate) use vma_tree::{Span, VmaTree};

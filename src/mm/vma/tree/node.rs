@@ -4,6 +4,7 @@
 //! data. Leaves and inner nodes share the code: a note is the widest hole in an inner node, and the
 //! tag of a value in a leaf.
 
+use super::holes::Holes;
 use crate::addr::{Vpn, VpnRange};
 
 /// Ranges that a leaf can hold. Larger leaves would suit large trees as well, but most processes
@@ -44,6 +45,7 @@ pub(super) struct Node<const WIDTH: usize, const INNER: bool> {
     starts: [u64; WIDTH],
     kids: [u32; WIDTH],
     notes: [u64; WIDTH],
+    holes: Holes,
     len: u32,
     /// The next node to the right on the same level, or the next free node of the pool.
     pub(super) next: u32,
@@ -61,6 +63,7 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         starts: [u64::MAX; WIDTH],
         kids: [NONE; WIDTH],
         notes: [0; WIDTH],
+        holes: Holes::NONE,
         len: 0,
         next: NONE,
     };
@@ -116,11 +119,60 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         }
     }
 
-    pub(super) fn set(&mut self, at: usize, entry: Entry) {
+    fn put(&mut self, at: usize, entry: Entry) {
         self.starts[at] = entry.start;
         self.ends[at] = entry.end;
         self.kids[at] = entry.kid;
         self.notes[at] = entry.note;
+    }
+
+    /// Replaces entry `at` by one between the same neighbours.
+    pub(super) fn set(&mut self, at: usize, entry: Entry) {
+        let gone = self.widest_at(at);
+        self.put(at, entry);
+        self.replace_holes(gone, self.holes_at(at));
+    }
+
+    /// Replaces the note of entry `at` of a leaf.
+    pub(super) fn note_down(&mut self, at: usize, note: u64) {
+        self.notes[at] = note;
+    }
+
+    /// Replaces entry `at` of an inner node by this sum of its child. Returns false if that is what
+    /// it was.
+    #[inline]
+    pub(super) fn sum_up(&mut self, at: usize, sum: Entry) -> bool {
+        let (start, end, note) = (self.start(at), self.end(at), self.note(at));
+        if (start, end) != (sum.start, sum.end) {
+            self.set(at, sum);
+        } else if note != sum.note {
+            self.notes[at] = sum.note;
+            self.replace_holes(note, [sum.note]);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Replaces entries `at` and `at + 1`, which share their children anew.
+    pub(super) fn set_both(&mut self, at: usize, [lower, upper]: [Entry; 2]) {
+        self.put(at, lower);
+        self.put(at + 1, upper);
+        self.look_at_holes(u64::MAX);
+    }
+
+    /// Replaces entries `at` and `at + 1` by one.
+    pub(super) fn join(&mut self, at: usize, joined: Entry) {
+        self.put(at, joined);
+        self.take_out(at + 1, 1);
+        self.look_at_holes(u64::MAX);
+    }
+
+    /// Replaces entry `at` by two.
+    pub(super) fn divide(&mut self, at: usize, [lower, upper]: [Entry; 2]) {
+        self.put(at, lower);
+        self.put_in(at + 1, upper);
+        self.look_at_holes(u64::MAX);
     }
 
     /// Returns how many entries end at or before `at`: the index of the first that ends after it.
@@ -160,32 +212,66 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         self.ending_by(start).min(self.len() - 1)
     }
 
+    /// Adds an entry, which gets index `at`.
+    #[inline]
     pub(super) fn insert(&mut self, at: usize, entry: Entry) {
+        let gone = self.hole_below(at);
+        self.put_in(at, entry);
+        self.replace_holes(gone, self.holes_at(at));
+    }
+
+    fn put_in(&mut self, at: usize, entry: Entry) {
         let len = self.len();
+        // Said once for all arrays.
+        assert!(at <= len && len < WIDTH, "no room at {at} of {len}");
         self.starts.copy_within(at..len, at + 1);
         self.ends.copy_within(at..len, at + 1);
         self.kids.copy_within(at..len, at + 1);
         self.notes.copy_within(at..len, at + 1);
         self.len += 1;
-        self.set(at, entry);
+        self.put(at, entry);
     }
 
+    /// Removes `count` entries from index `from` on.
+    #[inline]
     pub(super) fn remove(&mut self, from: usize, count: usize) {
+        let mut gone = self.hole_below(from);
+        for at in from..from + count {
+            gone = gone.max(self.gap(at)).max(self.hole_below(at + 1));
+        }
+        self.take_out(from, count);
+        self.replace_holes(gone, [self.hole_below(from)]);
+    }
+
+    fn take_out(&mut self, from: usize, count: usize) {
         let len = self.len();
-        let rest = from + count..len;
-        self.starts.copy_within(rest.clone(), from);
-        self.ends.copy_within(rest.clone(), from);
-        self.kids.copy_within(rest.clone(), from);
-        self.notes.copy_within(rest, from);
-        self.truncate(len - count);
+        let rest = from + count;
+        // Said once for all arrays.
+        assert!(
+            from < rest && rest <= len && len <= WIDTH,
+            "{count} at {from} of {len}"
+        );
+        self.starts.copy_within(rest..len, from);
+        self.ends.copy_within(rest..len, from);
+        self.kids.copy_within(rest..len, from);
+        self.notes.copy_within(rest..len, from);
+        self.shorten(len - count);
+    }
+
+    /// Removes all entries.
+    pub(super) fn clear(&mut self) {
+        self.shorten(0);
+        self.holes = Holes::NONE;
     }
 
     /// Removes all entries from index `len` on.
-    pub(super) fn truncate(&mut self, len: usize) {
-        let unused = len..self.len();
-        self.starts[unused.clone()].fill(u64::MAX);
-        self.ends[unused.clone()].fill(u64::MAX);
-        self.kids[unused].fill(NONE);
+    #[inline]
+    fn shorten(&mut self, len: usize) {
+        for at in len..self.len().min(WIDTH) {
+            self.starts[at] = u64::MAX;
+            self.ends[at] = u64::MAX;
+            self.kids[at] = NONE;
+        }
         self.len = len as u32;
     }
 
@@ -196,15 +282,19 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
             let moved = want - have;
             left.copy_from(have, right, 0, moved);
             left.len = want as u32;
-            right.remove(0, moved);
+            if moved > 0 {
+                right.take_out(0, moved);
+            }
         } else {
             let moved = have - want;
             let old = right.clone();
             right.copy_from(0, left, want, moved);
             right.copy_from(moved, &old, 0, other);
             right.len = (moved + other) as u32;
-            left.truncate(want);
+            left.shorten(want);
         }
+        left.look_at_holes(u64::MAX);
+        right.look_at_holes(u64::MAX);
     }
 
     fn copy_from(&mut self, to: usize, source: &Self, from: usize, count: usize) {
@@ -215,28 +305,67 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         self.notes[to].copy_from_slice(&source.notes[from]);
     }
 
-    /// The widest hole between entries or inside one. Looks at all entries.
-    pub(super) fn widest(&self) -> u64 {
-        let len = self.len();
-        let inside = (0..len).map(|at| self.gap(at)).fold(0, u64::max);
-        let between = self.starts[1..len].iter().zip(&self.ends[..len - 1]);
-        between.fold(inside, |gap, (start, end)| gap.max(start - end))
+    /// Pages of the widest hole between entries or inside one.
+    #[inline]
+    pub(super) const fn widest(&self) -> u64 {
+        self.holes.widest()
+    }
+
+    /// The widest hole, and the bound for the others.
+    #[cfg(any(test, debug_assertions))]
+    pub(super) const fn holes(&self) -> Holes {
+        self.holes
+    }
+
+    /// Notes that holes went, the widest of which had `gone` pages, and that those of `made` came.
+    #[inline]
+    fn replace_holes<const N: usize>(&mut self, gone: u64, made: [u64; N]) {
+        if !self.holes.replace(gone, made) {
+            self.look_at_holes(self.holes.widest());
+        }
+    }
+
+    /// Looks at all holes, none of which has more than `bound` pages.
+    #[inline(never)]
+    fn look_at_holes(&mut self, bound: u64) {
+        let inside = (0..self.len()).map(|at| self.gap(at));
+        let between = (1..self.len()).map(|at| self.hole_below(at));
+        self.holes = match INNER {
+            true => Holes::among(between.chain(inside), bound),
+            false => Holes::among(between, bound),
+        };
     }
 
     /// Pages of the hole between entry `at` and the one before; 0 if this node lacks one of them.
+    #[inline]
     pub(super) fn hole_below(&self, at: usize) -> u64 {
-        if 0 < at && at < self.len() {
+        if 0 < at && at < self.len().min(WIDTH) {
             self.start(at) - self.end(at - 1)
         } else {
             0
         }
     }
 
-    /// The widest hole below, inside or above entry `at`.
-    pub(super) fn widest_at(&self, at: usize) -> u64 {
-        self.gap(at)
-            .max(self.hole_below(at))
-            .max(self.hole_below(at + 1))
+    /// The holes below, inside and above entry `at`.
+    #[inline]
+    fn holes_at(&self, at: usize) -> [u64; 3] {
+        [self.hole_below(at), self.gap(at), self.hole_below(at + 1)]
+    }
+
+    fn widest_at(&self, at: usize) -> u64 {
+        self.holes_at(at).into_iter().fold(0, u64::max)
+    }
+
+    /// The entry that a parent keeps for this node, which is its child `kid`.
+    #[inline]
+    pub(super) const fn sum(&self, kid: u32) -> Entry {
+        let (start, end) = self.bounds();
+        Entry {
+            start,
+            end,
+            note: self.widest(),
+            kid,
+        }
     }
 
     /// Start of the first entry and end of the last.

@@ -43,29 +43,6 @@ pub(super) struct LeafPlace {
     pub(super) at: usize,
 }
 
-/// Change of the holes in a node.
-#[derive(Clone, Copy)]
-pub(super) struct Holes {
-    /// Pages of the widest hole that is no longer there.
-    pub(super) gone: u64,
-    /// Pages of the widest hole that was not there before.
-    pub(super) made: u64,
-}
-
-impl Holes {
-    /// The widest hole after the change, given the widest one before; `None` if all holes must be
-    /// looked at, which only the loss of a widest one requires.
-    pub(super) fn widest(self, old: u64) -> Option<u64> {
-        if self.made >= old {
-            Some(self.made)
-        } else if self.gone < old {
-            Some(old)
-        } else {
-            None
-        }
-    }
-}
-
 impl Path {
     pub(super) const EMPTY: Self = Self {
         steps: [PathStep::NONE; LEVELS],

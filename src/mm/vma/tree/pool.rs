@@ -74,7 +74,7 @@ impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
     pub(super) fn release(&mut self, id: u32) {
         let free = self.free;
         let node = self.get_mut(id);
-        node.truncate(0);
+        node.clear();
         node.next = free;
         self.free = id;
     }

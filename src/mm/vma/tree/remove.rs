@@ -4,15 +4,11 @@ use crate::addr::{Vpn, VpnRange};
 
 use smallvec::SmallVec;
 
-use super::{
-    node::NONE,
-    path::{Holes, LeafPlace},
-    vma_tree::VmaTree,
-};
+use super::{node::NONE, path::LeafPlace, vma_tree::VmaTree};
 
-/// Ranges that were removed, and the hole that they left.
-pub(crate) struct Drained<V> {
-    pub(crate) values: SmallVec<[V; 1]>,
+/// The hole that removed ranges left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Emptied {
     /// End of the range below; 0 without one.
     pub(crate) floor: Vpn,
     /// Start of the range above.
@@ -45,15 +41,8 @@ impl<V> VmaTree<V> {
             return;
         }
         let leaf = self.leaves.get_mut(node);
-        // Between several entries there may have been a hole of any size.
-        let gone = if count == 1 {
-            leaf.widest_at(at)
-        } else {
-            u64::MAX
-        };
         leaf.remove(at, count);
-        let made = leaf.hole_below(at);
-        self.climb(Holes { gone, made });
+        self.climb(at);
         while self.height > 0 && self.inner(self.root).len() == 1 {
             self.forget();
             let old = self.root;
@@ -78,57 +67,67 @@ impl<V> VmaTree<V> {
         self.forget();
     }
 
-    /// Removes all ranges inside `pages`. Returns their values in ascending order.
+    /// Removes all ranges inside `pages`, and puts their values behind `values`, ascending.
     ///
     /// # Panics
     ///
     /// If a range lies only partly inside; nothing is removed then.
-    pub(crate) fn drain_range(&mut self, pages: VpnRange) -> Drained<V> {
-        let end = pages.end().0;
-        let mut out = Drained {
-            values: SmallVec::new(),
+    pub(crate) fn drain_range(
+        &mut self,
+        pages: VpnRange,
+        values: &mut SmallVec<[V; 1]>,
+    ) -> Emptied {
+        let mut out = Emptied {
             floor: Vpn(0),
             ceiling: None,
         };
-        while !self.is_empty() {
-            let place = self.place(pages.start());
-            let LeafPlace { leaf: node, at } = place;
-            let leaf = self.leaf(node);
-            let stop = leaf.starting_below(end);
-            if out.values.is_empty() {
-                out.floor = Vpn(self.floor(place));
-                if at < stop {
-                    self.check_ends(pages, leaf.start(at), (stop, leaf.end(stop - 1)));
-                }
-            }
-            let above = self.start_from(stop);
-            out.ceiling = (above != u64::MAX).then_some(Vpn(above));
-            if at < stop {
-                let leaf = self.leaves.get(node);
-                for at in at..stop {
-                    out.values.push(self.values.take(leaf.kid(at)));
-                }
-                self.cut(place, stop - at);
-            }
-            if above >= end {
-                break;
-            }
+        if self.is_empty() {
+            return out;
         }
-        out
+        let mut place = self.place(pages.start());
+        out.floor = Vpn(self.floor(place));
+        self.check_ends(pages, place);
+        loop {
+            let above = self.drain_leaf(place, pages.end().0, values);
+            if above >= pages.end().0 {
+                out.ceiling = (above != u64::MAX).then_some(Vpn(above));
+                return out;
+            }
+            place = self.place(pages.start());
+        }
     }
 
-    /// Panics if the first range to be removed, which has this start, or the last sticks out of
-    /// `pages`. `(stop, end)`: where the ranges of the first leaf stop, and their end.
-    fn check_ends(&self, pages: VpnRange, start: u64, (stop, end): (usize, u64)) {
-        let end = match self.start_from(stop) < pages.end().0 {
-            true => self
-                .range_before(pages.end())
-                .map_or(end, |(last, _)| last.end().0),
-            false => end,
+    /// Removes the ranges from `place` on that start below `end` and are in the finger's leaf.
+    /// Returns the start of the range above them; the highest number if there is none.
+    fn drain_leaf(&mut self, place: LeafPlace, end: u64, values: &mut SmallVec<[V; 1]>) -> u64 {
+        let leaf = self.leaves.get(place.leaf);
+        let (mut stop, len) = (place.at, leaf.len());
+        while stop < len && leaf.start(stop) < end {
+            values.push(self.values.take(leaf.kid(stop)));
+            stop += 1;
+        }
+        let above = self.start_from(stop);
+        if stop > place.at {
+            self.cut(place, stop - place.at);
+        }
+        above
+    }
+
+    /// Panics if a range from `place` on lies only partly inside of `pages`.
+    fn check_ends(&self, pages: VpnRange, place: LeafPlace) {
+        let first = self.start_from(place.at);
+        if first >= pages.end().0 {
+            return;
+        }
+        let leaf = self.leaf(place.leaf);
+        let end = match self.start_from(place.at + 1) < pages.end().0 {
+            // The first one is not the last.
+            true => self.range_before(pages.end()).map(|(last, _)| last.end().0),
+            false => Some(leaf.end(place.at)),
         };
         assert!(
-            pages.start().0 <= start && end <= pages.end().0,
-            "a range of {start:#x}..{end:#x} sticks out of {pages:?}"
+            pages.start().0 <= first && end <= Some(pages.end().0),
+            "a range of {first:#x}..{end:#x?} sticks out of {pages:?}"
         );
     }
 }

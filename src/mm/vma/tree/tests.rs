@@ -34,6 +34,13 @@ fn pages(start: u64, end: u64) -> VpnRange {
     VpnRange::new(Vpn(start), Vpn(end)).expect("tests ask for non-empty ranges")
 }
 
+/// Takes the ranges out that lie inside `range`.
+fn drained(tree: &mut VmaTree<Area>, range: VpnRange) -> Vec<Area> {
+    let mut values = smallvec::SmallVec::new();
+    let _hole = tree.drain_range(range, &mut values);
+    values.into_vec()
+}
+
 /// The tree, and a plain map with the expected contents.
 #[derive(Clone)]
 struct Pair {
@@ -120,7 +127,7 @@ impl Pair {
             .find(Vpn(start))
             .map_or(start, |area| area.start.min(start));
         let range = pages(start, end.max(below));
-        let gone = self.tree.drain_range(range).values;
+        let gone = drained(&mut self.tree, range);
         let kept = |area: &Area| !range.overlaps(pages(area.start, area.end));
         let model: Vec<Area> = self
             .model
@@ -471,12 +478,7 @@ fn an_empty_tree_is_one_hole() {
     assert!(tree.find(Vpn(0)).is_none() && tree.before(Vpn(u64::MAX)).is_none());
     assert!(tree.first().is_none() && tree.last().is_none() && tree.iter().next().is_none());
     assert!(tree.next_after(Vpn(0)).is_none() && tree.get(Vpn(u64::MAX)).is_none());
-    assert!(
-        VmaTree::<Area>::new()
-            .drain_range(VpnRange::ALL)
-            .values
-            .is_empty()
-    );
+    assert!(drained(&mut VmaTree::<Area>::new(), VpnRange::ALL).is_empty());
 }
 
 #[test]
@@ -487,10 +489,7 @@ fn one_range_may_span_every_page() {
     assert_eq!(tree.find(Vpn(u64::MAX)), None);
     assert_eq!(tree.get(Vpn(u64::MAX - 1)), Some(&area(0, u64::MAX)));
     assert_eq!(tree.highest_gap(1, Vpn(0), Vpn(u64::MAX)), None);
-    assert_eq!(
-        tree.drain_range(VpnRange::ALL).values[..],
-        [area(0, u64::MAX)]
-    );
+    assert_eq!(drained(&mut tree, VpnRange::ALL), [area(0, u64::MAX)]);
     tree.check();
 }
 
@@ -504,7 +503,7 @@ fn draining_most_of_a_large_tree_keeps_the_rest() {
         (59_990, 60_000),
     ] {
         let mut tree = filled((0..60_000).map(|n| n * 2));
-        let gone = tree.drain_range(pages(from * 2, to * 2)).values;
+        let gone = drained(&mut tree, pages(from * 2, to * 2));
         tree.check();
         assert!(
             gone.iter()
@@ -543,7 +542,7 @@ fn errors_of_the_caller_panic() {
         panic_of(&tree, |tree| tree.update(Vpn(60), |area| area.end = 60)).contains("empty range")
     );
     for (start, end) in [(71, 90), (60, 74), (71, 74)] {
-        let message = panic_of(&tree, |tree| drop(tree.drain_range(pages(start, end))));
+        let message = panic_of(&tree, |tree| drained(tree, pages(start, end)));
         assert!(message.contains("sticks out"), "{start}..{end}: {message}");
     }
 }

@@ -4,7 +4,7 @@ use crate::addr::Vpn;
 
 use super::{
     node::Entry,
-    path::{Holes, LeafPlace},
+    path::LeafPlace,
     vma_tree::{Span, VmaTree},
 };
 
@@ -35,7 +35,7 @@ impl<V: Span> VmaTree<V> {
             return result;
         }
         if (new.start, new.end) == (old.start, old.end) {
-            self.leaves.get_mut(node).set(at, new);
+            self.leaves.get_mut(node).note_down(at, new.note);
             return result;
         }
         assert!(
@@ -43,11 +43,8 @@ impl<V: Span> VmaTree<V> {
             "an empty range instead of that at {start:?}"
         );
         if self.floor(place) <= new.start && new.end <= self.start_from(at + 1) {
-            let leaf = self.leaves.get_mut(node);
-            let gone = leaf.widest_at(at);
-            leaf.set(at, new);
-            let made = leaf.widest_at(at);
-            self.climb(Holes { gone, made });
+            self.leaves.get_mut(node).set(at, new);
+            self.climb(at);
         } else {
             let value = self.remove_at(place);
             self.insert(value);

@@ -87,6 +87,17 @@ impl<V> VmaTree<V> {
     /// Leaf and index of the first range that ends after `at`.
     #[inline]
     pub(super) fn seek(&self, at: u64) -> Option<(&Leaf, usize)> {
+        match self.finger.place(at) {
+            Some(place) => {
+                let leaf = self.leaf(place.leaf);
+                (place.at < leaf.len()).then_some((leaf, place.at))
+            }
+            None => self.seek_elsewhere(at),
+        }
+    }
+
+    /// Finds as [`seek`](Self::seek) does, where the finger does not point.
+    fn seek_elsewhere(&self, at: u64) -> Option<(&Leaf, usize)> {
         let leaf = self.leaf_for(at)?;
         let (index, _) = leaf.seek(at)?;
         Some((leaf, index))
@@ -111,6 +122,13 @@ impl<V> VmaTree<V> {
         self.leaf_for(at.0)?.seek_range(at.0)
     }
 
+    /// Finds as [`find_range`](Self::find_range) does, near the place that was used last.
+    #[inline]
+    pub(crate) fn find_near(&self, at: Vpn) -> Option<(VpnRange, u64)> {
+        let (leaf, index) = self.seek(at.0)?;
+        Some(leaf.range(index))
+    }
+
     /// Finds as [`before`](Self::before) does, but returns range and tag. Reads nodes only.
     pub(crate) fn range_before(&self, at: Vpn) -> Option<(VpnRange, u64)> {
         let (leaf, index) = self.seek_before(at)?;
@@ -124,6 +142,7 @@ impl<V> VmaTree<V> {
     }
 
     /// The ranges below and above `hole`, in which there is none, and their tags.
+    #[inline]
     pub(crate) fn around(&self, hole: VpnRange) -> [Option<(VpnRange, u64)>; 2] {
         match self.seek(hole.start().0) {
             Some((leaf, at)) if at > 0 => [Some(leaf.range(at - 1)), Some(leaf.range(at))],
