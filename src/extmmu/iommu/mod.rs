@@ -23,21 +23,33 @@
 //! | --- | --- |
 //! | `process_iommu` | the IOMMU as the devices have it, and its construction |
 //! | `iotlb` | the driver: translations, misses, windows |
-//! | `leases` | the leases that live, their holders, and windows that wait for them or revoke them |
-//! | `lease` | one lease, and its end in a window |
+//! | `slots` | pages that devices take leases of without a lock: a lease is a count in a word |
+//! | `lease` | one lease, as its thread has it |
+//! | `own_leases` | the leases of a thread |
+//! | `kept` | frames that revoked slices lead to |
+//! | `table` | the slots that have a page, and the pages that windows close |
+//! | `leases` | leases taken and ended, and windows that wait for them or revoke them |
+//! | `holder` | an iterator or a slice, as the holder of a lease |
 //! | `stale_use` | the report of a slice that was used after its window |
 //! | `leased_memory` | leased pages as a `GuestMemoryBackend` |
 //! | `iova_bitmap` | the dirty bitmap of I/O addresses, whose slices are leases |
 //! | `config` | the answer to a window; mistakes for tests |
 
 mod config;
+mod holder;
 mod iotlb;
 mod iova_bitmap;
+mod kept;
 mod lease;
 mod leased_memory;
 mod leases;
+#[cfg(all(test, loom))]
+mod models;
+mod own_leases;
 mod process_iommu;
+mod slots;
 mod stale_use;
+mod table;
 
 pub use config::{IommuConfig, IommuMistake, OnWindow};
 pub use iova_bitmap::{IovaBitmap, LeasedSlice};
