@@ -58,8 +58,8 @@ fn host(config: IommuConfig) -> Host {
 pub(crate) fn host_of(config: IommuConfig, pages: u64) -> Host {
     let mut w = World::with(MachineConfig {
         memory: MemConfig {
-            frames: 64,
-            swap: pages.max(64).try_into().unwrap(),
+            frames: pages.max(64).try_into().unwrap(),
+            swap: 64,
             ..MemConfig::default()
         },
         ..MachineConfig::default()
