@@ -29,6 +29,7 @@
 //! | `kept` | frames that revoked slices lead to |
 //! | `table` | the slots that have a page, and the pages that windows close |
 //! | `leases` | leases taken and ended, and windows that wait for them or revoke them |
+//! | `page_iotlbs` | IOTLBs of one page that a thread uses again |
 //! | `holder` | an iterator or a slice, as the holder of a lease |
 //! | `stale_use` | the report of a slice that was used after its window |
 //! | `leased_memory` | leased pages as a `GuestMemoryBackend` |
@@ -46,6 +47,7 @@ mod leases;
 #[cfg(all(test, loom))]
 mod models;
 mod own_leases;
+mod page_iotlbs;
 mod process_iommu;
 mod slots;
 mod stale_use;

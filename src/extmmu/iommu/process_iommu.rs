@@ -8,6 +8,7 @@ use super::{
     lease::Part,
     leased_memory::{LeasedMemory, LeasedRegion, address_of},
     leases::Leases,
+    page_iotlbs::{self, Key},
     stale_use::StaleUse,
 };
 use crate::{
@@ -164,7 +165,32 @@ type Parts = SmallVec<[Part; 4]>;
 #[derive(Debug)]
 pub struct LeasedIotlb<'l> {
     iotlb: Iotlb,
+    /// Set if the IOTLB has one whole page, and is used again.
+    page: Option<Key>,
     holders: SmallVec<[Holder<'l>; 4]>,
+}
+
+impl<'l> LeasedIotlb<'l> {
+    fn new(
+        holders: SmallVec<[Holder<'l>; 4]>,
+        access: Permissions,
+    ) -> Result<LeasedIotlb<'l>, Error> {
+        let page = match holders.as_slice() {
+            [one] => Key::of(one.lease()),
+            _ => None,
+        };
+        let mut iotlb = page.map(page_iotlbs::take).unwrap_or_default();
+        for holder in holders.iter().filter(|_| page.is_none()) {
+            let lease = holder.lease();
+            let (at, len) = (GuestAddress(lease.part.iova), lease.part.len);
+            iotlb.set_mapping(at, address_of(lease), len, access)?;
+        }
+        Ok(Self {
+            iotlb,
+            page,
+            holders,
+        })
+    }
 }
 
 impl Deref for LeasedIotlb<'_> {
@@ -176,6 +202,9 @@ impl Deref for LeasedIotlb<'_> {
 
 impl Drop for LeasedIotlb<'_> {
     fn drop(&mut self) {
+        if let Some(page) = self.page {
+            page_iotlbs::put_back(page, std::mem::take(&mut self.iotlb));
+        }
         for holder in self.holders.drain(..) {
             holder.end_iteration();
         }
@@ -217,15 +246,7 @@ impl Iommu for ProcessIommu {
         let given = given.ok_or_else(|| cannot("the thread ends".to_owned()))?;
         let holders = given.into_iter();
         let holders = holders.map(|lease| Holder::new(&self.iotlb.leases, lease));
-        let mut leased = LeasedIotlb {
-            iotlb: Iotlb::new(),
-            holders: holders.collect(),
-        };
-        for holder in &leased.holders {
-            let (lease, iotlb) = (holder.lease(), &mut leased.iotlb);
-            let at = GuestAddress(lease.part.iova);
-            iotlb.set_mapping(at, address_of(lease), lease.part.len, access)?;
-        }
+        let leased = LeasedIotlb::new(holders.collect(), access)?;
         Iotlb::lookup(leased, iova, length, access).map_err(|fails| cannot(format!("{fails:?}")))
     }
 }

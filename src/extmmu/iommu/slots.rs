@@ -70,7 +70,7 @@ impl Word {
     }
     /// Returns true if a window that closes the slot has to wait.
     pub(super) fn is_awaited(self) -> bool {
-        self.0 / AWAITED & COUNT > 0
+        (self.0 / AWAITED) & COUNT > 0
     }
     /// Returns true if a window has opened over the page.
     pub(super) fn is_revoked(self) -> bool {
@@ -218,6 +218,7 @@ impl Slots {
     pub(super) fn new() -> Self {
         Self(std::array::from_fn(|_| OnceLock::new()))
     }
+    #[inline]
     fn piece(&self, piece: usize, len: usize) -> &[Slot] {
         let make = || (0..len).map(|_| Slot::new()).collect();
         self.0[piece].get_or_init(make)
@@ -232,9 +233,7 @@ impl Slots {
                 (before as usize + 1, TABLE << before)
             }
         };
-        let slots = self.0[piece].get();
-        let slots = slots.map_or_else(|| self.piece(piece, first.max(TABLE)), |slots| slots);
-        &slots[id - first]
+        &self.piece(piece, first.max(TABLE))[id - first]
     }
     /// Returns the slots of the table that a page may have.
     #[inline]
