@@ -7,7 +7,7 @@ use std::rc::Rc;
 #[derive(Clone)]
 pub(super) struct Holder<'l> {
     leases: &'l Leases,
-    /// Its other holders, and nothing else, share it.
+    /// Shared with its other holders, and with nothing else.
     lease: Rc<Lease>,
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Part {
 /// A lease. The iterator that it was given to and its slices share it, and stay with their thread.
 #[derive(Debug)]
 pub(super) struct Lease {
-    /// Its place among the leases of its thread.
+    /// The place among the leases of its thread.
     pub(super) seat: usize,
     /// Grows from lease to lease of a thread.
     pub(super) number: u64,

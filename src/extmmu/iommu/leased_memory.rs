@@ -22,7 +22,8 @@ pub(super) fn address_of(lease: &Lease) -> GuestAddress {
     GuestAddress(lease.seat as u64 * STRIDE + lease.part.offset as u64)
 }
 
-/// The pages that an IOMMU has leased to the thread that asks. An access that passes the IOMMU by finds nothing else here.
+/// The pages that an IOMMU has leased to the thread that asks. An access that passes the IOMMU by
+/// finds nothing else here.
 #[derive(Clone, Debug)]
 pub struct LeasedMemory {
     pub(super) region: LeasedRegion,

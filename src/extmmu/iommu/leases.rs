@@ -20,7 +20,7 @@ use super::{
     own_leases::own,
     slots::{SlotId, Slots, TABLE, Taken},
     stale_use::{SliceUse, StaleUse},
-    table::{Revoked, Table},
+    table::{Occupied, Revoked, Table},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -249,10 +249,13 @@ impl Leases {
             while self.is_awaited(&table, range) {
                 self.changed.wait(&mut table);
             }
-            self.revoke_in(&mut table, (range, event));
+            let settled = self.revoke_in(&mut table, (range, event));
             drop(table);
+            drop(settled);
         } else {
-            self.revoke_in(&mut table, (range, event));
+            let settled = self.revoke_in(&mut table, (range, event));
+            drop(table);
+            drop(settled);
         }
         closing
     }
@@ -281,16 +284,17 @@ impl Leases {
     }
     /// Revokes the leases of a range that is closed.
     pub(super) fn revoke(&self, range: VpnRange, event: Event) {
-        self.revoke_in(&mut self.table.lock(), (range, event));
+        let settled = self.revoke_in(&mut self.table.lock(), (range, event));
+        drop(settled);
     }
-    fn revoke_in(&self, table: &mut Table, window: (VpnRange, Event)) {
+    fn revoke_in(&self, table: &mut Table, window: (VpnRange, Event)) -> Vec<Occupied> {
         let ignores = self.made(IommuMistake::IgnoresSlices);
         table.revoke(&self.slots, window.0, |translation| {
             (!ignores).then(|| Revoked {
                 window,
                 _kept: Kept::hold(&self.mem, translation.pfn()),
             })
-        });
+        })
     }
     /// Notes a use of a slice.
     ///

@@ -19,6 +19,9 @@
 //! a store through the slice       reaches no process, and is reported
 //! ```
 //!
+//! A device takes a lease without a lock: it counts it in the word of the page's slot
+//! (docs/adr/0042-a-lease-is-a-count-in-the-word-of-its-page.md).
+//!
 //! | file | holds |
 //! | --- | --- |
 //! | `process_iommu` | the IOMMU as the devices have it, and its construction |

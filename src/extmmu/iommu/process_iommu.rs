@@ -219,8 +219,8 @@ impl Iommu for ProcessIommu {
     /// # Errors
     ///
     /// `CannotResolve`, with the reason: a page is in no region, or the process has no such access
-    /// to it; they are more pages than memory has; the thread has a token that it did not lend; or it
-    /// ends, and its locals are gone.
+    /// to it; they are more pages than memory has; the thread has a token that it did not lend; or
+    /// it ends, and its locals are gone.
     fn translate(
         &self,
         iova: GuestAddress,

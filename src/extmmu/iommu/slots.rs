@@ -300,7 +300,7 @@ mod tests {
             assert_eq!(slot.word().leases(), 3 - n);
             assert!(slot.count_out(awaited));
         }
-        assert!(!slot.claim(), "whoever revokes it makes it free");
+        assert!(!slot.claim(), "a window makes it free");
         slot.free();
         assert!(slot.word().is_free() && slot.claim());
     }

@@ -162,17 +162,20 @@ impl Table {
         self.occupied.remove(&(page, id))
     }
     /// Takes the closed slots of a range from devices. Those that have leases keep what `revoked`
-    /// makes of their translation until the last one ends.
+    /// makes of their translation until the last one ends. Returns facts that are to be dropped
+    /// without the lock.
+    #[must_use]
     pub(super) fn revoke(
         &mut self,
         slots: &Slots,
         range: VpnRange,
         revoked: impl Fn(Translation) -> Option<Revoked>,
-    ) {
+    ) -> Vec<Occupied> {
         let good = self.over(range).map(|(id, _)| id);
         let good: SmallVec<[SlotId; 8]> = good
             .filter(|id| !slots.at(*id).word().is_revoked())
             .collect();
+        let mut settled = Vec::new();
         for id in good {
             let slot = slots.at(id);
             let held = slot.word().leases() > 0;
@@ -181,8 +184,10 @@ impl Table {
             }
             // A lease that ends meanwhile finds the slot closed, and asks for the lock.
             if slot.revoke().leases() == 0 {
-                drop(self.free(slots, id));
+                let freed = self.free(slots, id);
+                settled.extend(freed.filter(|occupied| occupied.revoked.is_some()));
             }
         }
+        settled
     }
 }
