@@ -31,7 +31,6 @@ fn store(memory: &Memory, progress: &[AtomicUsize; 2]) -> u8 {
     let slice = slices.next().unwrap().unwrap();
     drop(slices);
     slice.store(3_u8, 0, Relaxed).unwrap();
-    shuttle::thread::yield_now();
     let found = slice.load::<u8>(0, Relaxed).unwrap();
     // A window that begins and ends meanwhile revoked the slice.
     let waited_for = memory.iommu().stale_use().is_none();
