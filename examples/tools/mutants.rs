@@ -188,8 +188,16 @@ impl Checker {
     /// Builds the tests; the program's path.
     fn build(self, tree: &Path, root: &Path) -> PathBuf {
         let (flags, what, target): (_, &[_], _) = match self {
-            Self::Loom => ("--cfg loom --cfg crossbeam_loom", &["--lib"], "target/loom"),
-            Self::Shuttle => ("--cfg shuttle", &["--test", "shuttle"], "target/shuttle"),
+            Self::Loom => (
+                "--cfg loom --cfg crossbeam_loom",
+                &["--features", "vm-memory", "--lib"],
+                "target/loom",
+            ),
+            Self::Shuttle => (
+                "--cfg shuttle",
+                &["--features", "vm-memory", "--test", "shuttle"],
+                "target/shuttle",
+            ),
         };
         let out = Command::new(env!("CARGO"))
             .args(["test", "--release", "--no-run", "--target-dir"])

@@ -33,41 +33,46 @@ use vm_memory::{
 };
 
 /// The I/O address of page 0.
-const IOVA: u64 = 0x10_0000;
-const PAGES: u64 = 8;
+pub(crate) const IOVA: u64 = 0x10_0000;
+pub(crate) const PAGES: u64 = 8;
 
-fn iova(n: u64) -> GuestAddress {
+pub(crate) fn iova(n: u64) -> GuestAddress {
     GuestAddress(IOVA + n * PAGE)
 }
 
-type Memory = IommuMemory<LeasedMemory, ProcessIommu>;
+pub(crate) type Memory = IommuMemory<LeasedMemory, ProcessIommu>;
 
-struct Host {
-    w: World,
-    iommu: ProcessIommu,
-    memory: Memory,
+pub(crate) struct Host {
+    pub(crate) w: World,
+    pub(crate) iommu: ProcessIommu,
+    pub(crate) memory: Memory,
     oracle: Arc<Oracle>,
 }
 
 /// Eight pages of private memory behind an IOMMU that an oracle watches.
 fn host(config: IommuConfig) -> Host {
+    host_of(config, PAGES)
+}
+
+/// The same with another number of pages.
+pub(crate) fn host_of(config: IommuConfig, pages: u64) -> Host {
     let mut w = World::with(MachineConfig {
         memory: MemConfig {
-            frames: 64,
+            frames: pages.max(64).try_into().unwrap(),
             swap: 64,
             ..MemConfig::default()
         },
         ..MachineConfig::default()
     });
-    w.map(0, PAGES, RW);
+    w.map(0, pages, RW);
     let oracle = Oracle::new(&w.machine);
     // Two regions that lie side by side: a range crosses them.
     let region = |n| GuestRegion {
         guest: iova(n),
-        len: PAGES / 2 * PAGE,
+        len: pages / 2 * PAGE,
         process: at(n),
     };
-    let regions = [region(0), region(PAGES / 2)];
+    let regions = [region(0), region(pages / 2)];
     let (iommu, _ends_with_the_space) =
         ProcessIommu::attach(&mut w.thread.cx(), &w.mm, &regions, config);
     oracle.watch(&w.mm, iommu.driver());
@@ -80,7 +85,7 @@ fn host(config: IommuConfig) -> Host {
     }
 }
 
-fn with(on_window: OnWindow) -> Host {
+pub(crate) fn with(on_window: OnWindow) -> Host {
     host(IommuConfig {
         on_window,
         ..IommuConfig::default()
@@ -88,28 +93,32 @@ fn with(on_window: OnWindow) -> Host {
 }
 
 /// The first slice of a range; its iterator is gone.
-fn slice(memory: &Memory, at: GuestAddress, access: Permissions) -> VolatileSlice<'_, LeasedSlice> {
+pub(crate) fn slice(
+    memory: &Memory,
+    at: GuestAddress,
+    access: Permissions,
+) -> VolatileSlice<'_, LeasedSlice<'_>> {
     let mut slices = memory.get_slices(at, 16, access).unwrap();
     slices.next().unwrap().unwrap()
 }
 
 /// The same, for a thread that goes on to use its token.
-fn kept_slice<'m>(
+pub(crate) fn kept_slice<'m>(
     w: &mut World,
     memory: &'m Memory,
     at: GuestAddress,
     access: Permissions,
-) -> VolatileSlice<'m, LeasedSlice> {
+) -> VolatileSlice<'m, LeasedSlice<'m>> {
     w.thread.cx().lend(|| slice(memory, at, access))
 }
 
 impl Host {
     /// Lends the token to `f`, which uses the guest memory.
-    fn lend<T>(&mut self, f: impl FnOnce(&Memory) -> T) -> T {
+    pub(crate) fn lend<T>(&mut self, f: impl FnOnce(&Memory) -> T) -> T {
         let Self { w, memory, .. } = self;
         w.thread.cx().lend(|| f(memory))
     }
-    fn end(self) {
+    pub(crate) fn end(self) {
         assert_eq!(self.iommu.leases(), 0, "a lease is left");
         let Self { w, oracle, .. } = self;
         let mm = Arc::clone(&w.mm);

@@ -25,6 +25,8 @@ mod iommu;
 mod iommufd_selftests;
 mod kvm;
 mod kvm_selftests;
+#[cfg(feature = "vm-memory")]
+mod leases;
 mod odp;
 mod pfn_cache;
 mod pinned;

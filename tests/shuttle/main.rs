@@ -16,6 +16,7 @@
 //! | `exports` | a driver that has a frame by number, and one that panics, against another thread |
 //! | `pins` | pages that are pinned, against fork, munmap, discard and moves |
 //! | `userfaults` | answers of userfaultfd, and scans of written pages, against everything else |
+//! | `slices` | slices of guest memory that a device holds (feature `vm-memory`) |
 //! | `pool` | faults on huge pages of a pool against a cut of their file |
 //! | `whole` | all devices and all operations at once |
 #![cfg(shuttle)]
@@ -29,6 +30,8 @@ mod pins;
 mod pool;
 mod races;
 mod run;
+#[cfg(feature = "vm-memory")]
+mod slices;
 mod sweep;
 mod threads;
 mod userfaults;

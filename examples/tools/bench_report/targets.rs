@@ -75,5 +75,10 @@ pub(crate) const TARGETS: &[Target] = &[
     row("GRU: drop-in", HAND, 1.5),
     row("XPmem: hit", HAND, 1.3),
     row("guest memory: load that hits", &["plain mmap memory"], 1.5),
+    row(
+        "guest memory: load that hits",
+        &["vm-memory's IommuMemory"],
+        1.0,
+    ),
     row("a step of a script with three MMUs", &["5 µs"], 1.0),
 ];

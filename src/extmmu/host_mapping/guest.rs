@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::HostMapping;
-use std::sync::Arc;
+use std::{ptr::NonNull, sync::Arc};
 use vm_memory::{
     GuestAddress, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes, GuestMemoryResult,
     GuestUsize, MemoryRegionAddress, VolatileSlice,
@@ -46,9 +46,38 @@ use vm_memory::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct HostRegion<B = ()> {
-    mapping: Arc<HostMapping>,
+    /// Addresses and length of the mapping: an access looks no further.
+    at: Addresses,
     guest: GuestAddress,
     bitmap: B,
+    mapping: Arc<HostMapping>,
+}
+
+/// The addresses of a mapping, which it keeps as long as it lives.
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    first: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: an address is a number here; accesses at it are made through slices.
+unsafe impl Send for Addresses {}
+// SAFETY: as above.
+unsafe impl Sync for Addresses {}
+
+impl Addresses {
+    /// Returns the offset and the address of a byte, from which on there are `len` bytes.
+    #[inline]
+    fn part(self, at: MemoryRegionAddress, len: usize) -> GuestMemoryResult<(usize, *mut u8)> {
+        let offset = at.0 as usize;
+        let left = self.len.checked_sub(len);
+        match left {
+            Some(left) if at.0 <= left as u64 => {
+                Ok((offset, self.first.as_ptr().wrapping_add(offset)))
+            }
+            _ => Err(GuestMemoryError::InvalidBackendAddress),
+        }
+    }
 }
 
 impl<B> HostRegion<B> {
@@ -65,48 +94,48 @@ impl<B> HostRegion<B> {
     ) -> GuestMemoryResult<Self> {
         let last = guest.0.checked_add(mapping.size() as u64 - 1);
         last.ok_or(GuestMemoryError::GuestAddressOverflow)?;
+        let at = Addresses {
+            first: mapping.as_ptr(),
+            len: mapping.size(),
+        };
         Ok(Self {
-            mapping,
+            at,
             guest,
             bitmap,
+            mapping,
         })
     }
     /// Returns the mapping.
     pub fn mapping(&self) -> &Arc<HostMapping> {
         &self.mapping
     }
-    /// Returns the offset and the host's address of a byte, from which on there are `len` bytes.
-    fn part(&self, at: MemoryRegionAddress, len: usize) -> GuestMemoryResult<(usize, *mut u8)> {
-        let end = |offset: usize| offset.checked_add(len);
-        let fits = |offset: &usize| end(*offset).is_some_and(|end| end <= self.mapping.size());
-        let offset = usize::try_from(at.0).ok().filter(fits);
-        let offset = offset.ok_or(GuestMemoryError::InvalidBackendAddress)?;
-        let first = self.mapping.as_ptr().as_ptr().wrapping_add(offset);
-        Ok((offset, first))
-    }
 }
 
 impl<B: Bitmap> GuestMemoryRegion for HostRegion<B> {
     type B = B;
 
+    #[inline]
     fn len(&self) -> GuestUsize {
-        self.mapping.size() as u64
+        self.at.len as u64
     }
+    #[inline]
     fn start_addr(&self) -> GuestAddress {
         self.guest
     }
     fn bitmap(&self) -> BS<'_, B> {
         self.bitmap.slice_at(0)
     }
+    #[inline]
     fn get_host_address(&self, at: MemoryRegionAddress) -> GuestMemoryResult<*mut u8> {
-        Ok(self.part(at, 1)?.1)
+        Ok(self.at.part(at, 1)?.1)
     }
+    #[inline]
     fn get_slice(
         &self,
         at: MemoryRegionAddress,
         len: usize,
     ) -> GuestMemoryResult<VolatileSlice<'_, BS<'_, B>>> {
-        let (offset, first) = self.part(at, len)?;
+        let (offset, first) = self.at.part(at, len)?;
         let bitmap = self.bitmap.slice_at(offset);
         // SAFETY: the bytes are a part of the mapping, which lives as long as this value, longer
         // than the slice. This crate accesses the pages there at other addresses, with atomics.

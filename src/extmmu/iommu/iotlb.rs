@@ -3,8 +3,8 @@
 
 use super::{
     config::IommuMistake,
-    lease::Facts,
-    leases::{Holder, Leases},
+    lease::Part,
+    leases::{Given, Leases},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -15,24 +15,14 @@ use crate::{
         Access, Ack, ExternalMmu, Gate, GateGuard, Invalidation, OrderedStore, Seat, ShadowStore,
         Translation, WouldBlock,
     },
-    sync::AtomicPtr,
 };
 use smallvec::SmallVec;
-use std::{ptr::NonNull, sync::Arc};
+use std::sync::Arc;
 
 /// The IOTLB of a process, and the leases that it gave.
 pub(super) struct ProcessIotlb {
-    gate: Gate<OrderedStore<Vpn>, (), Sleepable>,
+    pub(super) gate: Gate<OrderedStore<Vpn>, (), Sleepable>,
     pub(super) leases: Arc<Leases>,
-}
-
-/// The part of a transfer that lies in one page.
-#[derive(Clone, Copy)]
-pub(super) struct Part {
-    pub(super) iova: u64,
-    pub(super) page: Vpn,
-    pub(super) offset: usize,
-    pub(super) len: usize,
 }
 
 type Guard<'p> = GateGuard<'p, OrderedStore<Vpn>, (), Sleepable>;
@@ -44,35 +34,46 @@ impl ProcessIotlb {
             leases: Arc::clone(leases),
         }
     }
-    /// Returns a lease for each part, all of them good at one moment.
+    /// Returns a lease for each part, all of them good at one moment. Returns `None`, and gives
+    /// none, if the thread ends.
     ///
     /// # Errors
     ///
     /// [`SliceError`], and no lease is given.
+    #[inline]
     pub(super) fn lease(
         &self,
         cx: &mut CallCx<'_>,
         mm: &Mm,
         parts: &[Part],
         access: Access,
-    ) -> Result<Vec<Holder>, SliceError> {
-        let walks = match access {
+    ) -> Result<Option<Given>, SliceError> {
+        let right = match access {
             Access::Write if self.leases.made(IommuMistake::WritesUnseen) => Access::Read,
             asked => asked,
         };
+        match self.leases.take(parts, access, right) {
+            Some(given) => Ok(Some(given)),
+            None => self.look_up(cx, mm, parts, (access, right)),
+        }
+    }
+    #[inline(never)]
+    fn look_up(
+        &self,
+        cx: &mut CallCx<'_>,
+        mm: &Mm,
+        parts: &[Part],
+        (access, right): (Access, Access),
+    ) -> Result<Option<Given>, SliceError> {
         // As often as each page is missed once, and goes again a few times.
         let mut left = 4 * parts.len() + 64;
         loop {
             let mut gate = self.gate.lock(cx);
-            let missing = match found(&mut gate, parts, walks)? {
-                Ok(found) => {
-                    let facts = parts.iter().zip(found);
-                    let facts = facts.map(|(part, found)| self.facts(part, access, found));
-                    match self.leases.give(facts.collect()) {
-                        Ok(given) => return Ok(given),
-                        Err(closing) => Missing::from_slice(&[closing]),
-                    }
-                }
+            let missing = match self.found(&mut gate, parts, right)? {
+                Ok(found) => match self.leases.give(parts, &found, (access, right)) {
+                    Ok(given) => return Ok(given),
+                    Err(closing) => Missing::from_slice(&[closing]),
+                },
                 Err(missing) => missing,
             };
             drop(gate);
@@ -80,53 +81,46 @@ impl ProcessIotlb {
             for page in missing {
                 let crowded = SliceError::Crowded(parts.len() as u64);
                 left = left.checked_sub(1).ok_or(crowded)?;
-                self.gate.translate(cx, mm, page, walks, |permit| {
+                self.gate.translate(cx, mm, page, right, |permit| {
                     drop(permit.establish(page));
                 })?;
             }
         }
     }
-    fn facts(&self, part: &Part, access: Access, (translation, first): Found) -> Facts {
-        let first = match translation.pfn().is_zero() {
-            true => self.leases.zeros.address(0),
-            false => first.as_ptr(),
-        };
-        Facts {
-            iova: part.iova,
-            len: part.len,
-            offset: part.offset,
-            access,
-            translation,
-            address: AtomicPtr::new(first.wrapping_add(part.offset)),
+    /// Returns the translations of all parts, or pages that are not translated for the access.
+    fn found(
+        &self,
+        gate: &mut Guard<'_>,
+        parts: &[Part],
+        right: Access,
+    ) -> Result<Result<Vec<Found>, Missing>, SliceError> {
+        let (mut all, mut missing) = (Vec::with_capacity(parts.len()), Missing::new());
+        for Part { page, .. } in parts {
+            let first = first_byte(gate, *page, right)?;
+            match first.zip(gate.store().get(page)) {
+                Some((first, entry)) => {
+                    let translation = entry.translation();
+                    let first = match translation.pfn().is_zero() {
+                        true => self.leases.zeros.address(0),
+                        false => first.as_ptr(),
+                    };
+                    all.push((translation, first));
+                }
+                None if missing.len() < missing.inline_size() => missing.push(*page),
+                None => break,
+            }
         }
+        Ok(match missing.is_empty() {
+            true => Ok(all),
+            false => Err(missing),
+        })
     }
 }
 
 /// A translation, and the address of the first byte of its page.
-type Found = (Translation, NonNull<u8>);
+type Found = (Translation, *mut u8);
 /// Pages that are not translated, which a miss brings in; the first of many.
 type Missing = SmallVec<[Vpn; 64]>;
-
-/// Returns the translations of all parts, or pages that are not translated for the access.
-fn found(
-    gate: &mut Guard<'_>,
-    parts: &[Part],
-    access: Access,
-) -> Result<Result<Vec<Found>, Missing>, SliceError> {
-    let (mut all, mut missing) = (Vec::with_capacity(parts.len()), Missing::new());
-    for Part { page, .. } in parts {
-        let first = first_byte(gate, *page, access)?;
-        match first.zip(gate.store().get(page)) {
-            Some((first, entry)) => all.push((entry.translation(), first)),
-            None if missing.len() < missing.inline_size() => missing.push(*page),
-            None => break,
-        }
-    }
-    Ok(match missing.is_empty() {
-        true => Ok(all),
-        false => Err(missing),
-    })
-}
 
 impl ExternalMmu for ProcessIotlb {
     fn invalidate_start<'i>(&self, mut cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {

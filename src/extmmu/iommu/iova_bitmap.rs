@@ -2,7 +2,8 @@
 //! a `VolatileSlice` that is dropped with it.
 
 use super::{
-    leases::{Holder, Leases},
+    holder::Holder,
+    leases::Leases,
     stale_use::SliceUse::{self, Part, Store},
 };
 use std::sync::Arc;
@@ -14,19 +15,22 @@ pub struct IovaBitmap {
     pub(super) leases: Arc<Leases>,
 }
 
-/// The part of a slice that holds the lease of its page, and marks pages dirty.
+/// The part of a slice that holds the lease of its page, and marks pages dirty. It stays with its
+/// thread, as the slice does.
 #[derive(Clone)]
-pub struct LeasedSlice {
-    leases: Arc<Leases>,
-    /// `None` if no lease is at the address: then the slice is one of the bitmap alone.
-    holder: Option<Holder>,
+pub struct LeasedSlice<'l> {
+    leases: &'l Leases,
+    /// `None` if this thread has no lease at the address: then the slice is one of the bitmap
+    /// alone.
+    holder: Option<Holder<'l>>,
     iova: u64,
 }
 
-impl LeasedSlice {
-    pub(super) fn new(leases: &Arc<Leases>, holder: Option<Holder>, iova: u64) -> Self {
+impl<'l> LeasedSlice<'l> {
+    #[inline]
+    pub(super) fn new(leases: &'l Leases, holder: Option<Holder<'l>>, iova: u64) -> Self {
         Self {
-            leases: Arc::clone(leases),
+            leases,
             holder,
             iova,
         }
@@ -42,8 +46,8 @@ impl LeasedSlice {
     }
 }
 
-impl WithBitmapSlice<'_> for IovaBitmap {
-    type S = LeasedSlice;
+impl<'l> WithBitmapSlice<'l> for IovaBitmap {
+    type S = LeasedSlice<'l>;
 }
 impl Bitmap for IovaBitmap {
     fn mark_dirty(&self, offset: usize, len: usize) {
@@ -52,17 +56,19 @@ impl Bitmap for IovaBitmap {
     fn dirty_at(&self, offset: usize) -> bool {
         self.leases.dirty.dirty_at(offset)
     }
-    fn slice_at(&self, offset: usize) -> LeasedSlice {
-        let iova = offset as u64;
-        LeasedSlice::new(&self.leases, self.leases.at(iova), iova)
+    #[inline]
+    fn slice_at(&self, offset: usize) -> LeasedSlice<'_> {
+        let (leases, iova) = (&*self.leases, offset as u64);
+        let holder = leases.at(iova).map(|lease| Holder::new(leases, lease));
+        LeasedSlice::new(leases, holder, iova)
     }
 }
 
-impl WithBitmapSlice<'_> for LeasedSlice {
+impl WithBitmapSlice<'_> for LeasedSlice<'_> {
     type S = Self;
 }
-impl BitmapSlice for LeasedSlice {}
-impl Bitmap for LeasedSlice {
+impl BitmapSlice for LeasedSlice<'_> {}
+impl Bitmap for LeasedSlice<'_> {
     fn mark_dirty(&self, offset: usize, len: usize) {
         let iova = self.at(offset);
         self.leases.dirty.mark(iova, len as u64);
@@ -74,7 +80,7 @@ impl Bitmap for LeasedSlice {
     fn slice_at(&self, offset: usize) -> Self {
         let iova = self.at(offset);
         self.note(Part { iova });
-        Self::new(&self.leases, self.holder.clone(), iova)
+        Self::new(self.leases, self.holder.clone(), iova)
     }
 }
 
@@ -83,7 +89,7 @@ impl std::fmt::Debug for IovaBitmap {
         f.debug_struct("IovaBitmap").finish_non_exhaustive()
     }
 }
-impl std::fmt::Debug for LeasedSlice {
+impl std::fmt::Debug for LeasedSlice<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LeasedSlice")
             .field("iova", &self.iova)

@@ -1,14 +1,16 @@
 //! Leased pages as the memory behind an `IommuMemory` (`vm_memory::GuestMemoryBackend`).
 //!
-//! Its addresses are those of leases: the page of lease n lies at n times [`STRIDE`].
+//! Its addresses are those of leases of the thread that asks: the page of the lease on seat n lies
+//! at n times [`STRIDE`].
 #![allow(unsafe_code)]
 
 use super::{
+    holder::Holder,
     iova_bitmap::{IovaBitmap, LeasedSlice},
     lease::Lease,
     leases::Leases,
 };
-use crate::{extmmu::vm_memory::STRIDE, sync::Ordering::Relaxed};
+use crate::extmmu::vm_memory::STRIDE;
 use std::sync::Arc;
 use vm_memory::{
     Address, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion,
@@ -17,10 +19,11 @@ use vm_memory::{
 
 /// Returns the address of the first byte of a lease.
 pub(super) fn address_of(lease: &Lease) -> GuestAddress {
-    GuestAddress(lease.id * STRIDE + lease.facts.offset as u64)
+    GuestAddress(lease.seat as u64 * STRIDE + lease.part.offset as u64)
 }
 
-/// The pages that an IOMMU has leased. An access that passes the IOMMU by finds nothing else here.
+/// The pages that an IOMMU has leased to the thread that asks. An access that passes the IOMMU by
+/// finds nothing else here.
 #[derive(Clone, Debug)]
 pub struct LeasedMemory {
     pub(super) region: LeasedRegion,
@@ -49,26 +52,29 @@ impl GuestMemoryRegion for LeasedRegion {
     fn start_addr(&self) -> GuestAddress {
         GuestAddress(0)
     }
-    fn bitmap(&self) -> LeasedSlice {
+    fn bitmap(&self) -> LeasedSlice<'_> {
         LeasedSlice::new(&self.leases, None, 0)
     }
+    #[inline]
     fn get_slice(
         &self,
         at: MemoryRegionAddress,
         count: usize,
-    ) -> GuestMemoryResult<VolatileSlice<'_, LeasedSlice>> {
+    ) -> GuestMemoryResult<VolatileSlice<'_, LeasedSlice<'_>>> {
         let nothing = || GuestMemoryError::InvalidGuestAddress(GuestAddress(at.raw_value()));
-        let holder = self.leases.by_id(at.0 / STRIDE).ok_or_else(nothing)?;
+        let seat = usize::try_from(at.0 / STRIDE).map_err(|_| nothing())?;
+        let lease = self.leases.for_slice(seat).ok_or_else(nothing)?;
+        let holder = Holder::new(&self.leases, lease);
         let lease = holder.lease();
         let first = at.0.checked_sub(address_of(lease).0);
         let first = first.and_then(|first| usize::try_from(first).ok());
-        let first = first.filter(|first| *first <= lease.facts.len);
+        let first = first.filter(|first| *first <= lease.part.len);
         let first = first.ok_or_else(nothing)?;
-        if count > lease.facts.len - first {
+        if count > lease.part.len - first {
             return Err(nothing());
         }
-        let address = lease.facts.address.load(Relaxed).wrapping_add(first);
-        let iova = lease.facts.iova + first as u64;
+        let address = lease.address.wrapping_add(first);
+        let iova = lease.part.iova + first as u64;
         let slice = LeasedSlice::new(&self.leases, Some(holder), iova);
         // SAFETY: the bytes are a part of a frame, or of zeros of the leases. Both keep their
         // address as long as the leases live, which have the physical memory, and `self` has the

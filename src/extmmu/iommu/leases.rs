@@ -1,36 +1,47 @@
-//! The leases that live: a window waits for them, or revokes them.
+//! The leases of one IOMMU: a window waits for them, or revokes them.
 //!
 //! Guarantee: when [`take_back`](Leases::take_back) returns, no lease of a page in the range is
 //! good, and none is given while the returned value lives. Its holder removes the range from the
-//! IOTLB meanwhile, under the gate; a lease is given only with the gate locked and the page in the
-//! IOTLB. So the last access through a slice comes before the entry gives up its frame.
+//! IOTLB meanwhile, under the gate. So the last access through a slice comes before the entry gives
+//! up its frame.
 //!
-//! The table has one lock, a leaf of the lock order. A window looks at all leases, which are few:
-//! those of the transfers under way.
+//! How: a lease is a count in the word of its page's [slot](super::slots), which says how a device
+//! that takes or ends one meets a window that closes the slot. A slot is filled with the gate
+//! locked and the page in the IOTLB, under the lock of the table; a window notes its range there
+//! before it looks for slots. So a slot that is filled before is closed, and none is filled after.
+//!
+//! The lock is a leaf of the lock order. A lease that no window is about takes it only when its
+//! page has no slot yet.
 
 use super::{
     config::{IommuConfig, IommuMistake, OnWindow},
-    lease::{Facts, Lease},
+    kept::Kept,
+    lease::{Lease, Part},
+    own_leases::own,
+    slots::{SlotId, Slots, TABLE, Taken},
     stale_use::{SliceUse, StaleUse},
+    table::{Occupied, Revoked, Table},
 };
 use crate::{
     addr::{Vpn, VpnRange},
     extmmu::{dirty_pages::DirtyPages, vm_memory::Zeros},
-    frame::PhysMem,
-    notifier::{Event, Translation, WouldBlock},
-    sync::{Condvar, Mutex, OnceLock, Ordering::SeqCst},
+    frame::{FrameFlags, PhysMem},
+    notifier::{Access, Event, Translation, WouldBlock},
+    sync::{Condvar, IdSource, Mutex, OnceLock},
 };
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    thread::{ThreadId, current},
-};
+use smallvec::SmallVec;
+use std::{cell::Cell, rc::Rc, sync::Arc};
+
+static NEXT: IdSource = IdSource::starting_at(1);
 
 /// The leases of one IOMMU.
 pub(super) struct Leases {
+    /// No other IOMMU of the program has it.
+    number: u64,
     mem: Arc<PhysMem>,
     config: IommuConfig,
-    table: Mutex<Table>,
+    pub(super) slots: Slots,
+    pub(super) table: Mutex<Table>,
     /// A lease has ended, or a thread waits for memory.
     changed: Condvar,
     stale_use: OnceLock<StaleUse>,
@@ -39,39 +50,18 @@ pub(super) struct Leases {
     pub(super) dirty: DirtyPages,
 }
 
-#[derive(Default)]
-struct Table {
-    /// The number of the next lease.
-    next: u64,
-    live: BTreeMap<u64, Arc<Lease>>,
-    /// Threads that have leases and wait for memory, or for leases: a window does not wait for
-    /// them.
-    asking: Vec<ThreadId>,
-    /// Pages of which no leases are given, as windows over them are about to open.
-    closing: Vec<VpnRange>,
-}
-
-impl Table {
-    /// Returns the good leases of pages in a range.
-    fn over(&self, range: VpnRange) -> impl Iterator<Item = &Arc<Lease>> {
-        let live = self.live.values();
-        live.filter(move |lease| range.contains(lease.page()) && !lease.is_revoked())
-    }
-    /// Returns true if a window of this thread over the range has to wait.
-    fn is_awaited(&self, range: VpnRange, how: OnWindow) -> bool {
-        let me = current().id();
-        self.over(range).any(|lease| {
-            let wanted = how == OnWindow::Wait || lease.iterated.load(SeqCst);
-            wanted && lease.is_held() && lease.thread != me && !self.asking.contains(&lease.thread)
-        })
-    }
-}
+/// Counted leases that are not a thread's yet.
+type Counted = SmallVec<[SlotId; 4]>;
+/// Leases of one request.
+pub(super) type Given = SmallVec<[Rc<Lease>; 4]>;
 
 impl Leases {
     pub(super) fn new(mem: &Arc<PhysMem>, config: IommuConfig) -> Arc<Self> {
         Arc::new(Self {
+            number: NEXT.next(),
             mem: Arc::clone(mem),
             config,
+            slots: Slots::new(),
             table: Mutex::default(),
             changed: Condvar::new(),
             stale_use: OnceLock::new(),
@@ -85,75 +75,163 @@ impl Leases {
     }
     /// Returns the number of leases.
     pub(super) fn len(&self) -> usize {
-        self.table.lock().live.len()
+        let table = self.table.lock();
+        let leases = table.all().map(|(id, _)| self.slots.at(id).word().leases());
+        leases.sum()
     }
-    /// Gives leases to an iterator that is about to begin. The gate of the IOTLB is locked.
+    /// Takes leases for an iterator that is about to begin, without a lock, all of them good at one
+    /// moment. Returns `None`, and takes none, if a page has no slot with this right.
+    #[inline]
+    pub(super) fn take(&self, parts: &[Part], access: Access, right: Access) -> Option<Given> {
+        let write = right == Access::Write;
+        let awaited = own(|own| !own.asks(self.number))?;
+        let mut counted = Counted::new();
+        for part in parts {
+            let stray = match self.slots.take(part.page, write, awaited) {
+                Taken::Lease(id) => {
+                    counted.push(id);
+                    continue;
+                }
+                Taken::OfAnotherPage(id) => Some(id),
+                Taken::None => None,
+            };
+            for id in counted.into_iter().chain(stray) {
+                self.count_out(id, awaited);
+            }
+            return None;
+        }
+        if write {
+            self.mark_dirty(&counted);
+        }
+        self.begin(parts, &counted, (access, awaited))
+    }
+    /// Marks frames that a device is about to write, as the gate does when it looks a page up.
+    fn mark_dirty(&self, counted: &[SlotId]) {
+        for id in counted {
+            let pfn = self.slots.at(*id).pfn();
+            if !pfn.is_zero() {
+                self.mem.set_flags(pfn, FrameFlags::DIRTY);
+            }
+        }
+    }
+    /// Gives leases to an iterator that is about to begin. The gate of the IOTLB is locked, and has
+    /// these translations, and addresses of the first bytes of their pages.
     ///
     /// # Errors
     ///
     /// A page of which none is given now.
-    pub(super) fn give(self: &Arc<Self>, all: Vec<Facts>) -> Result<Vec<Holder>, Vpn> {
-        let mut table = self.table.lock();
-        let closes = |page: &Vpn| table.closing.iter().any(|range| range.contains(*page));
-        let mut pages = all.iter().map(|facts| facts.translation.range().start());
-        if let Some(page) = pages.find(closes) {
-            return Err(page);
-        }
-        let give = |facts| {
-            let lease = Arc::new(Lease::new(table.next, facts));
-            table.next += 1;
-            table.live.insert(lease.id, Arc::clone(&lease));
-            Holder::new(self, &lease)
+    pub(super) fn give(
+        &self,
+        parts: &[Part],
+        found: &[(Translation, *mut u8)],
+        (access, right): (Access, Access),
+    ) -> Result<Option<Given>, Vpn> {
+        let Some(awaited) = own(|own| !own.asks(self.number)) else {
+            return Ok(None);
         };
-        Ok(all.into_iter().map(give).collect())
-    }
-    /// Takes a lease out of the table if it has no holders any more.
-    pub(super) fn end(&self, lease: &Lease) {
         let mut table = self.table.lock();
-        if !lease.is_held() {
-            let _ended = table.live.remove(&lease.id);
+        if let Some(closing) = parts.iter().find(|part| table.closes(part.page)) {
+            return Err(closing.page);
         }
+        let how = (right == Access::Write, awaited);
+        let counted: Counted = found
+            .iter()
+            .map(|found| table.take(&self.slots, *found, how))
+            .collect();
+        drop(table);
+        Ok(self.begin(parts, &counted, (access, awaited)))
+    }
+    /// Makes counted leases leases of this thread. Returns `None`, and ends them, if it ends.
+    #[inline]
+    pub(super) fn begin(
+        &self,
+        parts: &[Part],
+        counted: &[SlotId],
+        (access, awaited): (Access, bool),
+    ) -> Option<Given> {
+        let given = own(|own| {
+            let leases = parts.iter().zip(counted).map(|(part, slot)| {
+                let first = self.slots.at(*slot).address();
+                own.add(|seat, number| Lease {
+                    seat,
+                    number,
+                    of: self.number,
+                    slot: *slot,
+                    part: *part,
+                    access,
+                    address: first.wrapping_add(part.offset),
+                    awaited: Cell::new(awaited),
+                    iterated: Cell::new(true),
+                })
+            });
+            leases.collect()
+        });
+        if given.is_none() {
+            for id in counted {
+                self.count_out(*id, awaited);
+            }
+        }
+        given
+    }
+    /// Ends a lease: its last holder is gone.
+    #[inline]
+    pub(super) fn end(&self, lease: &Lease) {
+        own(|own| own.remove(lease));
+        self.count_out(lease.slot, lease.awaited.get());
+    }
+    #[inline]
+    fn count_out(&self, id: SlotId, awaited: bool) {
+        if self.slots.at(id).count_out(awaited) || id >= TABLE {
+            self.settle(id);
+        }
+    }
+    #[cold]
+    fn settle(&self, id: SlotId) {
+        let mut table = self.table.lock();
+        let settled = table.settle(&self.slots, id);
         drop(table);
         self.changed.notify_all();
+        drop(settled);
     }
-    /// Notes that iterators have ended, which windows wait for.
-    pub(super) fn iterators_ended(&self) {
-        // A window that has looked before is asleep now.
-        drop(self.table.lock());
-        self.changed.notify_all();
+    /// Notes that the iterator is dropped that has a lease, and slices of it are not.
+    pub(super) fn end_iteration(&self, lease: &Lease) {
+        lease.iterated.set(false);
+        let ends = self.config.on_window != OnWindow::Wait && lease.awaited.replace(false);
+        if ends && self.slots.at(lease.slot).count_unawaited() {
+            // A window that has looked before is asleep now.
+            drop(self.table.lock());
+            self.changed.notify_all();
+        }
     }
-    /// Returns the lease with this number.
-    pub(super) fn by_id(self: &Arc<Self>, id: u64) -> Option<Holder> {
-        let table = self.table.lock();
-        Some(Holder::new(self, table.live.get(&id)?))
+    /// Returns the lease on a seat of this thread, of which a slice is about to be made.
+    #[inline]
+    pub(super) fn for_slice(&self, seat: usize) -> Option<Rc<Lease>> {
+        own(|own| own.for_slice(self.number, seat)).flatten()
     }
-    /// Returns the lease of the byte at an I/O address: the latest one of this thread, or else of
-    /// another.
-    pub(super) fn at(self: &Arc<Self>, iova: u64) -> Option<Holder> {
-        let table = self.table.lock();
-        let me = current().id();
-        let mut there = table.live.values().rev().filter(|lease| lease.has(iova));
-        let latest = there.clone().next()?;
-        let own = there.find(|lease| lease.thread == me);
-        Some(Holder::new(self, own.unwrap_or(latest)))
+    /// Returns the lease of the byte at an I/O address that this thread has: that of the slice made
+    /// last, or else the latest.
+    #[inline]
+    pub(super) fn at(&self, iova: u64) -> Option<Rc<Lease>> {
+        own(|own| own.at(self.number, iova)).flatten()
     }
-    /// Shows the translations of the good leases.
+    /// Shows the translations that devices have, or may take.
     pub(super) fn for_each(&self, visit: &mut dyn FnMut(Translation)) {
         let table = self.table.lock();
-        let good: Vec<_> = table
-            .over(VpnRange::ALL)
-            .map(|l| l.facts.translation)
-            .collect();
+        let good = table.all().filter(|(_, slot)| slot.revoked.is_none());
+        let good: Vec<_> = good.map(|(_, slot)| slot.translation).collect();
         drop(table);
         good.into_iter().for_each(visit);
     }
-    /// Marks this thread as one that waits for memory, until the value is dropped, if it has leases
-    /// itself.
+    /// Notes that this thread waits for memory, until the value is dropped, if it has leases
+    /// itself: windows do not wait for them meanwhile.
     pub(super) fn asks(&self) -> Option<Asks<'_>> {
-        let me = current().id();
-        let mut table = self.table.lock();
-        table.live.values().find(|lease| lease.thread == me)?;
-        table.asking.push(me);
+        let leases = own(|own| own.begin_to_ask(self.number)).flatten()?;
+        let table = self.table.lock();
+        for lease in leases {
+            if lease.awaited.replace(false) {
+                self.slots.at(lease.slot).count_unawaited();
+            }
+        }
         drop(table);
         self.changed.notify_all();
         Some(Asks(self))
@@ -161,52 +239,102 @@ impl Leases {
     /// Waits for the leases of a range and revokes those that no window waits for. None is given
     /// while the returned value lives.
     pub(super) fn take_back(&self, range: VpnRange, event: Event) -> Closing<'_> {
-        let (how, closing) = (self.config.on_window, self.close(range));
-        if self.is_awaited(range, how) {
+        let closing = self.close(range);
+        let mut table = self.table.lock();
+        if self.is_awaited(&table, range) {
+            drop(table);
+            // Also the leases of this thread itself, which it would wait for.
             let _asks = self.asks();
             let mut table = self.table.lock();
-            while table.is_awaited(range, how) {
+            while self.is_awaited(&table, range) {
                 self.changed.wait(&mut table);
             }
+            let settled = self.revoke_in(&mut table, (range, event));
+            drop(table);
+            drop(settled);
+        } else {
+            let settled = self.revoke_in(&mut table, (range, event));
+            drop(table);
+            drop(settled);
         }
-        self.revoke(range, event);
         closing
     }
     /// Begins to take back the leases of a range if no wait is needed for it. The rest is to be
     /// [revoked](Self::revoke).
     pub(super) fn try_close(&self, range: VpnRange) -> Result<Closing<'_>, WouldBlock> {
         let closing = self.close(range);
-        match self.is_awaited(range, self.config.on_window) {
-            true => Err(WouldBlock),
-            false => Ok(closing),
+        let is_awaited = || self.is_awaited(&self.table.lock(), range);
+        if is_awaited() {
+            let _asks = self.asks();
+            if is_awaited() {
+                return Err(WouldBlock);
+            }
         }
+        Ok(closing)
     }
     fn close(&self, range: VpnRange) -> Closing<'_> {
-        self.table.lock().closing.push(range);
+        self.table.lock().close(&self.slots, range);
         Closing(self, range)
     }
-    fn is_awaited(&self, range: VpnRange, how: OnWindow) -> bool {
-        !self.made(IommuMistake::IgnoresSlices) && self.table.lock().is_awaited(range, how)
+    /// Returns true if a window over the closed slots of a range has to wait.
+    fn is_awaited(&self, table: &Table, range: VpnRange) -> bool {
+        let mut words = table.over(range).map(|(id, _)| self.slots.at(id).word());
+        !self.made(IommuMistake::IgnoresSlices)
+            && words.any(|word| word.is_awaited() && !word.is_revoked())
     }
-    /// Revokes the leases of a range.
+    /// Revokes the leases of a range that is closed.
     pub(super) fn revoke(&self, range: VpnRange, event: Event) {
-        if !self.made(IommuMistake::IgnoresSlices) {
-            for lease in self.table.lock().over(range) {
-                lease.revoke(&self.mem, (range, event));
-            }
+        let settled = self.revoke_in(&mut self.table.lock(), (range, event));
+        drop(settled);
+    }
+    fn revoke_in(&self, table: &mut Table, window: (VpnRange, Event)) -> Vec<Occupied> {
+        let ignores = self.made(IommuMistake::IgnoresSlices);
+        table.revoke(&self.slots, window.0, |translation| {
+            (!ignores).then(|| Revoked {
+                window,
+                _kept: Kept::hold(&self.mem, translation.pfn()),
+            })
+        })
+    }
+    /// Notes a use of a slice.
+    ///
+    /// # Panics
+    ///
+    /// If the IOMMU is strict, and the slice was revoked or is not for this use.
+    #[track_caller]
+    #[inline]
+    pub(super) fn note_use(&self, lease: &Lease, used: SliceUse) {
+        let stores = matches!(used, SliceUse::Store { .. });
+        let unasked = stores && lease.access == Access::Read;
+        if unasked || self.slots.at(lease.slot).word().is_revoked() {
+            self.note_misuse(lease, used, unasked);
+        }
+    }
+    #[cold]
+    #[track_caller]
+    fn note_misuse(&self, lease: &Lease, used: SliceUse, unasked: bool) {
+        let table = self.table.lock();
+        let revoked = table.get(lease.part.page, lease.slot);
+        let revoked = revoked.and_then(|slot| slot.revoked.as_ref());
+        let window = revoked.map(|revoked| revoked.window);
+        drop(table);
+        // Windows of an IOMMU that ignores slices leave no trace.
+        if unasked || window.is_some() {
+            self.misused(StaleUse {
+                iova: lease.part.iova,
+                len: lease.part.len,
+                access: lease.access,
+                used,
+                window,
+            });
         }
     }
     /// Returns the first misuse of a slice.
     pub(super) fn stale_use(&self) -> Option<StaleUse> {
         self.stale_use.get().copied()
     }
-    /// Reports the misuse of a slice.
-    ///
-    /// # Panics
-    ///
-    /// If the IOMMU is strict.
     #[track_caller]
-    pub(super) fn misused(&self, wrong: StaleUse) {
+    fn misused(&self, wrong: StaleUse) {
         self.stale_use.get_or_init(|| wrong);
         if wrong.window.is_none() {
             // The store may have gone to the zeros that other slices show.
@@ -217,78 +345,20 @@ impl Leases {
     }
 }
 
-/// A holder of a lease: an iterator, or a slice.
-pub(super) struct Holder {
-    leases: Arc<Leases>,
-    lease: Arc<Lease>,
-}
-
-impl Holder {
-    /// Makes a holder of a lease that is in the table, under the lock of the table.
-    pub(super) fn new(leases: &Arc<Leases>, lease: &Arc<Lease>) -> Self {
-        lease.add_holder();
-        Self {
-            leases: Arc::clone(leases),
-            lease: Arc::clone(lease),
-        }
-    }
-    pub(super) fn lease(&self) -> &Lease {
-        &self.lease
-    }
-    pub(super) fn leases(&self) -> &Leases {
-        &self.leases
-    }
-    /// Notes that the iterator is dropped that has this lease.
-    pub(super) fn end_iteration(&self) {
-        self.lease.iterated.store(false, SeqCst);
-    }
-    /// Notes a use of a slice.
-    ///
-    /// # Panics
-    ///
-    /// If the IOMMU is strict, and the slice was revoked or is not for this use.
-    #[track_caller]
-    pub(super) fn note_use(&self, used: SliceUse) {
-        if let Some(wrong) = self.lease.misuse(used) {
-            self.leases.misused(wrong);
-        }
-    }
-}
-
-impl Clone for Holder {
-    fn clone(&self) -> Self {
-        Self::new(&self.leases, &self.lease)
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        // Without holders the lease ends, unless the table gives it out once more before.
-        if self.lease.remove_holder() {
-            self.leases.end(&self.lease);
-        }
-    }
-}
-
-impl std::fmt::Debug for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "[{:#x}, +{:#x})",
-            self.lease.facts.iova, self.lease.facts.len
-        )
-    }
-}
-
-/// The mark of a thread that waits for memory while it has leases.
+/// The mark of a thread that waits for memory while it has leases. It is dropped on that thread.
 pub(super) struct Asks<'l>(&'l Leases);
 
 impl Drop for Asks<'_> {
     fn drop(&mut self) {
-        let me = current().id();
-        let mut table = self.0.table.lock();
-        let mark = table.asking.iter().position(|thread| *thread == me);
-        table.asking.swap_remove(mark.expect("marked by `asks`"));
+        let leases = own(|own| own.end_asking(self.0.number));
+        let table = self.0.table.lock();
+        for lease in leases.into_iter().flatten() {
+            let counts = self.0.config.on_window == OnWindow::Wait || lease.iterated.get();
+            if counts && !lease.awaited.replace(true) {
+                self.0.slots.at(lease.slot).count_awaited();
+            }
+        }
+        drop(table);
     }
 }
 
@@ -298,8 +368,6 @@ pub(super) struct Closing<'l>(&'l Leases, VpnRange);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        let mut table = self.0.table.lock();
-        let mark = table.closing.iter().position(|range| *range == self.1);
-        table.closing.swap_remove(mark.expect("marked by `close`"));
+        self.0.table.lock().open(&self.0.slots, self.1);
     }
 }

@@ -19,25 +19,42 @@
 //! a store through the slice       reaches no process, and is reported
 //! ```
 //!
+//! A device takes a lease without a lock: it counts it in the word of the page's slot
+//! (docs/adr/0042-a-lease-is-a-count-in-the-word-of-its-page.md).
+//!
 //! | file | holds |
 //! | --- | --- |
 //! | `process_iommu` | the IOMMU as the devices have it, and its construction |
 //! | `iotlb` | the driver: translations, misses, windows |
-//! | `leases` | the leases that live, their holders, and windows that wait for them or revoke them |
-//! | `lease` | one lease, and its end in a window |
+//! | `slots` | pages that devices take leases of without a lock: a lease is a count in a word |
+//! | `lease` | one lease, as its thread has it |
+//! | `own_leases` | the leases of a thread |
+//! | `kept` | frames that revoked slices lead to |
+//! | `table` | the slots that have a page, and the pages that windows close |
+//! | `leases` | leases taken and ended, and windows that wait for them or revoke them |
+//! | `page_iotlbs` | IOTLBs of one page that a thread uses again |
+//! | `holder` | an iterator or a slice, as the holder of a lease |
 //! | `stale_use` | the report of a slice that was used after its window |
 //! | `leased_memory` | leased pages as a `GuestMemoryBackend` |
 //! | `iova_bitmap` | the dirty bitmap of I/O addresses, whose slices are leases |
 //! | `config` | the answer to a window; mistakes for tests |
 
 mod config;
+mod holder;
 mod iotlb;
 mod iova_bitmap;
+mod kept;
 mod lease;
 mod leased_memory;
 mod leases;
+#[cfg(all(test, loom))]
+mod models;
+mod own_leases;
+mod page_iotlbs;
 mod process_iommu;
+mod slots;
 mod stale_use;
+mod table;
 
 pub use config::{IommuConfig, IommuMistake, OnWindow};
 pub use iova_bitmap::{IovaBitmap, LeasedSlice};

@@ -2,10 +2,13 @@
 
 use super::{
     config::IommuConfig,
-    iotlb::{Part, ProcessIotlb},
+    holder::Holder,
+    iotlb::ProcessIotlb,
     iova_bitmap::IovaBitmap,
+    lease::Part,
     leased_memory::{LeasedMemory, LeasedRegion, address_of},
-    leases::{Holder, Leases},
+    leases::Leases,
+    page_iotlbs::{self, Key},
     stale_use::StaleUse,
 };
 use crate::{
@@ -18,6 +21,7 @@ use crate::{
     mm::Mm,
     notifier::{Access, ExternalMmu, Registration},
 };
+use smallvec::SmallVec;
 use std::{ops::Deref, sync::Arc};
 use vm_memory::{
     GuestAddress, GuestUsize, IommuMemory, Permissions,
@@ -28,8 +32,12 @@ use vm_memory::{
 ///
 /// Guarantee: a slice that [`memory`](Self::memory) gives out is the memory of the process, until
 /// it is dropped or [revoked](super::OnWindow). A store to a slice that was asked for writing and
-/// then revoked reaches no other process. How: a slice holds a lease of its page, which is given
-/// with the gate locked; a window over the page takes the lease back before it opens.
+/// then revoked reaches no other process. How: a slice holds a lease of its page; a window over the
+/// page takes the lease back before it opens.
+///
+/// A lease of a page that was leased before, which no window revokes, takes two atomic operations:
+/// one counts it at its page, the other counts it out. It takes no lock. Iterators and slices stay
+/// with their thread.
 ///
 /// `VolatileSlice` has no type for reading alone: a store to a slice that was asked for reading is
 /// a mistake of the device, and is reported. The page may be that of other processes as well.
@@ -121,8 +129,8 @@ impl ProcessIommu {
     }
     /// Cuts a range of I/O addresses into parts of pages, or returns the first address that no
     /// region has.
-    fn parts(&self, iova: u64, len: usize) -> Result<Vec<Part>, GuestAddress> {
-        let mut parts = Vec::new();
+    fn parts(&self, iova: u64, len: usize) -> Result<Parts, GuestAddress> {
+        let mut parts = Parts::new();
         let mut at = iova;
         let mut left = len;
         while left > 0 {
@@ -149,47 +157,76 @@ impl ProcessIommu {
     }
 }
 
+/// The parts of a request.
+type Parts = SmallVec<[Part; 4]>;
+
 /// The translations of one request, and the leases of their pages, which windows wait for as long
-/// as this lives.
+/// as this lives. It stays with its thread.
 #[derive(Debug)]
-pub struct LeasedIotlb {
+pub struct LeasedIotlb<'l> {
     iotlb: Iotlb,
-    holders: Vec<Holder>,
+    /// Set if the IOTLB has one whole page, and is used again.
+    page: Option<Key>,
+    holders: SmallVec<[Holder<'l>; 4]>,
 }
 
-impl Deref for LeasedIotlb {
+impl<'l> LeasedIotlb<'l> {
+    fn new(
+        holders: SmallVec<[Holder<'l>; 4]>,
+        access: Permissions,
+    ) -> Result<LeasedIotlb<'l>, Error> {
+        let page = match holders.as_slice() {
+            [one] => Key::of(one.lease()),
+            _ => None,
+        };
+        let mut iotlb = page.map(page_iotlbs::take).unwrap_or_default();
+        for holder in holders.iter().filter(|_| page.is_none()) {
+            let lease = holder.lease();
+            let (at, len) = (GuestAddress(lease.part.iova), lease.part.len);
+            iotlb.set_mapping(at, address_of(lease), len, access)?;
+        }
+        Ok(Self {
+            iotlb,
+            page,
+            holders,
+        })
+    }
+}
+
+impl Deref for LeasedIotlb<'_> {
     type Target = Iotlb;
     fn deref(&self) -> &Iotlb {
         &self.iotlb
     }
 }
 
-impl Drop for LeasedIotlb {
+impl Drop for LeasedIotlb<'_> {
     fn drop(&mut self) {
-        for holder in &self.holders {
-            holder.end_iteration();
+        if let Some(page) = self.page {
+            page_iotlbs::put_back(page, std::mem::take(&mut self.iotlb));
         }
-        if let Some(holder) = self.holders.first() {
-            holder.leases().iterators_ended();
+        for holder in self.holders.drain(..) {
+            holder.end_iteration();
         }
     }
 }
 
 impl Iommu for ProcessIommu {
-    type IotlbGuard<'a> = LeasedIotlb;
+    type IotlbGuard<'a> = LeasedIotlb<'a>;
 
     /// Returns the translations of all pages of the range, which faults bring in.
     ///
     /// # Errors
     ///
     /// `CannotResolve`, with the reason: a page is in no region, or the process has no such access
-    /// to it; they are more pages than memory has; or the thread has a token that it did not lend.
+    /// to it; they are more pages than memory has; the thread has a token that it did not lend; or
+    /// it ends, and its locals are gone.
     fn translate(
         &self,
         iova: GuestAddress,
         length: usize,
         access: Permissions,
-    ) -> Result<IotlbIterator<LeasedIotlb>, Error> {
+    ) -> Result<IotlbIterator<LeasedIotlb<'_>>, Error> {
         let cannot = |reason: String| Error::CannotResolve {
             iova_range: IovaRange { base: iova, length },
             reason,
@@ -205,14 +242,11 @@ impl Iommu for ProcessIommu {
         let machine = self.mm.machine();
         let got = machine.with_current(|cx| self.iotlb.lease(cx, &self.mm, &parts, walks));
         let got = got.map_err(|why| cannot(why.to_string()))?;
-        let holders = got.map_err(|why| cannot(why.to_string()))?;
-        let mut iotlb = Iotlb::new();
-        for holder in &holders {
-            let lease = holder.lease();
-            let at = GuestAddress(lease.facts.iova);
-            iotlb.set_mapping(at, address_of(lease), lease.facts.len, access)?;
-        }
-        let leased = LeasedIotlb { iotlb, holders };
+        let given = got.map_err(|why| cannot(why.to_string()))?;
+        let given = given.ok_or_else(|| cannot("the thread ends".to_owned()))?;
+        let holders = given.into_iter();
+        let holders = holders.map(|lease| Holder::new(&self.iotlb.leases, lease));
+        let leased = LeasedIotlb::new(holders.collect(), access)?;
         Iotlb::lookup(leased, iova, length, access).map_err(|fails| cannot(format!("{fails:?}")))
     }
 }
