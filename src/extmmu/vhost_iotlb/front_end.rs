@@ -56,16 +56,23 @@ impl BackEndMemory {
             Self::Memfd(mem) => mem.offset_in_memfd(pfn),
         }
     }
+    fn frames(&self) -> Option<(&FrameRegion, &Arc<RwLock<Iotlb>>)> {
+        match self {
+            Self::Frames(region, iotlb) => Some((region, iotlb)),
+            #[cfg(all(feature = "host-mapping", target_os = "linux"))]
+            Self::Memfd(_) => None,
+        }
+    }
     /// Notes the page that an update is about to show.
     fn show(&self, update: &IotlbMessage) {
-        if let Self::Frames(region, _) = self {
+        if let Some((region, _)) = self.frames() {
             region.show(update.iova, update.uaddr, update.perm);
         }
     }
     /// Hides the pages of an invalidation. A back-end that has applied it has nothing left there.
     /// Entries that other messages made go now, and iterators over them are waited for.
     fn hide(&self, invalidation: &IotlbMessage) {
-        if let Self::Frames(region, iotlb) = self {
+        if let Some((region, iotlb)) = self.frames() {
             let (iova, size) = (invalidation.iova, invalidation.size);
             let bytes = usize::try_from(size).unwrap_or(usize::MAX);
             iotlb.write().invalidate_mapping(GuestAddress(iova), bytes);
@@ -143,11 +150,7 @@ impl FrontEnd {
     }
     /// Returns the frames that a back-end in this process is shown, and its IOTLB.
     pub(super) fn shown(&self) -> Option<(&FrameRegion, &Arc<RwLock<Iotlb>>)> {
-        match &self.memory {
-            BackEndMemory::Frames(region, iotlb) => Some((region, iotlb)),
-            #[cfg(all(feature = "host-mapping", target_os = "linux"))]
-            BackEndMemory::Memfd(_) => None,
-        }
+        self.memory.frames()
     }
     /// Answers the misses of the back-end until it closes its end. Runs on a thread of its own,
     /// which takes a token for each miss.
