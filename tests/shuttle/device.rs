@@ -12,8 +12,8 @@ use emmu::{
     driver::*,
     frame::{DeviceKind, DeviceMemory},
     mm::{
-        Advice, DevicePages, DeviceRegistration, MigrateArgs, MigrateSelect, MigrateTo, MmapArgs,
-        MremapArgs, MremapFlags, Prot, Pte,
+        Advice, DevicePages, DeviceRegistration, MigrateArgs, MigrateSelect, MigrateTo, MremapArgs,
+        MremapFlags, Prot, Pte,
     },
     oracle::Oracle,
 };

@@ -9,7 +9,7 @@ use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Atomic, CallCx, CallbackCx, Cx, Sleepable, rank},
-    mm::{MmapArgs, PageState},
+    mm::PageState,
     notifier::{
         Access, Ack, ExternalMmu, FirstPass, Gate, Invalidation, OrderedStore, Seat, SecondPass,
     },
