@@ -9,7 +9,7 @@
 //! any byte is copied. Until the new page is in the cache, a failure loses only mappings, which
 //! faults make again.
 
-use super::{Cutting, PageCache, cutting::Zeroed, slots::PageSlot};
+use super::{ByDaemon, Cutting, HugePolicy, PageCache, cutting::Zeroed, slots::PageSlot};
 use crate::{
     addr::{PAGE_SIZE, PMD_PAGES},
     ctx::{Cx, Rank, Sleepable, rank},
@@ -105,6 +105,22 @@ impl<'c> Cutting<'c, '_> {
         let taken = self.take_small(first)?;
         self.put_huge(first, huge, taken);
         Ok(())
+    }
+    /// Does as [`collapse`](Self::collapse) does, for the daemon only if the pages suit it.
+    ///
+    /// # Errors
+    ///
+    /// Those, and [`ObjectError::Unsupported`]: they do not suit it.
+    pub(super) fn collapse_as(
+        &mut self,
+        first: u64,
+        how: (HugePolicy, u64),
+        by: Option<ByDaemon>,
+    ) -> Result<(), ObjectError> {
+        match by {
+            Some(by) if !self.cache().suits(first, how, &by) => Err(ObjectError::Unsupported),
+            _ => self.collapse(first),
+        }
     }
     /// Locks the pages of the block that exist, and takes them out of all page tables.
     fn take_small(&mut self, first: u64) -> Result<Vec<Taken<'c>>, ObjectError> {

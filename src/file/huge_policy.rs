@@ -3,6 +3,7 @@
 
 use super::{
     PageCache, PageRequest,
+    by_daemon::ByDaemon,
     filling::Filling,
     folios::aligned,
     slots::{PageSlot, PageSlots},
@@ -65,6 +66,20 @@ impl HugePolicy {
     }
 }
 
+impl ByDaemon {
+    /// Returns true if the policy lets `khugepaged` work on the mapping, by the block in which it
+    /// begins (`shmem_allowable_huge_orders`).
+    fn is_allowed(&self, policy: HugePolicy, size: u64) -> bool {
+        let is_within = aligned(self.mapped, ORDER).end <= size.div_ceil(PAGE_SIZE);
+        match policy {
+            HugePolicy::Never => false,
+            HugePolicy::Always => true,
+            HugePolicy::WithinSize => is_within || self.advised,
+            HugePolicy::Advise => self.advised,
+        }
+    }
+}
+
 impl PageNeed<'_> {
     /// Returns true if a folio of that order can be mapped as a whole by the mapping that needs it
     /// (`thp_vma_suitable_orders`).
@@ -110,6 +125,21 @@ impl<'c> Filling<'c, '_> {
 }
 
 impl PageCache {
+    /// Returns true if `khugepaged` makes pages `[first, first + 512)` a huge page
+    /// (`hpage_collapse_scan_file`).
+    pub(super) fn suits(&self, first: u64, how: (HugePolicy, u64), by: &ByDaemon) -> bool {
+        let end = first + u64::from(HUGE);
+        let slots = self.slots.lock();
+        let (mut present, mut swapped, mut at) = (0, 0, first);
+        while let Some((index, slot)) = slots.next(at, end) {
+            match slot {
+                PageSlot::Swap(_) => swapped += 1,
+                PageSlot::Frame(_) | PageSlot::Unread(_) => present += 1,
+            }
+            at = index + 1;
+        }
+        by.is_allowed(how.0, how.1) && HUGE - present <= by.none && swapped <= by.swap
+    }
     /// Brings in the largest folio around the missing page `index` that is allowed, suits the need,
     /// and has memory and no page in the cache yet. Brings in nothing if only the page alone is so.
     fn bring_folio(&self, index: u64, orders: RangeInclusive<u32>, need: PageNeed<'_>) {

@@ -27,6 +27,7 @@
 //! | `fallocate`, `mode` | changes of a file's blocks: [`FallocateMode`] |
 //! | `advice` | [`FileAdvice`], and the writeback of a part of a file |
 //! | `seals`, `sealing` | [`Seals`] of shared memory |
+//! | `by_daemon` | a block of an object that `khugepaged` looks at |
 //! | `huge_policy` | … several at once: [`HugePolicy`] |
 //! | `cutting` | cutting pages out |
 //! | `collapse` | making huge pages of small ones, and splitting them |
@@ -52,6 +53,7 @@
 //! | `short_write` | … writes whose bytes must be faulted in first |
 
 mod advice;
+mod by_daemon;
 mod cache;
 mod collapse;
 mod cutting;
@@ -88,6 +90,7 @@ mod write_back;
 mod xip;
 
 pub use advice::{FileAdvice, SyncRangeFlags};
+pub(crate) use by_daemon::ByDaemon;
 pub use cache::{Backing, PageCache};
 pub use cutting::Cutting;
 pub use device::DeviceFile;

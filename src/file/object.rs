@@ -1,6 +1,6 @@
 //! The trait of memory objects, and the requests of an address space to them.
 
-use super::{mode::FallocateMode, seals::SealState};
+use super::{by_daemon::ByDaemon, mode::FallocateMode, seals::SealState};
 use crate::{
     addr::PAGE_SIZE,
     ctx::{CallCx, FaultCx},
@@ -233,10 +233,17 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
         None
     }
     /// Makes pages `[first, first + 512)` one huge page, in memory and not mapped
-    /// (`collapse_file`). Only objects of this crate override it.
+    /// (`collapse_file`); for the daemon only if they suit it. Only objects of this crate override
+    /// it.
     #[doc(hidden)]
-    fn collapse(&self, cx: CallCx<'_>, first: u64, _: sealed::Ours) -> Result<(), ObjectError> {
-        let _unused = (cx, first);
+    fn collapse(
+        &self,
+        cx: CallCx<'_>,
+        first: u64,
+        by: Option<ByDaemon>,
+        _: sealed::Ours,
+    ) -> Result<(), ObjectError> {
+        let _unused = (cx, first, by);
         Err(ObjectError::Unsupported)
     }
     /// Returns the locked first frame of the huge page that page `index` is part of; `None` if it

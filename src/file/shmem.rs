@@ -2,7 +2,8 @@
 //! (`MAP_SHARED | MAP_ANONYMOUS`).
 
 use super::{
-    Backing, FallocateMode, Host, HugePolicy, MAX_SIZE, MemoryObject, PageCache, PageRequest,
+    Backing, ByDaemon, FallocateMode, Host, HugePolicy, MAX_SIZE, MemoryObject, PageCache,
+    PageRequest,
     cutting::Zeroed,
     huge_policy::PageNeed,
     io::{pages_of, read_by_page, within_page},
@@ -232,9 +233,14 @@ impl MemoryObject for Shmem {
     fn seal_state(&self, _: sealed::Ours) -> Option<&SealState> {
         Some(&self.seals)
     }
-    fn collapse(&self, mut cx: CallCx<'_>, first: u64, _: sealed::Ours) -> Result<(), ObjectError> {
-        let mut cutting = self.cache.cutting(&mut cx);
-        cutting.collapse(first)
+    fn collapse(
+        &self,
+        mut cx: CallCx<'_>,
+        first: u64,
+        by: Option<ByDaemon>,
+        _: sealed::Ours,
+    ) -> Result<(), ObjectError> {
+        (self.cache.cutting(&mut cx)).collapse_as(first, (self.policy, self.size()), by)
     }
     fn huge_page(&self, mut cx: FaultCx<'_>, index: u64, _: sealed::Ours) -> Option<FrameLock<'_>> {
         self.cache.lock_huge(&mut cx, index)

@@ -11,7 +11,7 @@ use super::{
     mem::{Frame, PhysMem},
     pfn::{HUGE, HUGE_ZERO},
 };
-use crate::addr::Pfn;
+use crate::{addr::Pfn, sync::Ordering};
 
 /// A new huge page: one reference on each of its frames, given back on drop.
 #[derive(Debug)]
@@ -36,10 +36,15 @@ impl PhysMem {
         let head = self.free.take_block(HUGE);
         drop(charging);
         let head = head.ok_or(OutOfFrames::UsedUp(self.capacity()))?;
+        self.has_huge.store(true, Ordering::Relaxed);
         for i in 0..HUGE {
             self.init_allocated(head.nth(i), FrameFlags::LARGE, None);
         }
         Ok(HugeFrame { mem: self, head })
+    }
+    /// Returns true if there has ever been a huge page, one of a pool apart.
+    pub(crate) fn has_huge(&self) -> bool {
+        self.has_huge.load(Ordering::Relaxed)
     }
     /// Takes over the references that [`HugeFrame::into_raw`] left.
     pub(crate) fn adopt_huge(&self, head: Pfn) -> HugeFrame<'_> {

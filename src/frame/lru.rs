@@ -16,6 +16,10 @@ impl PhysMem {
     /// Adds a frame to the head of the list that its flags choose (`folio_add_lru`); a frame of a
     /// device is on none.
     pub(crate) fn lru_add(&self, pfn: Pfn) {
+        self.collect_new(pfn);
+        self.put_on_list(pfn);
+    }
+    fn put_on_list(&self, pfn: Pfn) {
         if !self.has_lru()
             || self.is_device(pfn)
             || self.flags(pfn).contains(FrameFlags::UNEVICTABLE)
@@ -45,7 +49,7 @@ impl PhysMem {
         self.set_flags(pfn, set);
         self.clear_flags(pfn, clear);
         if on {
-            self.lru_add(pfn);
+            self.put_on_list(pfn);
         }
     }
     /// Removes a page of locked memory from the lists (`mlock_folio`).

@@ -8,6 +8,7 @@ use super::arena::Arena;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 use super::shared::SharedMemory;
 use super::{
+    batches::Batches,
     config::{Contents, MemConfig},
     contents::{Page, Pages},
     device_frames::DeviceFrames,
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     addr::Pfn,
-    sync::{AtomicU32, OnceLock, Ordering},
+    sync::{AtomicBool, AtomicU32, OnceLock, Ordering},
 };
 use std::{fmt, mem::ManuallyDrop, sync::Arc};
 
@@ -49,11 +50,14 @@ pub struct PhysMem {
     pub(super) waiters: Waiters,
     pub(super) swap: Swap,
     pub(super) lru: Lru,
+    pub(super) batches: Batches,
     pub(super) exported: Exported,
     pub(super) pinned: PinnedFrames,
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
     pub(super) quota: Quota,
     pub(super) pools: HugePools,
+    /// Set since a huge page was allocated for the first time.
+    pub(super) has_huge: AtomicBool,
     pub(super) devices: DeviceFrames,
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
     pub(super) arena: Arena,
@@ -93,11 +97,13 @@ impl PhysMem {
             waiters: Waiters::default(),
             swap: Swap::new(config.swap),
             lru: Lru::default(),
+            batches: Batches::default(),
             exported: Exported::default(),
             pinned: PinnedFrames::default(),
             watch: OnceLock::new(),
             quota: Quota::default(),
             pools: HugePools::default(),
+            has_huge: AtomicBool::new(false),
             devices: DeviceFrames::new(0..0),
             #[cfg(all(feature = "host-mapping", target_os = "linux"))]
             arena: Arena::default(),

@@ -32,6 +32,7 @@
 //! | `device_frames` | frame numbers of devices, and the free ones |
 //! | `waiters` | places to wait for the lock of a frame |
 //! | `lists` | the lists of reclaim |
+//! | `batches` | pages on their way to another list of reclaim |
 //! | `read_ahead` | the number of pages to read from swap at once |
 //! | `swap_slots` | the swap device |
 //! | `exported` | frames that a driver knows by number |
@@ -55,6 +56,7 @@
 //! | `view` | looking at a frame without a reference: the oracle |
 //! | `lock` | the lock of a frame |
 //! | `lru` | moving between the lists of reclaim |
+//! | `collect` | collecting pages on their way to a list |
 //! | `swap_cache` | swapping out and in |
 //! | `export` | notices to the drivers of exported frames |
 //! | `pin` | pinning frames |
@@ -68,7 +70,9 @@ mod alloc;
 #[cfg(all(feature = "host-mapping", target_os = "linux"))]
 mod arena;
 mod atomic_bytes;
+mod batches;
 mod bytes;
+mod collect;
 mod commit;
 mod config;
 mod contents;

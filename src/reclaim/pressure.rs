@@ -55,6 +55,7 @@ impl Reclaim<'_> {
         cx: &mut Cx<'_, R, Sleepable>,
         wanted: u64,
     ) -> u64 {
+        self.mem().drain_batches();
         let mut freed = 0;
         let mut rebalanced = false;
         while freed < wanted {
@@ -73,6 +74,7 @@ impl Reclaim<'_> {
     /// Frees all frames that can be freed (`mem_cgroup_force_empty`), and returns how many. Dirty
     /// pages of files are written back, and can be freed by the next call.
     pub(crate) fn free_all<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) -> u64 {
+        self.mem().drain_batches();
         let mut freed = 0;
         let mut retries = RETRIES;
         while retries > 0 && LruList::ALL.iter().any(|&l| self.mem().lru_len(l) > 0) {

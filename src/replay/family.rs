@@ -8,8 +8,10 @@ use super::{
     compare::{Expected, Observed},
     compare_pages::{changed, look_alike},
     daemons,
+    hex::Hex,
     limits::{self, ReplayLimits, beyond},
-    observe::{entry, notice, row, vm_flags},
+    notices::Notices,
+    observe::{entry, row, vm_flags},
     op::Op,
     pages::{Names, Numbering},
     process,
@@ -20,10 +22,10 @@ use super::{
     work::Work,
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::Vpn,
     ctx::CallCx,
     error::Errno,
-    extmmu::{Recorded, Recorder},
+    extmmu::Recorder,
     file::File,
     mm::{Machine, Merger, Mm},
 };
@@ -37,7 +39,7 @@ pub(super) struct Family {
     lines: BTreeMap<u32, usize>,
     /// The process of each thread besides the first ones.
     threads: BTreeMap<u32, u32>,
-    recorder: Arc<Recorder>,
+    notices: Notices,
     merger: Merger,
     buffers: Buffers,
     files: BTreeMap<String, Arc<File>>,
@@ -45,7 +47,6 @@ pub(super) struct Family {
     userfaults: Userfaults,
     /// The results of the last operation beside its outcome.
     results: Results,
-    arena: VpnRange,
     /// The background memory of the processes, where reclaim can reach it.
     background: Option<Background>,
     /// A kernel recorded the script.
@@ -68,7 +69,6 @@ impl Family {
             return Err(limits::met(machine, before).unwrap_or_else(|| why.to_string()));
         }
         let (recorder, _registration) = mm.register(cx, Recorder::new);
-        let arena = script.header.arena();
         let recorded = script.header.kernel != OURS;
         let has_pressure = script.steps.iter().any(|s| matches!(s.op, Op::Reclaim {}));
         let background = (recorded && has_pressure).then(|| Background::begin(cx, machine, &mm));
@@ -85,15 +85,13 @@ impl Family {
             processes: BTreeMap::from([(0, mm)]),
             lines: BTreeMap::from([(0, 1)]),
             threads: BTreeMap::new(),
-            recorder,
+            notices: Notices::new(recorder, script.header.arena()),
             merger: Merger::new(machine),
             buffers: Buffers::default(),
             files,
             special: Special::default(),
             userfaults: Userfaults::default(),
             results: Results::default(),
-            arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
-                .expect("a header with an empty arena is refused"),
         })
     }
     /// Returns the limit that an operation would meet.
@@ -148,9 +146,9 @@ impl Family {
     pub(super) fn living(&self) -> Vec<u32> {
         self.processes.keys().copied().collect()
     }
-    /// Drops the invalidations that process 0 received so far.
+    /// Drops the invalidations so far.
     pub(super) fn forget_notices(&self) {
-        let _notices = self.recorder.take();
+        self.notices.forget();
     }
     /// Learns what only the outcome of a step tells: the contents of files by path.
     pub(super) fn believe(&mut self, cx: &mut CallCx<'_>, step: &Step) {
@@ -260,7 +258,7 @@ impl Family {
     fn begin_or_end(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let mm = &self.processes[&actor];
         match *op {
-            Op::Fork { child } => match mm.fork(cx) {
+            Op::Fork { child } => match process::fork(cx, mm) {
                 Ok(mm) => self.add(child, actor, mm),
                 Err(e) => failed(e.errno()),
             },
@@ -300,10 +298,10 @@ impl Family {
         let reaped = mm.process_mrelease(cx);
         mm.exit(cx);
         let gone = self.remove(cx, target);
-        reaped.map_or_else(|e| failed(e.errno()), |()| gone)
+        reaped.map_or_else(|why| failed(why.errno()), |()| gone)
     }
 
-    /// Executes an operation of the kernel, not of a process.
+    /// Executes an operation of the kernel.
     fn by_the_kernel(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let mm = &self.processes[&actor];
         match *op {
@@ -315,30 +313,25 @@ impl Family {
                 mm.machine().reclaim(cx, pages);
                 Outcome::Ret(0)
             }
-            Op::Migrate { addr } => mm.migrate(cx, addr).map_or(failed(Errno::ENOMEM), |to| {
-                Outcome::Ret(u64::from(to.is_some()))
-            }),
-            Op::MigrateMany { ref moves } => process::migrate(cx, &self.processes, moves),
-            Op::Merge {} => process::merge(cx, &self.processes, self.arena),
+            Op::Migrate { addr } => {
+                self.notices
+                    .migrate(cx, &self.processes, &[(actor, Hex(addr))])
+            }
+            Op::MigrateMany { ref moves } => self.notices.migrate(cx, &self.processes, moves),
+            Op::Merge {} => process::merge(cx, &self.processes, self.notices.arena()),
             Op::Ksm { mode } => process::merging(cx, &mut self.merger, &self.processes, mode),
             ref other => daemons::act(cx, mm, other, self.recorded),
         }
     }
     fn file(&self, name: &str) -> &Arc<File> {
-        self.files
-            .get(name)
-            .expect("the parser knows the files of the header only")
+        let file = self.files.get(name);
+        file.expect("the parser knows the files of the header only")
     }
 
-    /// Returns the invalidations that process 0 received since the last call.
-    pub(super) fn notified(&self) -> Vec<Notified> {
-        let here = |t: &&Recorded| self.arena.overlaps(t.range());
-        self.recorder
-            .take()
-            .iter()
-            .filter(here)
-            .map(notice)
-            .collect()
+    /// Returns the invalidations that process 0 received since the last call; those of pages that
+    /// moved come in the order of `recorded`, if they can.
+    pub(super) fn notified(&mut self, recorded: &[Notified]) -> Vec<Notified> {
+        self.notices.take(recorded)
     }
 
     /// Returns true if the processes are in the expected state; at the end of a script the
@@ -350,9 +343,13 @@ impl Family {
         step: Option<&Step>,
     ) -> bool {
         let changed = step.map(changed);
-        look_alike(cx, &self.processes, self.arena, (expected, names), |p| {
-            changed.as_ref().is_none_or(|changed| changed(p))
-        })
+        look_alike(
+            cx,
+            &self.processes,
+            self.notices.arena(),
+            (expected, names),
+            |p| changed.as_ref().is_none_or(|changed| changed(p)),
+        )
     }
 
     /// Returns the current state of the processes.
@@ -372,12 +369,15 @@ impl Family {
             let lines = mm.maps(cx);
             let inside = lines
                 .iter()
-                .filter(|l| self.arena.contains(Vpn::containing(l.start)));
+                .filter(|l| self.notices.arena().contains(Vpn::containing(l.start)));
             layouts.insert(process, inside.map(row).collect());
-            flags.insert(process, vm_flags(cx, mm, self.arena));
+            flags.insert(process, vm_flags(cx, mm, self.notices.arena()));
             more.protected
-                .insert(process, protected(cx, mm, self.arena));
-            numbering.process(process, mm.pagemap(cx, self.arena).into_iter().map(entry));
+                .insert(process, protected(cx, mm, self.notices.arena()));
+            numbering.process(
+                process,
+                mm.pagemap(cx, self.notices.arena()).into_iter().map(entry),
+            );
         }
         Observed {
             outcome,

@@ -46,21 +46,42 @@ impl fmt::Display for Seed {
     }
 }
 
-/// Returns the numbers of huge pages that the pool may have had in a recording whose header does
-/// not tell it.
-pub(super) fn possible_pools(profile: &str, seed: &Seed) -> Vec<u64> {
+/// The pool of huge pages before the first step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolBefore {
+    /// All pages, none of them in use.
+    pub pages: u64,
+    /// Those of them that are promised for ever: a mapping of huge pages that moves in part leaves
+    /// promises behind that nothing takes back.
+    pub promised: u64,
+}
+
+/// Returns the pools that may have been there before a recording whose header does not tell it.
+pub(super) fn possible_pools(profile: &str, seed: &Seed) -> Vec<PoolBefore> {
+    let all_free = |pages| vec![PoolBefore { pages, promised: 0 }];
     match (profile, seed) {
-        // Of 14 pages that were set, mappings that moved in part in earlier scripts had left some
-        // promised for ever.
-        ("huge", _) => (10..=14).rev().collect(),
+        // Mappings that moved in part in earlier scripts had left some promised.
+        ("huge", _) => {
+            let pages = 14;
+            let before = |promised| PoolBefore { pages, promised };
+            (0..=MOST_PROMISED).map(before).collect()
+        }
         ("kind", Seed::Name(name)) => match &**name {
-            "hugetlb_private" | "hugetlb_shared" | "hugetlb_file" => vec![24],
-            "hugetlb_exhausted" => vec![4],
-            _ => vec![0],
+            "hugetlb_private" | "hugetlb_shared" | "hugetlb_file" => all_free(24),
+            "hugetlb_exhausted" => all_free(4),
+            _ => all_free(0),
         },
-        _ => vec![0],
+        _ => all_free(0),
     }
 }
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // That is what serde calls.
+pub(super) fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// The most pages that earlier scripts of a series have left promised.
+const MOST_PROMISED: u64 = 8;
 
 /// The mode in which a file is open once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

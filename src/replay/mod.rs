@@ -35,6 +35,7 @@
 //! | `uffd_op`, `userfaults` | userfaultfds: arguments, results, execution |
 //! | `came` | results of the library as outcomes of scripts |
 //! | `limits`, `work`, `refused` | the limits of an input, and the cost of a step |
+//! | `notices` | the invalidations of process 0 |
 //! | `compare`, `compare_pages`, `observe`, `pages` | the comparison with Linux, and the state of processes |
 //! | `report`, `summary` | a difference in readable form, and the counts of many scripts |
 //! | `record` | the recording of this library |
@@ -64,6 +65,7 @@ mod json;
 mod limits;
 mod load;
 mod mmu_kind;
+mod notices;
 mod objects;
 mod observe;
 mod op;
@@ -98,7 +100,7 @@ pub use compare::{Difference, Expected, Observed, Parts, Sides, Stretch, differi
 pub use devices::{Devices, Presented, Standing};
 #[cfg(feature = "svg")]
 pub use figure::{FigureError, svg};
-pub use ground::{Before, OpenMode, Seed};
+pub use ground::{Before, OpenMode, PoolBefore, Seed};
 pub use hex::Hex;
 pub use limits::{InputError, ReplayError, ReplayLimits};
 pub use load::{Inputs, load, natural, read, shipped};

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     addr::{PAGE_SIZE, VpnRange},
     ctx::CallCx,
-    error::Errno,
+    error::{Errno, ForkError},
     file::File,
     mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm, PageState, ThpDisable},
 };
@@ -100,19 +100,15 @@ fn set_limit(cx: &mut CallCx<'_>, mm: &Mm, which: Resource, bytes: Option<u64>, 
     mm.set_limits(cx, limits);
 }
 
-type Processes = BTreeMap<u32, Arc<Mm>>;
-
-/// Migrates page after page and returns the number of moved pages.
-pub(super) fn migrate(cx: &mut CallCx<'_>, processes: &Processes, moves: &[(u32, Hex)]) -> Outcome {
-    let mut moved = 0;
-    for &(process, Hex(addr)) in moves {
-        match processes[&process].migrate(cx, addr) {
-            Ok(to) => moved += u64::from(to.is_some()),
-            Err(_) => return failed(Errno::ENOMEM),
-        }
-    }
-    Outcome::Ret(moved)
+/// Forks a process. Pages of the recorder's own program are shared by that, new ones among them:
+/// its next store to one of these moved all pages to their lists.
+pub(super) fn fork(cx: &mut CallCx<'_>, mm: &Mm) -> Result<Arc<Mm>, ForkError> {
+    let child = mm.fork(cx)?;
+    child.machine().mem().drain_batches();
+    Ok(child)
 }
+
+type Processes = BTreeMap<u32, Arc<Mm>>;
 
 /// Merges equal pages and returns the number of freed frames.
 pub(super) fn merge(cx: &mut CallCx<'_>, processes: &Processes, arena: VpnRange) -> Outcome {

@@ -80,7 +80,7 @@ pub fn record(
             }),
         };
         if look {
-            before.advance(cx, &family, outcome, &mut step);
+            before.advance(cx, &mut family, outcome, &mut step);
         }
         let on = follow.after(cx, &step, family.processes());
         script.steps.push(step);
@@ -101,8 +101,15 @@ struct Written {
 
 impl Written {
     /// Writes the changes of the processes in a step.
-    fn advance(&mut self, cx: &mut CallCx<'_>, family: &Family, outcome: Outcome, step: &mut Step) {
-        let seen = family.observe(cx, outcome, family.notified());
+    fn advance(
+        &mut self,
+        cx: &mut CallCx<'_>,
+        family: &mut Family,
+        outcome: Outcome,
+        step: &mut Step,
+    ) {
+        let notified = family.notified(&[]);
+        let seen = family.observe(cx, outcome, notified);
         step.notified = seen.notified;
         step.layouts = changes(&mut self.layouts, seen.layouts);
         step.pages = Some(seen.pages);

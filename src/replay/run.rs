@@ -5,6 +5,7 @@ use super::{
     compare::{Difference, Expected, Parts},
     devices::{Devices, Presented},
     family::Family,
+    ground::PoolBefore,
     limits::{self, InputError, ReplayError, ReplayLimits},
     mmu_kind::MmuKind,
     op::Op,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     ctx::CallCx,
-    frame::HugePoolConfig,
+    frame::{HugePoolConfig, HugeSize},
     mm::{ForkMode, Machine, MachineConfig},
     notifier::Access,
     oracle::message,
@@ -171,11 +172,11 @@ fn run(script: &Script, mmus: &[MmuKind], how: How) -> Result<Replayed, ReplayEr
     Ok(best.expect("a pool has a size"))
 }
 
-/// Runs a script with so many huge pages in the pool.
+/// Runs a script with this pool of huge pages.
 fn run_once(
     script: &Script,
     mmus: &[MmuKind],
-    (how, pool): (&How, u64),
+    (how, pool): (&How, PoolBefore),
 ) -> Result<Replayed, ReplayError> {
     let at = Cell::new(0);
     let run = AssertUnwindSafe(|| steps(script, mmus, (how, pool), &at));
@@ -215,13 +216,13 @@ const RECORDED: (u64, u32) = (1 << 20, 1 << 17);
 fn steps(
     script: &Script,
     mmus: &[MmuKind],
-    (how, pool): (&How, u64),
+    (how, pool): (&How, PoolBefore),
     at: &Cell<usize>,
 ) -> Result<(Option<Difference>, Presented), ReplayError> {
     let rest = MachineConfig {
         fork: how.fork,
         huge_pages: HugePoolConfig {
-            pages: pool,
+            pages: pool.pages,
             overcommit: 0,
         },
         ..MachineConfig::default()
@@ -229,6 +230,8 @@ fn steps(
     let (total, swap) = RECORDED;
     let swap = script.header.swap.map_or(swap, |had| had.min(swap));
     let machine = how.limits.machine((total, swap), rest);
+    // If memory is too small for the pool, fewer are promised.
+    let _all = machine.mem().reserve_huge(HugeSize::Mib2, pool.promised);
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
     let family = Family::new(&mut cx, &machine, script);
@@ -292,7 +295,7 @@ impl<'r> Going<'r> {
             return Err(why);
         }
         touch(cx, self.devices, step.actor, &step.op, &outcome);
-        let notified = family.notified();
+        let notified = family.notified(&step.notified);
         let looked = (&self.expected, &mut self.names);
         let came = (&outcome, family.results());
         if self.expected.went(step, came, &notified)

@@ -1,7 +1,7 @@
 //! A recorded script as types: its header, its steps, and the reaction of Linux to each.
 
 use super::{
-    ground::{Before, OpenMode, Seed, possible_pools},
+    ground::{Before, OpenMode, PoolBefore, Seed, possible_pools},
     hex::Hex,
     limits::{InputError, ReplayLimits, beyond},
     op::Op,
@@ -56,6 +56,13 @@ pub struct Header {
         skip_serializing_if = "Option::is_none"
     )]
     pool: Option<u64>,
+    /// The pages of the pool that are promised for ever.
+    #[serde(
+        default,
+        rename = "huge_promised",
+        skip_serializing_if = "super::ground::is_zero"
+    )]
+    promised: u64,
     /// The initial state of process 0.
     #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
     pub(super) before: Box<Before>,
@@ -81,6 +88,7 @@ impl Header {
             opens: BTreeMap::new(),
             swap: None,
             pool: None,
+            promised: 0,
             before: Box::default(),
         }
     }
@@ -91,12 +99,13 @@ impl Header {
             Seed::Name(name) => name.clone(),
         }
     }
-    /// Returns the number of huge pages in the pool; several for recordings of a time when the
-    /// header did not tell it, and it is one of these.
-    pub fn huge_pages(&self) -> Vec<u64> {
+    /// Returns the pool of huge pages before the first step; several for recordings of a time when
+    /// the header did not tell it, and it is one of these.
+    pub fn huge_pages(&self) -> Vec<PoolBefore> {
+        let promised = self.promised;
         self.pool.map_or_else(
             || possible_pools(&self.profile, &self.seed),
-            |pool| vec![pool],
+            |pages| vec![PoolBefore { pages, promised }],
         )
     }
     /// Sets the number of huge pages in the pool.
@@ -130,6 +139,9 @@ impl Header {
             if self.files.contains_key(name) || !self.files.contains_key(file) {
                 return Err(format!("{name:?} cannot be another name of {file:?}"));
             }
+        }
+        if self.promised > self.pool.unwrap_or(0) {
+            return Err(format!("{} huge pages cannot be promised", self.promised));
         }
         self.before.check()
     }

@@ -3,6 +3,7 @@
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
+    error::NoMemory,
     frame::SwapSlot,
     sync::{AtomicU64, Ordering},
 };
@@ -82,6 +83,16 @@ pub(crate) trait RmapTarget: Send + Sync {
     fn unmap_nonlinear(&self, cx: RmapCx<'_>, vma: VpnRange, from: u64, to: u64);
     /// Drops the mapping of the locked frame at `spot`, if it is there (`unmap_mapping_folio`).
     fn unmap_frame(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn);
+    /// Counts the entries in `part` that map a frame for which `is_part` returns true.
+    fn mappings(&self, cx: RmapCx<'_>, part: VpnRange, is_part: &dyn Fn(Pfn) -> bool) -> u64;
+    /// Returns the first pages in `part` of the pages of `grain` base pages that are mapped.
+    fn mapped_in(&self, cx: RmapCx<'_>, part: VpnRange, grain: u64) -> Vec<Vpn>;
+    /// Enters the huge page of a pool with this first entry at `page`, if nothing is there.
+    ///
+    /// # Errors
+    ///
+    /// No memory for a table.
+    fn enter_huge(&self, cx: RmapCx<'_>, page: VpnRange, first: u64) -> Result<(), NoMemory>;
     /// Opens a window over `part` and maps by small entries the pages there of the huge page that
     /// begins with `head`; drops them instead if the page belongs to an object. Returns the number
     /// of entries that map it in `part` afterwards (`try_to_migrate_one`, `try_to_unmap_one` for a
@@ -190,6 +201,15 @@ impl RmapTarget for Nowhere {
     }
     fn unmap_nonlinear(&self, _: RmapCx<'_>, _: VpnRange, _: u64, _: u64) {}
     fn unmap_frame(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}
+    fn mappings(&self, _: RmapCx<'_>, _: VpnRange, _: &dyn Fn(Pfn) -> bool) -> u64 {
+        0
+    }
+    fn mapped_in(&self, _: RmapCx<'_>, _: VpnRange, _: u64) -> Vec<Vpn> {
+        Vec::new()
+    }
+    fn enter_huge(&self, _: RmapCx<'_>, _: VpnRange, _: u64) -> Result<(), NoMemory> {
+        Ok(())
+    }
     fn split_folio(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> u64 {
         0
     }

@@ -172,6 +172,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
             self.mm.make_leaves(&mut self.cx, part)?;
         }
         let mut window = self.window(wide, Event::ProtectionVma);
+        window.unshare_tables(part);
         window.for_each_leaf_in(part, |txn| change_leaf(txn, new));
         Ok(())
     }

@@ -17,14 +17,15 @@ use crate::{
 };
 
 impl Machine {
-    /// Scans the private memory of all address spaces that asked for huge pages
-    /// (`MADV_HUGEPAGE`), and makes a huge page of each aligned 2 MiB of small pages that the
-    /// limits allow ([`KhugepagedLimits`](super::super::KhugepagedLimits)), in one window each.
+    /// Scans the memory of all address spaces that asked for huge pages (`MADV_HUGEPAGE`), and
+    /// makes a huge page of each aligned 2 MiB of small pages that the limits allow
+    /// ([`KhugepagedLimits`](super::super::KhugepagedLimits)), in one window each.
     /// Returns how many.
     ///
     /// The address spaces come in the order in which they were made, each from its lowest address.
-    /// Linux does the same in a thread of its own, some pages at a time. Shared memory and pages of
-    /// files are left alone.
+    /// Linux does the same in a thread of its own, some pages at a time. Shared memory becomes huge
+    /// where the policy of its file system allows ([`HugePolicy`](crate::file::HugePolicy)), and is
+    /// not mapped then; pages of other files are left alone.
     ///
     /// # Panics
     ///
@@ -57,7 +58,9 @@ impl Machine {
 /// Returns true if khugepaged may work on the VMA (`thp_vma_allowable_order` with
 /// `TVA_KHUGEPAGED`, huge pages on request).
 fn is_chosen(layout: &Layout, vma: &Vma) -> bool {
-    vma.flags.contains(VmFlags::HUGEPAGE) && vma.is_anonymous() && may_collapse(layout, vma)
+    // An object's memory has a policy of its own, which is asked block by block.
+    let asked = vma.flags.contains(VmFlags::HUGEPAGE) || !vma.is_anonymous();
+    asked && may_collapse(layout, vma)
 }
 
 impl Mm {

@@ -252,6 +252,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     /// (`mlock_vma_pages_range`).
     pub(super) fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
         let mm = self.mm;
+        mm.machine().mem().drain_batches();
         let view = mm.table.view(&mut self.cx);
         mark_unevictable(mm, view.pin(), part, locked);
     }

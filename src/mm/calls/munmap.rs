@@ -248,7 +248,11 @@ impl RemovedVmas {
                 mark_unevictable(mm, view.pin(), vma.range(), false);
             }
             match vma.flags.contains(VmFlags::HUGETLB) {
-                true => window.zap_hugetlb(vma.range(), Zap::Mapping, vma.is_owner()),
+                true => {
+                    window.zap_hugetlb(vma.range(), Zap::Mapping, vma.is_owner());
+                    let mm = window.mm();
+                    mm.machine().shared_tables.forget(mm.number(), vma.range());
+                }
                 false => window.zap(vma.range(), Zap::Mapping),
             }
             self.dropped += 1;

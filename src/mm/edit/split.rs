@@ -33,7 +33,9 @@ impl MmapWriteGuard<'_> {
         let around = VpnRange::new(at.align_down(PUD_PAGES), at.align_up(PUD_PAGES));
         if let Some(table) = around.filter(|&table| shares && whole.covers(table)) {
             self.yield_while(0, AfterYield::KeepsEditing, &[whole], |lease| {
-                lease.into_window(table, Event::Clear).close();
+                let mut window = lease.into_window(table, Event::Clear);
+                window.unshare_tables(table);
+                window.close();
             });
         }
     }

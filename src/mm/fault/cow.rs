@@ -226,7 +226,7 @@ fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
         return whole;
     }
     let cached = flags.contains(FrameFlags::SWAP_CACHE);
-    if mem.refcount(pfn) > 1 + u32::from(cached) || mem.is_merged(pfn) {
+    if mem.is_collected(pfn) || mem.refcount(pfn) > 1 + u32::from(cached) || mem.is_merged(pfn) {
         return false;
     }
     // Another operation has the page locked: copy rather than wait for it.

@@ -11,10 +11,10 @@ use crate::mm::{
     vma::Vma,
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     error::{FaultError, NoMemory, ObjectError},
     file::{MemoryObject, PageRequest, Pattern, sealed},
-    frame::{Frame, FrameFlags, FrameLock},
+    frame::{Frame, FrameFlags, FrameLock, PhysMem},
     notifier::Access,
 };
 
@@ -132,6 +132,13 @@ impl<'h> FaultScope<'h> {
         pte: RawPte,
     ) -> Result<(), NoMemory> {
         self.install(at, locked.frame().clone(), pte)?;
+        let is_part = |object: &dyn MemoryObject| {
+            let together = object.together(vma.pgoff_at(at), sealed::Ours);
+            together.end - together.start > 1
+        };
+        if vma.object().is_some_and(|object| is_part(&**object)) {
+            self.note_mapped(locked.pfn(), 1);
+        }
         if vma.flags.contains(VmFlags::LOCKED) {
             self.lease.mm.machine().mem().lru_lock(locked.pfn());
         }
@@ -240,9 +247,13 @@ impl<'h> FaultScope<'h> {
             return Ok(false);
         }
         let rights = vma.mapped_rights();
-        with_leaf(mm, &mut self.lease.cx, at, |leaf| {
+        // The part of one folio around `at` that is mapped anew, and of each huge page.
+        let folio = vma.folio_at(object, at);
+        let mut parts: Vec<(Pfn, u64)> = Vec::new();
+        let mapped = with_leaf(mm, &mut self.lease.cx, at, |leaf| {
             for (page, locked) in frames {
                 if leaf.get(page).is_none() {
+                    note_part(mem, &mut parts, (page, locked.pfn()), folio);
                     let pte = RawPte::frame(locked.pfn(), rights);
                     mem.map_inc(locked.frame().clone().into_raw());
                     leaf.set(page, pte);
@@ -252,6 +263,32 @@ impl<'h> FaultScope<'h> {
                 }
             }
             !leaf.get(at).is_none()
-        })
+        })?;
+        for (pfn, new) in parts {
+            self.note_mapped(pfn, new);
+        }
+        Ok(mapped)
+    }
+}
+
+/// Counts a page that is mapped anew, if it is part of the folio `around` or of a huge page.
+fn note_part(
+    mem: &PhysMem,
+    parts: &mut Vec<(Pfn, u64)>,
+    (page, pfn): (Vpn, Pfn),
+    around: Option<VpnRange>,
+) {
+    let is_large = mem.flags(pfn).contains(FrameFlags::LARGE);
+    if !is_large && !around.is_some_and(|folio| folio.contains(page)) {
+        return;
+    }
+    let is_large_too = |of: Pfn| mem.flags(of).contains(FrameFlags::LARGE);
+    let same = |&&mut (of, _): &&mut (Pfn, u64)| match is_large {
+        true => is_large_too(of) && of.head() == pfn.head(),
+        false => !is_large_too(of),
+    };
+    match parts.iter_mut().find(same) {
+        Some((_, new)) => *new += 1,
+        None => parts.push((pfn, 1)),
     }
 }

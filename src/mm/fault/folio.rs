@@ -7,7 +7,7 @@ use crate::mm::{
     vma::Vma,
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     error::{FaultError, NoMemory},
     file::{MemoryObject, sealed},
     frame::{FrameFlags, FrameLock},
@@ -52,6 +52,13 @@ impl Vma {
 }
 
 impl<'h> FaultScope<'h> {
+    /// Notes that the fault has made `new` mappings of the huge page or folio of frame `pfn`.
+    pub(super) fn note_mapped(&mut self, pfn: Pfn, new: u64) {
+        if new > 0 {
+            let mm = self.lease.mm;
+            mm.note_mapped(&mut self.lease.cx.descend(), pfn, new);
+        }
+    }
     /// Maps the page at `at` with all pages of its folio, and returns `None`. Returns the locked
     /// page if they cannot be mapped together: the caller maps it alone.
     pub(in crate::mm) fn lock_or_map<'f>(
@@ -108,7 +115,7 @@ impl<'h> FaultScope<'h> {
             Access::Read => RawPte::frame(locked.pfn(), vma.mapped_rights()),
         };
         let is_locked = vma.flags.contains(VmFlags::LOCKED);
-        with_leaf(self.lease.mm, &mut self.lease.cx, at, |leaf| {
+        let mapped = with_leaf(self.lease.mm, &mut self.lease.cx, at, |leaf| {
             let free = folio.iter().all(|page| leaf.get(page).is_none());
             let others = frames.iter().map(|(page, held)| (*page, held.pfn()));
             let all = others.chain([(at, locked.pfn())]).filter(|_| free);
@@ -120,6 +127,10 @@ impl<'h> FaultScope<'h> {
                 }
             }
             free
-        })
+        })?;
+        if mapped {
+            self.note_mapped(locked.pfn(), folio.pages());
+        }
+        Ok(mapped)
     }
 }

@@ -86,13 +86,16 @@ impl FaultScope<'_> {
             as_one,
             locked: vma.flags.contains(VmFlags::LOCKED),
         };
-        with_leaf(self.lease.mm, &mut self.lease.cx, at, |leaf| {
+        let (mapped, new) = with_leaf(self.lease.mm, &mut self.lease.cx, at, |leaf| {
             if as_one || is_write || came == Came::New {
-                return set_whole(mem, leaf, at, how);
+                let set = set_whole(mem, leaf, at, how);
+                return (set, if set { u64::from(HUGE) } else { 0 });
             }
-            set_missing(mem, leaf, at, how);
-            !leaf.get(at).is_none()
-        })
+            let new = set_missing(mem, leaf, at, how);
+            (!leaf.get(at).is_none(), new)
+        })?;
+        self.note_mapped(how.head, new);
+        Ok(mapped)
     }
     /// Returns true if the object has the page, or for a read one of the pages that fault-around
     /// takes along: a huge page is mapped across the end of shared memory.
@@ -110,23 +113,26 @@ impl FaultScope<'_> {
 pub(in crate::mm) fn set_whole(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, how: Whole) -> bool {
     let is_empty = leaf.is_empty();
     if is_empty {
-        set_missing(mem, leaf, at, how);
+        let _all = set_missing(mem, leaf, at, how);
         leaf.set_huge(how.as_one);
     }
     is_empty
 }
 
-/// Fills the empty entries of a leaf.
-fn set_missing(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, how: Whole) {
+/// Fills the empty entries of a leaf; returns how many.
+fn set_missing(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, how: Whole) -> u64 {
+    let mut new = 0;
     for (i, page) in (0..HUGE).zip(VpnRange::block_of(at).iter()) {
         if !leaf.get(page).is_none() {
             continue;
         }
         let pfn = how.head.nth(i);
+        new += 1;
         mem.share(pfn);
         leaf.set(page, how.first.with_pfn(pfn));
         if how.locked {
             mem.lru_lock(pfn);
         }
     }
+    new
 }

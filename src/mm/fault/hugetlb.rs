@@ -60,6 +60,7 @@ impl FaultScope<'_> {
         access: Access,
     ) -> Result<(), FaultError> {
         let page = vma.huge_page_of(at);
+        self.share_table(vma, file, at)?;
         let seen = self.look(page.start())?;
         if seen.is_poison() {
             return Err(FaultError::Poisoned(at.addr()));
@@ -128,7 +129,11 @@ impl FaultScope<'_> {
         let found = file.with_page(index, |head| {
             let head = head?;
             let first = RawPte::frame(head, rights).in_place_of(seen);
-            Some(self.map_hugetlb(page, first, PhysMem::share))
+            let mapped = self.map_hugetlb(page, first, PhysMem::share);
+            if mapped.is_ok() {
+                self.spread(vma, page, first);
+            }
+            Some(mapped)
         });
         match found {
             Some(mapped) => return Ok(mapped?),

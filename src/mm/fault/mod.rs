@@ -51,6 +51,7 @@
 //! | `nonlinear` | entries that name a page of their object |
 //! | `populate` | faulting in ranges ahead of use |
 //! | `scope` | all that a fault works with; its window, opened when the mmap lock is released |
+//! | `shared_table` | tables of huge pages of a pool that several mappings share |
 //! | `stack_growth` | a stack that extends down to the fault |
 //! | `swap` | pages in swap |
 //! | `userfault` | faults that userfaultfd handles |
@@ -69,6 +70,7 @@ pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod nonlinear;
 pub(in crate::mm) mod populate;
 pub(in crate::mm) mod scope;
+mod shared_table;
 mod stack_growth;
 pub(in crate::mm) mod swap;
 mod userfault;

@@ -66,7 +66,9 @@ impl Mm {
         };
         let mut cx = cx.descend::<rank::Folio, _>();
         let own = self.own_mappings(&mut cx.descend(), node, folio);
-        own == folio.mappings(mem) && split_object_folio(machine.registry(), mem, &mut cx, &locked)
+        own == folio.mappings(mem)
+            && (own == 1 || !self.is_uncounted(folio.frames[0]))
+            && split_object_folio(machine.registry(), mem, &mut cx, &locked)
     }
     /// Counts the entries of this process that map pages of the folio.
     fn own_mappings(&self, cx: &mut RmapCx<'_>, node: &Arc<dyn FrameOwner>, folio: &Folio) -> u64 {

@@ -8,11 +8,13 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `ownership` | which huge pages a range has, and whether this process alone maps them |
+//! | `mappers` | which address spaces map a folio without being counted |
 //! | `split` | splitting such a page |
 //! | `folio` | which folios of objects an advice reaches as a whole |
 //! | `object` | dropping the mappings of huge pages of objects |
 
 mod folio;
+mod mappers;
 pub(in crate::mm) mod object;
 pub(in crate::mm) mod ownership;
 pub(in crate::mm) mod split;

@@ -3,7 +3,10 @@
 //! The 2 MiB of a huge page are 512 frames in a row, each with the flag `LARGE`; the first one is
 //! the *head*. Several processes may map parts of them after a fork.
 
-use crate::mm::{page_table::LockedLeaf, space::Mm};
+use crate::mm::{
+    page_table::{LockedLeaf, shared_huge},
+    space::Mm,
+};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Context, Cx, FaultCx, Rank},
@@ -33,20 +36,23 @@ impl Mm {
         Some((node, (owner.index, owner.index + u64::from(HUGE))))
     }
     /// Returns true if this process maps parts of a huge page of private memory and no other
-    /// process does (`!folio_maybe_mapped_shared`).
+    /// process does, nor seems to do (`!folio_maybe_mapped_shared`).
     pub(in crate::mm) fn has_alone(&self, cx: &mut RmapCx<'_>, head: Pfn) -> bool {
         let mem = self.machine().mem();
         let Some((node, pages)) = self.node_of(head) else {
             return false;
         };
-        let mut own = 0;
+        let (mut own, mut places) = (0, 0);
         node.walk_huge(cx.reborrow(), pages, &mut |cx, spot, part| {
             if std::ptr::addr_eq(Arc::as_ptr(spot.space), std::ptr::from_ref(self)) {
-                own += self.parts_in(cx, part, head);
+                let (parts, as_one) = self.parts_in(cx, part, head);
+                own += parts;
+                places += if as_one { 1 } else { parts };
             }
             true
         });
-        own > 0 && own == mem.huge_mappings(head)
+        // What is mapped in one place is not shared, counted or not.
+        own > 0 && own == mem.huge_mappings(head) && (places == 1 || !self.is_uncounted(head))
     }
     /// Returns the first frame of the huge page that is mapped as one in the 2 MiB of `block`, all
     /// of them, if this process alone maps it, here or elsewhere.
@@ -59,15 +65,16 @@ impl Mm {
         let head = head.flatten()?;
         self.has_alone(&mut cx.descend(), head).then_some(head)
     }
-    /// Counts the entries of `range` that map pages of the huge page.
-    fn parts_in(&self, mut cx: RmapCx<'_>, range: VpnRange, head: Pfn) -> u64 {
+    /// Counts the entries of `range` that map pages of the huge page; true if they map it as one.
+    fn parts_in(&self, mut cx: RmapCx<'_>, range: VpnRange, head: Pfn) -> (u64, bool) {
         let mem = self.machine().mem();
-        let mut found = 0;
+        let (mut found, mut as_one) = (0, false);
         self.for_each_locked_leaf(&mut cx, range, |part, leaf| {
             let parts = part.iter().filter(|&at| is_part(mem, leaf, at, head));
             found += parts.count() as u64;
+            as_one |= leaf.is_huge() && found > 0;
         });
-        found
+        (found, as_one)
     }
     /// Runs `f` on each frame in `range` of a huge page of this kind that is not mapped as a whole
     /// there, in ascending order of addresses. Passes over the rest of a page that `f` has split.
@@ -93,6 +100,39 @@ impl Mm {
                 f(cx, pfn);
             }
         }
+    }
+}
+
+impl Mm {
+    /// Returns the first frames of the huge pages in `range`, a part of one leaf, that an advice
+    /// passes by, since they are or seem to be shared. Of a page that is mapped in parts only such
+    /// are left that could not be split.
+    pub(in crate::mm) fn passed_by(&self, leaf: &LockedLeaf<'_>, range: VpnRange) -> Vec<Pfn> {
+        let mem = self.machine().mem();
+        let mut passed_by = Vec::new();
+        if !mem.has_huge() {
+            return passed_by;
+        }
+        let mut last = None;
+        for at in range.iter() {
+            let is_large = |pfn: &Pfn| mem.flags(*pfn).contains(FrameFlags::LARGE);
+            let Some(pfn) = leaf.get(at).counted().filter(is_large) else {
+                continue;
+            };
+            let head = pfn.head();
+            if last.replace(head) != Some(head) && self.passes_by(leaf, range, at, head) {
+                passed_by.push(head);
+            }
+        }
+        passed_by
+    }
+    /// Returns true if an advice for `range` passes the huge page at `at` by.
+    fn passes_by(&self, leaf: &LockedLeaf<'_>, range: VpnRange, at: Vpn, head: Pfn) -> bool {
+        if leaf.is_huge() {
+            return shared_huge(self.machine().mem(), leaf);
+        }
+        let all = self.machine().mem().huge_mappings(head);
+        !is_whole(leaf, range, at, head) || all != u64::from(HUGE)
     }
 }
 

@@ -13,6 +13,8 @@
 //! | `forks` | [`ForkMode`], and the registry of address spaces that share page tables |
 //! | `spaces` | all address spaces |
 //! | `merged_pages` | the merged pages, and where they are mapped |
+//! | `large_mappers` | the address spaces that the kernel does not count as mappers of a folio |
+//! | `shared_tables` | tables of 2-MiB entries that mappings of a file of huge pages share |
 //! | `devices` | [`DevicePages`]: devices with memory of their own |
 //! | `hand_over` | a page handed over from one frame to another |
 //! | `limit` | the limit of memory, and reclaim for an allocation that met it |
@@ -21,17 +23,21 @@ mod config;
 mod devices;
 mod forks;
 pub(in crate::mm) mod hand_over;
+mod large_mappers;
 mod limit;
 mod merged_pages;
 mod segments;
+mod shared_tables;
 mod spaces;
 
 pub use config::{KhugepagedLimits, MachineConfig};
 pub use devices::{DeviceLost, DevicePages, DeviceRegistration, HomePage};
 pub use forks::ForkMode;
 pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
+pub(in crate::mm) use large_mappers::{LargeMappers, Mapped, SpaceAt};
 pub(super) use segments::Memory;
 pub use segments::{ShmGetFlags, ShmId, ShmStat};
+pub(in crate::mm) use shared_tables::{SharedTables, number_of};
 pub(in crate::mm) use spaces::{Space, Spaces};
 
 use crate::{
@@ -62,6 +68,8 @@ pub struct Machine {
     pub(in crate::mm) forks: ForkRegistry,
     pub(in crate::mm) spaces: Spaces,
     pub(in crate::mm) merged: MergedPages,
+    pub(in crate::mm) mappers: LargeMappers,
+    pub(in crate::mm) shared_tables: SharedTables,
     pub(in crate::mm) segments: segments::Segments,
     pub(in crate::mm) devices: Devices,
     /// Numbers the address spaces with mergeable memory, in the order in which each first had some.
@@ -116,6 +124,8 @@ impl Machine {
             forks: ForkRegistry::default(),
             spaces: Spaces::default(),
             merged: MergedPages::default(),
+            mappers: LargeMappers::default(),
+            shared_tables: SharedTables::default(),
             segments: segments::Segments::default(),
             devices: Devices::default(),
             merge_turns: IdSource::starting_at(0),

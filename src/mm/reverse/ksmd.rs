@@ -49,6 +49,7 @@ impl Machine {
     /// ```
     pub fn merge_same_pages(&self, cx: &mut CallCx<'_>, pages: &[(&Mm, u64)]) -> usize {
         self.check_token(cx);
+        self.mem().drain_batches();
         // A frame is known by its number, which is unique only within a machine.
         let mine = |(mm, _): &&(&Mm, u64)| std::ptr::eq(&**mm.machine(), self);
         let pages: Vec<_> = pages
@@ -283,6 +284,9 @@ impl Merger {
     /// another frame.
     pub fn scan(&mut self, cx: &mut CallCx<'_>, spaces: &[&Mm]) -> usize {
         let mut places = Vec::new();
+        if let Some(mm) = spaces.first() {
+            mm.machine().mem().drain_batches();
+        }
         let turns = self.turns(cx, spaces);
         self.items.keep_spaces(|turn| turns.contains_key(&turn));
         for (turn, mm) in turns {

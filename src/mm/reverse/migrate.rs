@@ -61,6 +61,7 @@ impl Mm {
     pub fn migrate(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<Option<Pfn>, NoMemory> {
         let _call = trace::call("migrate", addr, PAGE_SIZE);
         let mem = self.machine().mem();
+        mem.drain_batches();
         let at = Vpn::containing(addr);
         let Some(frame) = self.mapped_at(cx, at) else {
             return Ok(None);

@@ -5,13 +5,14 @@
 //! checks the entry again, in the window.
 
 use crate::mm::{
-    entry::{flags::VmFlags, release::RemovedPte},
+    entry::{flags::VmFlags, pte::RawPte, release::RemovedPte},
     space::Mm,
     vma::hugetlb::{OWNER, STOLEN, with_shared_tables},
     window::{Lease, Marks, PteSlot, Zap},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
+    error::NoMemory,
     notifier::{AgeKind, Event},
     rmap::{Blocking, EvenCows, MappedAt, RmapCx, RmapTarget, Unmap, UnmapRefused, Young},
 };
@@ -83,6 +84,23 @@ impl RmapTarget for Mm {
         self.at_frame(cx, spot, pfn, Event::Clear, |slot| {
             RemovedPte::give_up_locked(slot.clear());
         });
+    }
+    fn mappings(&self, mut cx: RmapCx<'_>, part: VpnRange, is_part: &dyn Fn(Pfn) -> bool) -> u64 {
+        let mut found = 0;
+        self.for_each_entry(&mut cx, part, |_, pte| {
+            found += u64::from(pte.counted().is_some_and(is_part));
+        });
+        found
+    }
+    fn mapped_in(&self, mut cx: RmapCx<'_>, part: VpnRange, grain: u64) -> Vec<Vpn> {
+        let mut out = Vec::new();
+        self.for_each_entry(&mut cx, part, |at, pte| {
+            out.extend((at.is_aligned(grain) && pte.counted().is_some()).then_some(at));
+        });
+        out
+    }
+    fn enter_huge(&self, cx: RmapCx<'_>, page: VpnRange, first: u64) -> Result<(), NoMemory> {
+        self.enter_huge_at(cx, page, RawPte(first))
     }
     fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
         self.split_folio_at(cx, part, head)

@@ -65,8 +65,8 @@ impl Vma {
 /// Extends the range of a window over part of a VMA to all of a table of 2-MiB entries, if the VMA
 /// maps huge pages and may share such tables with others (`adjust_range_if_pmd_sharing_possible`).
 ///
-/// The tables themselves are not shared here: a page that another process has faulted in comes by a
-/// fault, where Linux's entry is there already (ADR 0028).
+/// Inside of such a window a table that is shared is given up whole
+/// ([`SharedTables`](crate::mm::machine::SharedTables)).
 pub(in crate::mm) fn with_shared_tables(
     vma: VpnRange,
     flags: VmFlags,

@@ -124,6 +124,7 @@ impl<C: Context> InvalidationWindow<'_, C> {
     /// Removes the huge pages of a pool from `range`. The VMA that has the reservation of private
     /// pages, `is_owner`, gets it back (`__unmap_hugepage_range`).
     pub(in crate::mm) fn zap_hugetlb(&mut self, range: VpnRange, what: Zap, is_owner: bool) {
+        self.unshare_tables(range);
         let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
         self.for_each_leaf_in(range, |txn| {
             if is_owner {
@@ -137,6 +138,14 @@ impl<C: Context> InvalidationWindow<'_, C> {
             }
         });
         self.free_huge_leaves(huge);
+    }
+    /// Gives up the tables in `range` that mappings of other address spaces share, with all of
+    /// their entries (`huge_pmd_unshare`). The window covers these tables altogether.
+    pub(in crate::mm) fn unshare_tables(&mut self, range: VpnRange) {
+        let mm = self.mm;
+        for table in mm.machine().shared_tables.leave(mm.number(), range) {
+            self.zap_hugetlb(table, Zap::Mapping, false);
+        }
     }
     /// Frees the leaves that lie wholly in `range` and have no entry left
     /// (`reclaim_pt_is_enabled`).

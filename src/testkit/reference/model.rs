@@ -66,7 +66,7 @@ impl Reference {
         let direct =
             |(name, of): (&String, &(_, _))| (of.1 == OpenMode::Direct).then(|| name.clone());
         let arena = header.arena();
-        let pool = header.huge_pages().iter().any(|&pages| pages > 0);
+        let pool = header.huge_pages().iter().any(|pool| pool.pages > 0);
         Self {
             objects,
             files,

@@ -24,7 +24,7 @@ use std::{
 fn machine(fault: Option<(Fault, u64)>, header: &Header) -> Arc<Machine> {
     let config = MachineConfig {
         huge_pages: HugePoolConfig {
-            pages: header.huge_pages().first().copied().unwrap_or(0),
+            pages: header.huge_pages().first().map_or(0, |pool| pool.pages),
             overcommit: 0,
         },
         ..trial::config()

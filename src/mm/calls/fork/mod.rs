@@ -228,6 +228,8 @@ fn copy_range(
             })?
         })?;
         copies.into_values().for_each(PoolPage::leave);
+        window.close();
+        child.note_copied(&mut lease.cx.descend(), range);
         return Ok(());
     }
     copy_shared(lease, child, (range, copy))

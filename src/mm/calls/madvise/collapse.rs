@@ -57,6 +57,16 @@ pub(in crate::mm::calls) enum Collapsed {
     Before,
 }
 
+impl<'l> By<'l> {
+    /// Returns the limits of the daemon.
+    pub(super) fn limits(self) -> Option<&'l KhugepagedLimits> {
+        match self {
+            Self::Advice => None,
+            Self::Khugepaged(limits) => Some(limits),
+        }
+    }
+}
+
 impl Fail {
     fn error(self, at: Vpn) -> MadviseError {
         match self {
@@ -122,13 +132,14 @@ impl Mm {
         at: Vpn,
         by: By<'_>,
     ) -> Result<Collapsed, Fail> {
+        self.machine().mem().drain_batches();
         let mut g = self.lock_shared_over(cx, Some(VpnRange::block_of(at)));
         let vma = vma_of_block(&g.layout, at)?;
         // Each page of registered memory must be able to fault alone: no hole may be filled.
         let armed = vma.userfault().is_some();
         if !vma.is_anonymous() {
             drop(g);
-            return self.collapse_object(cx, at).map(|()| Collapsed::Now);
+            return self.collapse_object(cx, at, by).map(|()| Collapsed::Now);
         }
         let mem = self.machine().mem();
         let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf, (by, armed)));

@@ -3,7 +3,7 @@
 //! The object makes a huge page of its small pages, and this address space maps it as one. Other
 //! address spaces do so when they fault.
 
-use super::collapse::{Fail, vma_of_block};
+use super::collapse::{By, Fail, vma_of_block};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::{
@@ -17,10 +17,11 @@ use crate::mm::{
     window::Lease,
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{CallCx, Sleepable, rank},
     error::ObjectError,
-    file::{MemoryObject, sealed},
+    file::{ByDaemon, MemoryObject, sealed},
+    frame::HUGE,
     notifier::Event,
 };
 use std::sync::Arc;
@@ -43,20 +44,38 @@ impl MmapReadGuard<'_> {
 }
 
 impl Mm {
-    /// Collapses one block. No mmap lock is held while the object works.
-    pub(super) fn collapse_object(&self, cx: &mut CallCx<'_>, at: Vpn) -> Result<(), Fail> {
-        let (object, first) = {
+    /// Collapses one block. No mmap lock is held while the object works. The daemon does not map
+    /// the new page, and leaves one that was there before.
+    pub(super) fn collapse_object(
+        &self,
+        cx: &mut CallCx<'_>,
+        at: Vpn,
+        by: By<'_>,
+    ) -> Result<(), Fail> {
+        let (object, first, daemon) = {
             let g = self.lock_shared_over(cx, Some(VpnRange::block_of(at)));
             let (vma, object) = g.of_object(at)?;
-            (Arc::clone(object), vma.pgoff_at(at))
+            let daemon = by.limits().map(|limits| ByDaemon {
+                none: limits.none,
+                swap: limits.swap,
+                mapped: vma.pgoff,
+                advised: vma.flags.contains(VmFlags::HUGEPAGE),
+            });
+            (Arc::clone(object), vma.pgoff_at(at), daemon)
         };
-        let done = object.collapse(cx.reborrow(), first, sealed::Ours);
+        if daemon.is_some() && object.together(first, sealed::Ours).end - first == PMD_PAGES {
+            return Err(Fail::Skip);
+        }
+        let done = object.collapse(cx.reborrow(), first, daemon, sealed::Ours);
         done.map_err(|why| match why {
             ObjectError::Again => Fail::Busy,
             ObjectError::NoMemory(_) => Fail::NoMemory,
             _ => Fail::Never,
         })?;
-        self.map_collapsed(cx, at)
+        match daemon {
+            Some(_) => Ok(()),
+            None => self.map_collapsed(cx, at),
+        }
     }
     /// Maps the new huge page as one (`collapse_pte_mapped_thp`).
     fn map_collapsed(&self, cx: &mut CallCx<'_>, at: Vpn) -> Result<(), Fail> {
@@ -101,7 +120,10 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         let mem = mm.machine().mem();
         let set = with_leaf(mm, &mut self.cx, at, |leaf| set_whole(mem, leaf, at, how));
         match set {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                mm.note_mapped(&mut self.cx.descend(), how.head, u64::from(HUGE));
+                Ok(())
+            }
             Ok(false) | Err(_) => Err(Fail::Never),
         }
     }

@@ -4,7 +4,6 @@ use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::entries::with_leaf,
     guard::{AfterYield, MmapWriteGuard},
-    page_table::shared_huge,
     vma::Vma,
     window::{Lease, Marks, PteSlot, Zap},
 };
@@ -12,7 +11,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Sleepable, rank},
     error::{MadviseError, NoMemory},
-    frame::FrameFlags,
+    frame::{FrameFlags, PhysMem},
     notifier::Event,
     sync::Despite,
 };
@@ -136,17 +135,19 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         Ok(true)
     }
     fn free_lazily(self, part: VpnRange) {
+        self.mm.machine().mem().drain_batches();
+        let mm = self.mm;
         let mut window = self.into_window(part, Event::Clear);
-        let whole = window.mm().split_own_parts(window.cx().walk_inside(), part);
+        let held = window.mm().split_own_parts(window.cx().walk_inside(), part);
         window
             .leaves_in(part, |txn| {
-                if !shared_huge(txn.mem(), txn.leaf()) {
-                    txn.each_entry(|slot| {
-                        if !is_part_of(&whole, slot.raw()) {
-                            free_lazily(slot);
-                        }
-                    });
-                }
+                let mut whole = mm.passed_by(txn.leaf(), txn.range());
+                whole.extend(&held);
+                txn.each_entry(|slot| {
+                    if !is_part_of(slot.mem(), &whole, slot.raw()) {
+                        free_lazily(slot);
+                    }
+                });
                 Ok::<(), Infallible>(())
             })
             .unwrap_or_else(|e| match e {});
@@ -154,18 +155,18 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
     fn cool(mut self, part: VpnRange) {
         let mm = self.mm;
-        let whole = mm.split_own_parts(self.cx.descend(), part);
+        mm.machine().mem().drain_batches();
+        let held = mm.split_own_parts(self.cx.descend(), part);
         let passed_by = mm.split_object_parts(&mut self.cx, part);
         let mem = mm.machine().mem();
         mm.for_each_locked_leaf(&mut self.cx, part, |part, leaf| {
-            if shared_huge(mem, leaf) {
-                return;
-            }
+            let mut whole = mm.passed_by(leaf, part);
+            whole.extend(&held);
             for at in part.iter() {
                 let pte = leaf.get(at);
-                let passed_by = |pfn: &Pfn| whole.contains(&pfn.head()) || passed_by.contains(pfn);
+                let passes = |pfn: &Pfn| passed_by.contains(pfn) || is_part_of(mem, &whole, pte);
                 let own =
-                    |pfn: &Pfn| mem.mapcount(*pfn) == 1 && !passed_by(pfn) && !mem.is_device(*pfn);
+                    |pfn: &Pfn| mem.mapcount(*pfn) == 1 && !passes(pfn) && !mem.is_device(*pfn);
                 let Some(pfn) = pte.counted().filter(own) else {
                     continue; // Others may use it.
                 };
@@ -210,6 +211,9 @@ fn free_lazily(slot: PteSlot<'_>) {
     slot.set(pte.mkold().mkclean());
     if !flags.contains(FrameFlags::UNEVICTABLE) {
         let lists = FrameFlags::SWAP_BACKED | FrameFlags::ACTIVE | FrameFlags::REFERENCED;
+        if flags.contains(FrameFlags::SWAP_BACKED) {
+            mem.collect_lazily(pfn);
+        }
         mem.lru_move(pfn, FrameFlags::empty(), lists);
     }
 }
@@ -219,6 +223,8 @@ fn no_memory(e: NoMemory) -> MadviseError {
 }
 
 /// Returns true if the entry maps a part of one of these huge pages.
-fn is_part_of(heads: &[Pfn], pte: RawPte) -> bool {
-    !heads.is_empty() && pte.counted().is_some_and(|pfn| heads.contains(&pfn.head()))
+fn is_part_of(mem: &PhysMem, heads: &[Pfn], pte: RawPte) -> bool {
+    let is_large = |pfn: Pfn| mem.flags(pfn).contains(FrameFlags::LARGE);
+    let is_part = |pfn: Pfn| heads.contains(&pfn.head()) && is_large(pfn);
+    !heads.is_empty() && pte.counted().is_some_and(is_part)
 }

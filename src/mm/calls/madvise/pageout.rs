@@ -30,11 +30,13 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     /// leaf on.
     fn page_out(mut self, part: VpnRange) {
         let mm = self.mm;
+        mm.machine().mem().drain_batches();
         let mut rest = Some(part);
         while let Some(block) = rest.and_then(|rest| first_leaf(mm, &mut self.cx, rest)) {
+            let _held = mm.split_own_parts(self.cx.descend(), block);
             let passed_by = mm.split_object_parts(&mut self.cx, block);
             let one = mm.huge_alone(&mut self.cx, block);
-            let list = own_pages(mm, &mut self.cx, block, |pfn| {
+            let list = own_pages(mm, &mut self.cx, block, one, |pfn| {
                 let is_own = mm.machine().mem().mapcount(pfn) == 1 || one == Some(pfn.head());
                 is_own && !passed_by.contains(&pfn)
             });
@@ -53,19 +55,24 @@ fn first_leaf(mm: &Mm, cx: &mut FaultCx<'_>, range: VpnRange) -> Option<VpnRange
     view.leaves(range, |part, _| Err(part)).err()
 }
 
-/// Takes the frames of a leaf off their lists that are this process's `own`: it may not give up
-/// pages that others use.
+/// Takes the frames of a leaf off their lists that are this process's `own`, and not of a huge page
+/// that seems to be shared, as that of `one` does not: it may not give up pages that others use.
 fn own_pages<'m>(
     mm: &'m Mm,
     cx: &mut FaultCx<'_>,
     block: VpnRange,
+    one: Option<Pfn>,
     own: impl Fn(Pfn) -> bool,
 ) -> Vec<Frame<'m>> {
     let mem = mm.machine().mem();
     let mut list = Vec::new();
     mm.for_each_locked_leaf(cx, block, |part, leaf| {
+        let mut passed_by = mm.passed_by(leaf, part);
+        passed_by.retain(|&head| Some(head) != one);
+        let is_large = |pfn: Pfn| mem.flags(pfn).contains(FrameFlags::LARGE);
+        let passes = |pfn: Pfn| passed_by.contains(&pfn.head()) && is_large(pfn);
         let counted = part.iter().filter_map(|at| leaf.get(at).counted());
-        for pfn in counted.filter(|&pfn| own(pfn) && !mem.is_device(pfn)) {
+        for pfn in counted.filter(|&pfn| own(pfn) && !passes(pfn) && !mem.is_device(pfn)) {
             mem.clear_flags(pfn, FrameFlags::REFERENCED | FrameFlags::ACTIVE);
             // The page leaves its list. A page on no list is being worked on already.
             if mem.lru_remove(pfn) || !mem.has_lru() {
@@ -129,7 +136,9 @@ mod tests {
         let pages = VpnRange::new(first, first.plus(2)).unwrap();
         let mut g = mm.lock_shared(cx);
         let Lease { mm, mut cx } = g.lease();
-        let list = own_pages(mm, &mut cx, pages, |pfn| machine.mem().mapcount(pfn) == 1);
+        let list = own_pages(mm, &mut cx, pages, None, |pfn| {
+            machine.mem().mapcount(pfn) == 1
+        });
         assert_eq!(list.len(), 2);
         let _counts = machine.reclaimer().shrink(&mut cx, list, References::Check);
     }

@@ -73,8 +73,12 @@ impl MmapWriteGuard<'_> {
                     unprotects: mv.unprotects,
                     whole_pages,
                 };
+                let mut window = lease.into_window(wide, Event::Unmap);
+                if whole_pages {
+                    window.unshare_tables(range);
+                }
                 let mut moving = Moving {
-                    window: lease.into_window(wide, Event::Unmap),
+                    window,
                     walks: &walks,
                     begin: step,
                     step,

@@ -56,7 +56,9 @@ impl FaultScope<'_> {
         file.with_page(index, |head| {
             let head = head.ok_or(UserfaultError::NoPage(at.addr()))?;
             let first = RawPte::frame(head, rights).mkdirty().protected_if(protect);
-            Ok(self.map_hugetlb(page, first, PhysMem::share)?)
+            self.map_hugetlb(page, first, PhysMem::share)?;
+            self.spread(vma, page, first);
+            Ok(())
         })
     }
     /// Gives a private mapping a page with these bytes. Linux says that a page is there if the pool

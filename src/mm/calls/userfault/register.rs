@@ -194,7 +194,9 @@ impl MmapWriteGuard<'_> {
         );
         if let Some(tables) = tables.filter(|_| shares && vma.flags.intersects(own)) {
             self.yield_while(0, AfterYield::KeepsEditing, &[], |lease| {
-                lease.into_window(tables, Event::Clear).close();
+                let mut window = lease.into_window(tables, Event::Clear);
+                window.unshare_tables(tables);
+                window.close();
             });
         }
     }
