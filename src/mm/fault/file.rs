@@ -219,23 +219,7 @@ impl<'h> FaultScope<'h> {
         }
         let around = VpnRange::new(from, to).expect("at lies inside");
         let around = vma.with_folios(object, around);
-        let resident = |page: Vpn| -> Option<FrameLock<'_>> {
-            let index = vma.pgoff_at(page);
-            let exists = index < object.pages() || vma.is_across_end(object, page);
-            let frame: Frame<'_> = exists.then(|| object.resident(index))??;
-            // A page that reclaim has written back, and will drop next, is not mapped along with
-            // others, nor is one that read-ahead has marked (`next_uptodate_folio`).
-            if !frame.is_of(mem) || mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
-                return None;
-            }
-            let locked = mem.try_lock(frame).ok()?;
-            let is_page = object.is_page(&locked, index, sealed::Ours);
-            is_page.then_some(locked)
-        };
-        let frames: Vec<(Vpn, FrameLock<'_>)> = around
-            .iter()
-            .filter_map(|p| Some((p, resident(p)?)))
-            .collect();
+        let frames = resident(mem, vma, object, around);
         object.mapped_around(sealed::Ours);
         let Some((first, _)) = frames.first() else {
             return Ok(false);
@@ -269,6 +253,30 @@ impl<'h> FaultScope<'h> {
         }
         Ok(mapped)
     }
+}
+
+/// Returns the pages that a fault around another maps along with it, those that the object has in
+/// memory and no other thread has locked (`next_uptodate_folio`).
+fn resident<'f>(
+    mem: &'f PhysMem,
+    vma: &Vma,
+    object: &'f dyn MemoryObject,
+    around: VpnRange,
+) -> Vec<(Vpn, FrameLock<'f>)> {
+    let find = |page: Vpn| {
+        let index = vma.pgoff_at(page);
+        let exists = index < object.pages() || vma.is_across_end(object, page);
+        let frame: Frame<'_> = exists.then(|| object.resident(index))??;
+        // A page that reclaim has written back, and will drop next, is not mapped along with
+        // others, nor is one that read-ahead has marked.
+        if !frame.is_of(mem) || mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
+            return None;
+        }
+        let locked = mem.try_lock(frame).ok()?;
+        let is_page = object.is_page(&locked, index, sealed::Ours);
+        is_page.then_some((page, locked))
+    };
+    around.iter().filter_map(find).collect()
 }
 
 /// Counts a page that is mapped anew, if it is part of the folio `around` or of a huge page.
