@@ -260,15 +260,17 @@ fn copy_shared(
     })
 }
 
-/// Returns true if a page of the leaf is exported or pinned: each entry needs a look then.
+/// Returns true if a page of the leaf is exported, pinned, or part of a huge page, whose mappings
+/// are counted by address space: each entry needs a look then.
 fn needs_look(mem: &PhysMem, part: VpnRange, leaf: LeafAt<'_>) -> bool {
     let mut any = false;
-    if mem.has_exported() || mem.has_pinned() {
+    if mem.has_exported() || mem.has_pinned() || mem.has_huge() {
+        let kinds = FrameFlags::EXPORTED | FrameFlags::LARGE;
         leaf.peek_each(part, |_, pte| {
-            let exported = |pfn| mem.flags(pfn).contains(FrameFlags::EXPORTED);
+            let is_of_kind = |pfn| mem.flags(pfn).intersects(kinds);
             any |= pte
                 .mapped()
-                .is_some_and(|pfn| exported(pfn) || mem.is_pinned(pfn));
+                .is_some_and(|pfn| is_of_kind(pfn) || mem.is_pinned(pfn));
         });
     }
     any
