@@ -34,11 +34,10 @@ impl Sleeps {
     fn new() -> Self {
         let path = c"/proc/self/syscall";
         // A kernel that lets nobody look at a process that is not its child is asked to.
-        // SAFETY: neither call has a condition but that `path` ends.
-        Self(unsafe {
-            libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY);
-            libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC)
-        })
+        // SAFETY: it has no condition.
+        unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY) };
+        // SAFETY: `path` ends.
+        Self(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) })
     }
     /// Waits, in a child, until the process waits for it. Takes no memory of the allocator, whose
     /// state must be that of the parent.
