@@ -2,22 +2,21 @@
 //! hand, turn by turn; and what a device notices of windows that are none of its business. What is
 //! measured is the ratio of the times.
 
+mod device;
 mod floor;
 mod ratio;
 mod tlb;
 mod world;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use device::{attachment, context, guest};
 use emmu::{
     Mm, PAGE_SIZE,
     addr::{Vpn, VpnRange},
     extmmu::{
-        References,
-        gru::{Gru, GruConfig, GruContext, GruSpace},
-        kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
+        gru::GruConfig,
         odp::{Adapter, OdpConfig},
         sva::{Iommu, SvaConfig, SvaDevice},
-        xpmem::{Owner, OwnerConfig, Partition, PartitionId},
     },
     mm::Prot,
     notifier::{Access, Event},
@@ -39,31 +38,6 @@ const HOT: u64 = 512;
 const TURN: u64 = 20_000;
 const TLB: usize = 2048;
 
-/// A machine whose guest memory is the first pages of the world.
-fn guest(w: &mut World<'_>) -> (Arc<Vm>, Vcpu) {
-    let (vm, _stays) = Vm::create(&mut w.cx, &w.mm, VmConfig::default());
-    let slot = MemSlot {
-        id: 0,
-        gfn: Gfn(0),
-        pages: PAGES,
-        hva: Vpn(number(0)),
-        flags: SlotFlags::empty(),
-    };
-    vm.set_memory(&mut w.cx, slot).expect("no window is open");
-    let vcpu = vm.vcpu(&mut w.cx);
-    (vm, vcpu)
-}
-
-/// A context on a GRU without preloading, so that a miss is one drop-in.
-fn context(w: &mut World<'_>) -> GruContext {
-    let config = GruConfig {
-        preload: 0,
-        ..GruConfig::default()
-    };
-    let (space, _stays) = GruSpace::attach(&mut w.cx, &w.mm, &Gru::several(1, config), None);
-    GruContext::new(&space, 0).unwrap()
-}
-
 fn mapped(w: &mut World<'_>) {
     w.map(0..PAGES, |a| a);
     w.store(0..PAGES);
@@ -82,7 +56,7 @@ fn window(w: &mut World<'_>, pages: u64) {
 fn kvm(c: &mut Criterion<Ratio>) {
     with_world(|w| {
         mapped(w);
-        let (_vm, vcpu) = guest(w);
+        let (_vm, vcpu) = guest(w, PAGES);
         let theirs = Shadowing::new(PAGES, TLB);
         let touch = |w: &mut World<'_>, n: u64| {
             vcpu.read(&mut w.cx, n * PAGE_SIZE, &mut [0])
@@ -163,16 +137,7 @@ fn gru(c: &mut Criterion<Ratio>) {
 fn xpmem(c: &mut Criterion<Ratio>) {
     with_world(|w| {
         mapped(w);
-        let config = OwnerConfig {
-            references: References::None,
-            ..OwnerConfig::default()
-        };
-        let (owner, _stays) = Owner::attach(&mut w.cx, &w.mm, config);
-        let pages = VpnRange::new(Vpn(number(0)), Vpn(number(PAGES))).expect("some");
-        let segment = owner.make(pages, Access::Write);
-        let partition = Partition::new(PartitionId(1));
-        let attached = owner.import(&partition, segment, 0, PAGES);
-        let attached = attached.expect("all of it");
+        let attached = attachment(w, PAGES);
         let theirs = Attached::new(PAGES);
         let hits = |f: &mut dyn FnMut(u64)| timed(|| (0..TURN).for_each(|n| f(n % HOT)));
         duel(
@@ -270,7 +235,7 @@ fn while_open<T>(mm: &Mm, f: impl FnOnce() -> T) -> T {
 fn elsewhere(c: &mut Criterion<Ratio>) {
     with_world(|w| {
         mapped(w);
-        let (vm, vcpu) = guest(w);
+        let (vm, vcpu) = guest(w, PAGES);
         let w = RefCell::new(w);
         let faults = || {
             let mut w = w.borrow_mut();

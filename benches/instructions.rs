@@ -7,10 +7,13 @@
 //! anew. What callgrind wrote is left in `target/instructions/PATH/`.
 
 mod chain;
+mod device;
+mod device_paths;
 mod floor;
+mod tlb;
 mod world;
 
-use chain::Driver;
+use chain::{Driver, List};
 #[cfg(feature = "vm-memory")]
 use emmu::{
     Machine, MachineConfig, Mm,
@@ -23,8 +26,7 @@ use emmu::{
 use emmu::{
     PAGE_SIZE,
     addr::{Vpn, VpnRange},
-    extmmu::kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
-    mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot},
+    mm::{MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot},
     notifier::Event,
 };
 use std::{
@@ -162,47 +164,41 @@ fn windows(drivers: usize) {
 fn window_nobody() {
     windows(0);
 }
+fn window_1_driver() {
+    windows(1);
+}
 fn window_4_drivers() {
     windows(4);
 }
-
-/// A processor of a guest with the measured pages as its memory.
-fn guest(w: &mut World<'_>) -> Vcpu {
-    touched(w);
-    let (vm, _stays) = Vm::create(&mut w.cx, &w.mm, VmConfig::default());
-    let slot = MemSlot {
-        id: 0,
-        gfn: Gfn(0),
-        pages: PAGES,
-        hva: Vpn::containing(addr(0)),
-        flags: SlotFlags::empty(),
-    };
-    vm.set_memory(&mut w.cx, slot).expect("it fits");
-    vm.vcpu(&mut w.cx)
+fn register_pair() {
+    turns(
+        |w| {
+            for _ in 0..TURNS {
+                let (_driver, _stays) = w.mm.register(&mut w.cx, Driver::new);
+            }
+        },
+        |w, _| {
+            let (_driver, registration) = w.mm.register(&mut w.cx, Driver::new);
+            w.mm.unregister(&mut w.cx, registration);
+        },
+    );
 }
-fn kvm_miss() {
+
+fn floor_windows(drivers: usize) {
+    let list = List::new(drivers);
+    let local = list.register();
+    let range = VpnRange::new(Vpn(number(0)), Vpn(number(8))).expect("not empty");
     with_world(|w| {
-        let vcpu = guest(w);
-        counted(w, |w| {
-            for n in 0..TURNS {
-                vcpu.read(&mut w.cx, n * PAGE_SIZE, &mut [0])
-                    .expect("in the slot");
+        counted(w, |_| {
+            for _ in 0..TURNS {
+                list.walk(&local, range);
+                list.walk(&local, range);
             }
         });
     });
 }
-fn kvm_zap_512() {
-    with_world(|w| {
-        let vcpu = guest(w);
-        for n in 0..PAGES {
-            vcpu.read(&mut w.cx, n * PAGE_SIZE, &mut [0])
-                .expect("in the slot");
-        }
-        counted(w, |w| {
-            w.mm.madvise(&mut w.cx, addr(0), PAGES * PAGE_SIZE, Advice::DontNeed)
-                .expect("mapped");
-        });
-    });
+fn floor_window_4_drivers() {
+    floor_windows(4);
 }
 
 /// A world whose frames have contents, with one page that a driver has for writing.
@@ -265,9 +261,21 @@ const PATHS: &[(&str, fn())] = &[
     ("mprotect_512", mprotect_512),
     ("mremap_1_gib", mremap_1_gib),
     ("window_nobody", window_nobody),
+    ("window_1_driver", window_1_driver),
     ("window_4_drivers", window_4_drivers),
-    ("kvm_miss", kvm_miss),
-    ("kvm_zap_512", kvm_zap_512),
+    ("floor_window_4_drivers", floor_window_4_drivers),
+    ("register_pair", register_pair),
+    ("kvm_miss", device_paths::kvm_miss),
+    ("kvm_miss_again", device_paths::kvm_miss_again),
+    ("floor_miss", device_paths::floor_miss),
+    ("kvm_zap_512", device_paths::kvm_zap_512),
+    ("kvm_hit", device_paths::kvm_hit),
+    ("gru_hit", device_paths::gru_hit),
+    ("floor_hit", device_paths::floor_hit),
+    ("gru_drop_in", device_paths::gru_drop_in),
+    ("floor_drop_in", device_paths::floor_drop_in),
+    ("xpmem_hit", device_paths::xpmem_hit),
+    ("floor_xpmem_hit", device_paths::floor_xpmem_hit),
     #[cfg(feature = "vm-memory")]
     ("iommu_lease", iommu_lease),
 ];

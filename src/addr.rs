@@ -11,7 +11,7 @@ mod bytes;
 mod virt_addr;
 
 pub use bytes::chunks;
-pub(crate) use bytes::{Bytes, by_page};
+pub(crate) use bytes::{Bytes, by_page, within_page};
 pub use virt_addr::{VirtAddr, VirtAddrNotValid};
 
 use std::fmt;

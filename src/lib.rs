@@ -118,6 +118,7 @@
 //! | --- | --- |
 //! | `mm/page_table/node.rs` | table pages and the pointers between them |
 //! | `mm/lock/mod.rs`, `sync/sharded_rwlock.rs` | locks that readers on different processors take without a common line |
+//! | `sync/spin_lock.rs` | the lock of a device's TLB, one locked operation |
 //! | `notifier/epoch_list.rs`, `notifier/grace.rs`, `notifier/once_arc.rs` | the chain of drivers |
 //! | `frame/atomic_bytes.rs` | words of memory that other code accesses at the same time |
 //! | `frame/shared.rs` (features `remote`, `host-mapping`) | memory that is mapped more than once |

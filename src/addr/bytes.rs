@@ -5,7 +5,7 @@ use super::{PAGE_SIZE, Vpn};
 /// Returns page and offset of the bytes `[addr, addr + len)` if they lie in one page.
 #[inline]
 #[allow(clippy::cast_possible_truncation)]
-fn within_page(addr: u64, len: usize) -> Option<(Vpn, usize)> {
+pub(crate) fn within_page(addr: u64, len: usize) -> Option<(Vpn, usize)> {
     let offset = (addr % PAGE_SIZE) as usize;
     let fits = len.wrapping_sub(1) < PAGE_SIZE as usize - offset;
     fits.then(|| (Vpn::containing(addr), offset))
@@ -42,7 +42,8 @@ impl Bytes for &mut [u8] {
 /// Calls `f` for each page that the bytes from `addr` on lie in, with the page, the offset in it,
 /// and the part of `bytes` that lies there. Stops at the first error.
 ///
-/// Most accesses lie in one page and need no cut; for them `f` is inlined into the caller.
+/// Most accesses lie in one page and need no cut. A device tries those first by itself, as hits of
+/// its TLB ([`within_page`]).
 #[inline(always)]
 pub(crate) fn by_page<B: Bytes, E>(
     addr: u64,

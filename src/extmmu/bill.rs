@@ -3,7 +3,7 @@
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     notifier::{block_of, hash_of},
-    sync::{AtomicBool, AtomicU64, CachePadded, Mutex, Ordering, Sharded},
+    sync::{AtomicBool, AtomicU64, CachePadded, Ordering, Sharded, SpinLock},
 };
 use std::{
     collections::BTreeMap,
@@ -81,7 +81,7 @@ pub struct Span {
 /// block, all else by thread.
 #[derive(Debug)]
 pub struct Meter {
-    shares: Box<[CachePadded<Mutex<Counts>>]>,
+    shares: Box<[CachePadded<SpinLock<Counts>>]>,
     tallies: Sharded<Tally>,
     spans: AtomicBool,
 }
@@ -173,7 +173,7 @@ fn parts(range: VpnRange) -> impl Iterator<Item = VpnRange> {
 
 impl Meter {
     /// Returns the counts of the block of a page.
-    fn share(&self, at: Vpn) -> &Mutex<Counts> {
+    fn share(&self, at: Vpn) -> &SpinLock<Counts> {
         &self.shares[hash_of(block_of(at)) % SHARES].0
     }
     /// Returns the counts so far.

@@ -67,7 +67,8 @@ const MOST: usize = 1 << 20;
 pub struct Tlb<T> {
     /// The tags, set by set.
     tags: Vec<[Tag; WAYS]>,
-    /// The values of the slots, set after set.
+    /// The values of the slots: those of the first ways of all sets, then those of the second ones.
+    /// Most sets have few entries, and so these lie together.
     values: Vec<Option<T>>,
     /// For each set, the way that is replaced next.
     next: Vec<u8>,
@@ -103,8 +104,19 @@ impl<T> Tlb<T> {
     pub fn is_empty(&self) -> bool {
         self.used.is_empty()
     }
+    /// Returns the slot of a way of a set.
+    #[inline(always)]
+    fn slot(&self, set: usize, way: usize) -> usize {
+        way * self.tags.len() + set
+    }
+    #[inline]
+    fn tag_mut(&mut self, at: usize) -> &mut Tag {
+        let sets = self.tags.len();
+        &mut self.tags[at & (sets - 1)][at / sets]
+    }
     fn tag_at(&self, at: usize) -> Tag {
-        self.tags[at / WAYS][at % WAYS]
+        let sets = self.tags.len();
+        self.tags[at & (sets - 1)][at / sets]
     }
     #[inline]
     #[allow(clippy::cast_possible_truncation)]
@@ -120,7 +132,7 @@ impl<T> Tlb<T> {
     fn find(&self, tag: Tag) -> Option<usize> {
         let set = self.set_of(tag);
         let way = self.tags[set].iter().position(|t| *t == tag)?;
-        Some(set * WAYS + way)
+        Some(self.slot(set, way))
     }
     /// Returns the entry that translates a page.
     #[inline(always)]
@@ -160,7 +172,7 @@ impl<T> Tlb<T> {
             self.next[set] = u8::try_from((way + 1) % WAYS).expect("few");
             way
         });
-        let at = set * WAYS + way;
+        let at = self.slot(set, way);
         let old = std::mem::replace(&mut self.tags[set][way], tag);
         self.huge += usize::from(tag.is_huge());
         self.huge -= usize::from(old.is_huge());
@@ -172,7 +184,7 @@ impl<T> Tlb<T> {
     }
     fn take(&mut self, at: usize) {
         self.values[at] = None;
-        let tag = std::mem::take(&mut self.tags[at / WAYS][at % WAYS]);
+        let tag = std::mem::take(self.tag_mut(at));
         self.huge -= usize::from(tag.is_huge());
         let place = self.place[at];
         self.used.swap_remove(place as usize);

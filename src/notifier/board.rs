@@ -24,13 +24,13 @@
 
 use super::{
     blocks::{BUCKETS, block_of, blocks_of, bucket_of, buckets_of, indices},
-    bucket::{Bucket, take_one},
+    bucket::{Bucket, DrawnTicket, take_one},
     observer::WindowObserver,
     outcome::TicketVerdict,
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    sync::{AtomicUsize, CachePadded, Condvar, IdSource, Mutex, OnceLock, Ordering},
+    sync::{AtomicUsize, CachePadded, Condvar, IdSource, Mutex, OnceLock, Ordering, fence},
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -57,8 +57,7 @@ pub(crate) struct Board {
 #[derive(Debug)]
 pub(super) struct BoardTicket<'b> {
     board: &'b Board,
-    id: u64,
-    at: Vpn,
+    drawn: DrawnTicket,
 }
 
 impl Default for Board {
@@ -81,11 +80,19 @@ impl Board {
         let existing = bits & u64::MAX >> (64 - BUCKETS);
         indices(existing).map(|nth| &self.buckets[nth].0)
     }
+    /// Returns the bucket, if there is but one: most windows are of one block.
+    #[inline(always)]
+    fn only(&self, bits: u64) -> Option<&Bucket> {
+        let nth = bits.trailing_zeros() as usize;
+        bits.is_power_of_two()
+            .then(|| &self.buckets[nth % BUCKETS].0)
+    }
     /// Writes a window on the board. The caller does this before it asks any driver.
     pub(super) fn begin(&self, range: VpnRange) {
         self.begin_in(range, buckets_of(range));
     }
     /// Writes a window on the board as [`begin`](Self::begin) does, whose buckets are known.
+    #[inline]
     pub(super) fn begin_in(&self, range: VpnRange, buckets: Option<u64>) {
         let Some(bits) = buckets else {
             let mut open = self.wide.0.open.lock();
@@ -93,17 +100,27 @@ impl Board {
             self.wide.0.len.fetch_add(1, Ordering::AcqRel);
             return;
         };
-        for bucket in self.among(bits) {
-            bucket.begin(range);
+        match self.only(bits) {
+            Some(bucket) => bucket.begin(range),
+            None => self.among(bits).for_each(|bucket| bucket.begin(range)),
         }
     }
     /// Takes a window from the board that [`begin`](Self::begin) wrote with this range, and marks
     /// the tickets of its pages.
     pub(super) fn end(&self, range: VpnRange) {
-        if let Some(bits) = buckets_of(range) {
-            self.among(bits).for_each(|bucket| bucket.end(range));
-            return;
+        self.end_in(range, buckets_of(range));
+    }
+    /// Takes a window from the board as [`end`](Self::end) does, whose buckets are known.
+    #[inline]
+    pub(super) fn end_in(&self, range: VpnRange, buckets: Option<u64>) {
+        match buckets.map(|bits| (bits, self.only(bits))) {
+            Some((_, Some(bucket))) => bucket.end(range),
+            Some((bits, None)) => self.among(bits).for_each(|bucket| bucket.end(range)),
+            None => self.end_wide(range),
         }
+    }
+    #[inline(never)]
+    fn end_wide(&self, range: VpnRange) {
         self.among(u64::MAX).for_each(|bucket| bucket.mark(range));
         let mut open = self.wide.0.open.lock();
         take_one(&mut open, range);
@@ -130,17 +147,23 @@ impl Board {
         let wide = self.wide.0.open.lock().iter().any(|o| o.overlaps(range));
         wide || buckets.any(|bucket| bucket.is_open(range))
     }
+    /// Returns true if no window is open, but perhaps such as call the drivers that were on the
+    /// chain before.
+    ///
+    /// The words of the buckets are loaded after a fence. A window writes its word and reads the
+    /// chain by sequentially consistent operations. So of a driver on the chain and a window, this
+    /// finds the window, or the window finds the driver.
+    pub(super) fn is_idle(&self) -> bool {
+        fence(Ordering::SeqCst);
+        let narrow = self.buckets.iter().any(|bucket| bucket.0.has_window());
+        !narrow && self.wide.0.open.lock().is_empty()
+    }
     /// Draws a ticket for a page, or for pages of one block. The caller does this before it looks
     /// the pages up.
     pub(super) fn draw(&self, pages: VpnRange) -> BoardTicket<'_> {
-        let at = pages.start();
         debug_assert_eq!(blocks_of(pages).0, blocks_of(pages).1, "more than a block");
-        let id = self.bucket(at).lock().draw(pages);
-        BoardTicket {
-            board: self,
-            id,
-            at,
-        }
+        let drawn = self.bucket(pages.start()).draw(pages);
+        BoardTicket { board: self, drawn }
     }
     /// Sleeps until no window overlaps `range`.
     pub(super) fn wait_idle(&self, range: VpnRange) {
@@ -196,25 +219,25 @@ impl BoardTicket<'_> {
     ///
     /// The caller holds the driver's lock.
     pub(super) fn verdict(self, range: VpnRange) -> TicketVerdict {
-        let (board, id, at) = (self.board, self.id, self.at);
+        let (board, drawn) = (self.board, self.drawn);
         std::mem::forget(self);
         // The wide list comes first: see the second invariant.
         let wide = board.is_wide_open(range);
-        let mut bucket = board.bucket(at).lock();
-        let ticket = bucket.take(id);
-        bucket.verdict(wide, &ticket, range)
+        board.bucket(drawn.pages.start()).settle(drawn, wide, range)
     }
     /// Returns the verdict as [`verdict`](Self::verdict) does, and keeps the ticket.
     pub(super) fn look(&self, range: VpnRange) -> TicketVerdict {
         let wide = self.board.is_wide_open(range);
-        let bucket = self.board.bucket(self.at).lock();
-        bucket.verdict(wide, bucket.ticket(self.id), range)
+        self.bucket().look_at(self.drawn, wide, range)
+    }
+    fn bucket(&self) -> &Bucket {
+        self.board.bucket(self.drawn.pages.start())
     }
 }
 
 impl Drop for BoardTicket<'_> {
     fn drop(&mut self) {
-        self.board.bucket(self.at).lock().take(self.id);
+        self.bucket().take(self.drawn);
     }
 }
 

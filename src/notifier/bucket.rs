@@ -3,24 +3,24 @@
 //! Guarantee: one step of [`Bucket::begin`] puts a window into the bucket, and one step of
 //! [`Bucket::end`] takes it out and marks the tickets of its pages.
 //!
-//! How: a window that is *alone*, without another window and without tickets in its bucket, is one
-//! word. It comes and goes by one atomic operation each, and no lock is taken. All other windows
-//! and all tickets are in a list under a lock, and the word says so.
+//! How: a window or a ticket that is *alone*, without another window or ticket in its bucket, is
+//! one word. It comes and goes by one atomic operation each, and no lock is taken. All others are
+//! in a list under a lock, and the word says so.
 //!
 //! ```text
-//!            begin                       lock
+//!          begin, draw                   lock
 //! FREE  ─────────────────▶  alone  ─────────────────▶  LISTED
 //!       ◀─────────────────         (joins the list)      │
-//!             end                                        │
+//!          end, settle                                   │
 //!       ◀────────────────────────────────────────────────┘
 //!                  unlock, with an empty list
 //! ```
 //!
 //! Only the holder of the lock moves the word to `LISTED` and from there. So with the lock held and
 //! the word `LISTED`, the list is all that there is. A thread that locks the bucket, or looks at
-//! it, and a window that comes or goes alone are ordered by their operations on the word: the
-//! second of the two sees everything that the first did before. See
-//! `docs/adr/0035-a-window-alone-is-one-word.md`.
+//! it, and a window or ticket that comes or goes alone are ordered by their operations on the word:
+//! the second of the two sees everything that the first did before. A ticket that still finds
+//! itself alone has met no window. See `docs/adr/0035-a-window-alone-is-one-word.md`.
 
 use super::{
     blocks::{block_of, blocks_of, overlaps_block},
@@ -37,9 +37,15 @@ use std::ops::{Deref, DerefMut};
 const FREE: u64 = 0;
 /// The word of a bucket whose windows and tickets are in the list.
 const LISTED: u64 = 1;
-/// Bits of the length of a window, in pages, in the word of a window that is alone.
+/// The lowest bits of the word of a window that is alone.
+const WINDOW: u64 = 2;
+/// The lowest bits of the word of a ticket that is alone.
+const TICKET: u64 = 3;
+/// Bits of these two.
+const KIND_BITS: u32 = 2;
+/// Bits of the length of a range, in pages.
 const LEN_BITS: u32 = 13;
-/// Bits of its first page.
+/// Bits of the first page of a range.
 const START_BITS: u32 = 48;
 
 /// Windows and tickets of the blocks with one hash.
@@ -55,13 +61,17 @@ pub(super) struct Bucket {
 pub(super) struct Listed {
     open: SmallVec<[VpnRange; 2]>,
     tickets: SmallVec<[IssuedTicket; 2]>,
-    /// The number of tickets drawn so far, from which the next one gets its id.
+    /// The number of tickets drawn so far here, from which the next one gets its id.
     drawn: u64,
 }
 
-/// A ticket that was drawn and has had no verdict yet.
+/// The id of a ticket that was alone when it was drawn. One at most has it in the list: while it is
+/// there, no ticket is alone.
+const ALONE: u64 = u64::MAX;
+
+/// A ticket of the list, which has had no verdict yet.
 #[derive(Debug)]
-pub(super) struct IssuedTicket {
+struct IssuedTicket {
     id: u64,
     /// The pages that are looked up, all of one block.
     pages: VpnRange,
@@ -71,10 +81,51 @@ pub(super) struct IssuedTicket {
     block: bool,
 }
 
+/// A ticket, as its holder knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DrawnTicket {
+    id: u64,
+    pub(super) pages: VpnRange,
+}
+
 /// A bucket that is locked, with everything in it in the list.
 pub(super) struct LockedBucket<'b> {
     word: &'b AtomicU64,
     list: MutexGuard<'b, Listed>,
+}
+
+impl IssuedTicket {
+    fn new(id: u64, pages: VpnRange) -> Self {
+        Self {
+            id,
+            pages,
+            page: false,
+            block: false,
+        }
+    }
+}
+
+/// Returns true if a verdict for `range` is one on pages of the ticket, and not on the block around
+/// them.
+fn covers(ticket: VpnRange, range: VpnRange) -> bool {
+    let of_pages = ticket.covers(range);
+    let (first, block) = (block_of(ticket.start()), blocks_of(range));
+    assert!(
+        of_pages || block == (first, first),
+        "{range} is not around {ticket:?}"
+    );
+    of_pages
+}
+
+/// The verdict on a ticket that is alone: no window of its bucket is open, or was since it was
+/// drawn.
+#[inline]
+fn verdict_alone(ticket: VpnRange, wide: bool, range: VpnRange) -> TicketVerdict {
+    let _checked = covers(ticket, range);
+    match wide {
+        true => TicketVerdict::Busy,
+        false => TicketVerdict::Current,
+    }
 }
 
 /// Takes one of several equal ranges from a list.
@@ -83,35 +134,39 @@ pub(super) fn take_one(open: &mut SmallVec<[VpnRange; 2]>, range: VpnRange) {
     open.swap_remove(at.expect("a window ends once"));
 }
 
-/// Returns the word of a window that is alone; `None` if the range does not fit in one.
+/// Returns the word of a window or a ticket that is alone; `None` if the range does not fit in one.
 #[inline]
-fn word_of(range: VpnRange) -> Option<u64> {
+fn word_of(kind: u64, range: VpnRange) -> Option<u64> {
     let (start, len) = (range.start().0, range.end().0 - range.start().0);
     let fits = start >> START_BITS == 0 && len >> LEN_BITS == 0;
-    // An even number above `FREE`: a range is not empty.
-    fits.then_some((start << LEN_BITS | len) << 1)
+    fits.then_some((start << LEN_BITS | len) << KIND_BITS | kind)
 }
 
-/// Returns the window that is alone, if a word is one.
-fn window_of(word: u64) -> Option<VpnRange> {
-    let (start, len) = (word >> 1 >> LEN_BITS, word >> 1 & ((1 << LEN_BITS) - 1));
-    let alone = word != FREE && word != LISTED;
-    alone.then(|| VpnRange::new(Vpn(start), Vpn(start + len)).expect("the range of a window"))
+/// Returns the range of the window or the ticket that is alone, if a word is one of this kind.
+fn alone(word: u64, kind: u64) -> Option<VpnRange> {
+    let range = word >> KIND_BITS;
+    let (start, len) = (range >> LEN_BITS, range & ((1 << LEN_BITS) - 1));
+    let is = word & ((1 << KIND_BITS) - 1) == kind;
+    is.then(|| VpnRange::new(Vpn(start), Vpn(start + len)).expect("a range is not empty"))
 }
 
 impl Bucket {
     /// Puts a window into the bucket.
     #[inline]
     pub(super) fn begin(&self, range: VpnRange) {
-        if !word_of(range).is_some_and(|alone| self.replace(FREE, alone)) {
-            self.lock().list.open.push(range);
+        if !word_of(WINDOW, range).is_some_and(|word| self.replace(FREE, word)) {
+            self.begin_listed(range);
         }
+    }
+    #[inline(never)]
+    fn begin_listed(&self, range: VpnRange) {
+        self.lock().list.open.push(range);
     }
     /// Takes a window out, and marks the tickets of its pages.
     #[inline]
     pub(super) fn end(&self, range: VpnRange) {
         // The word of a window is that of no other: an equal one would have found it there.
-        if !word_of(range).is_some_and(|alone| self.replace(alone, FREE)) {
+        if !word_of(WINDOW, range).is_some_and(|word| self.replace(word, FREE)) {
             self.end_listed(range);
         }
     }
@@ -123,17 +178,68 @@ impl Bucket {
         drop(locked);
         self.changed.notify_all();
     }
+    /// Draws a ticket for pages of one block.
+    #[inline]
+    pub(super) fn draw(&self, pages: VpnRange) -> DrawnTicket {
+        let alone = word_of(TICKET, pages).is_some_and(|word| self.replace(FREE, word));
+        let id = if alone {
+            ALONE
+        } else {
+            self.draw_listed(pages)
+        };
+        DrawnTicket { id, pages }
+    }
+    #[inline(never)]
+    fn draw_listed(&self, pages: VpnRange) -> u64 {
+        self.lock().list.draw(pages)
+    }
+    /// Takes a ticket out, and returns the verdict on it for `range`, with the answer of the list
+    /// of wide windows.
+    #[inline]
+    pub(super) fn settle(&self, drawn: DrawnTicket, wide: bool, range: VpnRange) -> TicketVerdict {
+        if self.leave_alone(drawn) {
+            return verdict_alone(drawn.pages, wide, range);
+        }
+        let mut locked = self.lock();
+        let ticket = locked.list.take(drawn.id);
+        locked.list.verdict(wide, &ticket, range)
+    }
+    /// Returns the verdict as [`settle`](Self::settle) does, and keeps the ticket.
+    pub(super) fn look_at(&self, drawn: DrawnTicket, wide: bool, range: VpnRange) -> TicketVerdict {
+        if drawn.id == ALONE && word_of(TICKET, drawn.pages) == Some(self.look()) {
+            return verdict_alone(drawn.pages, wide, range);
+        }
+        let locked = self.lock();
+        locked
+            .list
+            .verdict(wide, locked.list.ticket(drawn.id), range)
+    }
+    /// Takes a ticket out.
+    pub(super) fn take(&self, drawn: DrawnTicket) {
+        if !self.leave_alone(drawn) {
+            self.lock().list.take(drawn.id);
+        }
+    }
+    /// Takes a ticket out that is alone still, and returns true if it was.
+    #[inline]
+    fn leave_alone(&self, drawn: DrawnTicket) -> bool {
+        // No other ticket has this word: in the list, this one would keep the word at `LISTED`.
+        let word = word_of(TICKET, drawn.pages).filter(|_| drawn.id == ALONE);
+        word.is_some_and(|word| self.replace(word, FREE))
+    }
     #[inline]
     fn replace(&self, old: u64, new: u64) -> bool {
         let word = &self.word;
-        let done = word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed);
+        // SeqCst, as a window then reads the chain: see `Board::is_idle`.
+        let done = word.compare_exchange(old, new, Ordering::SeqCst, Ordering::Relaxed);
         done.is_ok()
     }
     /// Marks the tickets of a window that is not in the bucket and closes.
     pub(super) fn mark(&self, range: VpnRange) {
-        // A ticket that is not in the list yet is drawn after this, and its look-up finds
+        // A ticket that is not in the bucket yet is drawn after this, and its look-up finds
         // everything that changed in the window.
-        if self.look() == LISTED {
+        let word = self.look();
+        if word == LISTED || alone(word, TICKET).is_some() {
             self.lock().list.mark(range);
         }
     }
@@ -141,14 +247,22 @@ impl Bucket {
     pub(super) fn windows(&self) -> SmallVec<[VpnRange; 2]> {
         match self.look() {
             LISTED => self.lock().list.open.clone(),
-            word => window_of(word).into_iter().collect(),
+            word => alone(word, WINDOW).into_iter().collect(),
         }
     }
     /// Returns true if a window of the bucket overlaps `range`.
     pub(super) fn is_open(&self, range: VpnRange) -> bool {
         match self.look() {
             LISTED => self.lock().list.is_open(range),
-            word => window_of(word).is_some_and(|alone| alone.overlaps(range)),
+            word => alone(word, WINDOW).is_some_and(|open| open.overlaps(range)),
+        }
+    }
+    /// Returns true if a window is open. The word is read by a load, so the caller has to have
+    /// ordered it.
+    pub(super) fn has_window(&self) -> bool {
+        match self.word.load(Ordering::Acquire) {
+            LISTED => !self.lock().list.open.is_empty(),
+            word => alone(word, WINDOW).is_some(),
         }
     }
     /// Reads the word by a read-modify-write operation, which is ordered with the changes of it; a
@@ -156,14 +270,14 @@ impl Bucket {
     fn look(&self) -> u64 {
         self.word.fetch_or(0, Ordering::AcqRel)
     }
-    /// Locks the bucket. A window that is alone joins the list.
+    /// Locks the bucket. A window or a ticket that is alone joins the list.
     pub(super) fn lock(&self) -> LockedBucket<'_> {
         let mut list = self.list.lock();
         if self.word.load(Ordering::Acquire) != LISTED {
-            let word = self.word.swap(LISTED, Ordering::AcqRel);
-            if let Some(alone) = window_of(word) {
-                list.open.push(alone);
-            }
+            let word = self.word.swap(LISTED, Ordering::SeqCst);
+            list.open.extend(alone(word, WINDOW));
+            list.tickets
+                .extend(alone(word, TICKET).map(|pages| IssuedTicket::new(ALONE, pages)));
         }
         let word = &self.word;
         LockedBucket { word, list }
@@ -218,15 +332,10 @@ impl Listed {
         }
     }
     /// Draws a ticket for pages of one block, and returns its number.
-    pub(super) fn draw(&mut self, pages: VpnRange) -> u64 {
+    fn draw(&mut self, pages: VpnRange) -> u64 {
         let id = self.drawn;
         self.drawn += 1;
-        self.tickets.push(IssuedTicket {
-            id,
-            pages,
-            page: false,
-            block: false,
-        });
+        self.tickets.push(IssuedTicket::new(id, pages));
         id
     }
     fn find(&self, id: u64) -> usize {
@@ -234,28 +343,17 @@ impl Listed {
         at.expect("a ticket is given up once")
     }
     /// Takes a ticket out of the list.
-    pub(super) fn take(&mut self, id: u64) -> IssuedTicket {
+    fn take(&mut self, id: u64) -> IssuedTicket {
         let at = self.find(id);
         self.tickets.swap_remove(at)
     }
     /// Returns a ticket of the list.
-    pub(super) fn ticket(&self, id: u64) -> &IssuedTicket {
+    fn ticket(&self, id: u64) -> &IssuedTicket {
         &self.tickets[self.find(id)]
     }
     /// Returns the verdict on a ticket for `range`, with the answer of the list of wide windows.
-    pub(super) fn verdict(
-        &self,
-        wide: bool,
-        ticket: &IssuedTicket,
-        range: VpnRange,
-    ) -> TicketVerdict {
-        let of_pages = ticket.pages.covers(range);
-        let (first, block) = (block_of(ticket.pages.start()), blocks_of(range));
-        assert!(
-            of_pages || block == (first, first),
-            "{range} is not around {:?}",
-            ticket.pages
-        );
+    fn verdict(&self, wide: bool, ticket: &IssuedTicket, range: VpnRange) -> TicketVerdict {
+        let of_pages = covers(ticket.pages, range);
         if wide || self.is_open(range) {
             TicketVerdict::Busy
         } else if ticket.page || (ticket.block && !of_pages) {

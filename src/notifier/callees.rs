@@ -11,6 +11,7 @@ use super::{
     driver_entry::{DriverEntry, Visit, Visits},
     epoch_list::{Collected, EpochList},
 };
+use crate::addr::VpnRange;
 use std::{cell::Cell, sync::Arc};
 
 /// The list of the drivers of a whole address space.
@@ -29,6 +30,8 @@ pub(super) struct CallState {
     agreed: Cell<usize>,
     /// Set when every callee has acknowledged the window.
     open: bool,
+    /// The buckets of the board that the window is in; `None` if it is wide.
+    buckets: Option<u64>,
 }
 
 /// The drivers that a window calls. None of them is released before this is dropped.
@@ -45,11 +48,12 @@ impl Drop for Callees<'_> {
 }
 
 impl<'w> Callees<'w> {
-    /// Makes the list of a window with number `id`; `subscribed` adds the visits to subscriptions.
+    /// Makes the list of a window with number `id` that is in these buckets of the board;
+    /// `subscribed` adds the visits to subscriptions.
     #[inline]
     pub(super) fn new(
         mut call: CollectedDrivers<'w>,
-        id: u64,
+        (id, buckets): (u64, Option<u64>),
         subscribed: impl FnOnce(&mut Visits),
     ) -> Self {
         let progress = call.local_mut();
@@ -57,6 +61,7 @@ impl<'w> Callees<'w> {
         progress.id = id;
         progress.agreed.set(0);
         progress.open = false;
+        progress.buckets = buckets;
         subscribed(&mut progress.subs);
         Self(call)
     }
@@ -88,18 +93,26 @@ impl<'w> Callees<'w> {
         let agreed = &self.0.local().agreed;
         agreed.set(agreed.get() + 1);
     }
+    /// Takes the window from the board.
+    #[inline]
+    pub(super) fn leave_board(&self, range: VpnRange) {
+        self.board().end_in(range, self.0.local().buckets);
+    }
     /// Ends the visits of callees that did not acknowledge, and advances the sequences of the
     /// subscriptions that did.
-    #[inline]
+    #[inline(always)]
     pub(super) fn close(&mut self) {
-        let progress = self.0.local_mut();
-        let agreed = progress.agreed.get();
-        if !progress.subs.is_empty() {
-            progress.subs.truncate(agreed);
-            // Every sequence advances before any callee is notified: a driver that hears of the end
-            // finds no window open.
-            progress.subs.iter_mut().for_each(Visit::close_window);
+        if !self.0.local().subs.is_empty() {
+            self.close_subscriptions();
         }
+    }
+    #[inline(never)]
+    fn close_subscriptions(&mut self) {
+        let progress = self.0.local_mut();
+        progress.subs.truncate(progress.agreed.get());
+        // Every sequence advances before any callee is notified: a driver that hears of the end
+        // finds no window open.
+        progress.subs.iter_mut().for_each(Visit::close_window);
     }
     /// Returns the callees to notify of the end, the last one called first: those of all windows,
     /// then those of their ranges. The window is [closed](Self::close) before.

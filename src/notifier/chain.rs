@@ -110,11 +110,11 @@ impl Chain {
         &self,
         cx: &mut Cx<'_, R, C>,
         range: VpnRange,
-        id: u64,
+        (id, buckets): (u64, Option<u64>),
     ) -> Callees<'_> {
         let collected = self.list.try_collect();
         let collected = collected.unwrap_or_else(|| self.list.collect(cx.pin().guard()));
-        Callees::new(collected, id, |subs| {
+        Callees::new(collected, (id, buckets), |subs| {
             self.subscriptions.visit(range, Visit::of_window, subs);
         })
     }

@@ -10,9 +10,15 @@ use super::{
 use crate::{addr::VpnRange, sync::panicking};
 use smallvec::SmallVec;
 
-/// The references to give up when the gate is unlocked.
+/// The references to give up when the gate is unlocked: mostly none, and then two words, because
+/// each guard of a gate has them.
 pub(super) struct DeferredPuts<'p> {
     seat: &'p Seat,
+    puts: Option<Box<Puts>>,
+}
+
+#[derive(Default)]
+struct Puts {
     all: SmallVec<[Translation; 1]>,
     /// The parts of them to whose frames no other entry leads: no translation to these may be left.
     last: SmallVec<[Translation; 1]>,
@@ -71,35 +77,24 @@ pub(super) fn last_parts<S: ShadowStore>(
 
 impl<'p> DeferredPuts<'p> {
     pub(super) fn new(seat: &'p Seat) -> Self {
-        Self {
-            seat,
-            all: SmallVec::new(),
-            last: SmallVec::new(),
-            handed: 0,
-        }
+        Self { seat, puts: None }
     }
     /// Takes over the references of entries that the store has removed.
     #[inline]
     pub(super) fn take<S: ShadowStore>(&mut self, gone: &mut RemovedEntries, store: &S) {
-        self.last.extend(last_parts(self.seat, gone, store));
-        self.all.extend(gone.take_references(self.seat.tag));
+        if gone.entries().iter().any(ShadowEntry::is_held) {
+            let puts = self.puts.get_or_insert_default();
+            puts.last.extend(last_parts(self.seat, gone, store));
+            puts.all.extend(gone.take_references(self.seat.tag));
+        }
     }
     /// Notes the observer's count. The gate is unlocked next.
     #[inline]
     pub(super) fn close(&mut self) {
-        if !self.all.is_empty() {
-            let handed = |w: &dyn WindowObserver| self.handed = w.handed();
+        if let Some(puts) = &mut self.puts {
+            let handed = |w: &dyn WindowObserver| puts.handed = w.handed();
             self.seat.board.observe(handed);
         }
-    }
-    #[cold]
-    fn put_all(&self) {
-        let seat = self.seat;
-        if !panicking() {
-            seat.board
-                .observe(|w| w.given_up(seat.reg, &self.last, self.handed));
-        }
-        self.all.iter().for_each(|gone| gone.put(&seat.mem));
     }
 }
 
@@ -107,8 +102,19 @@ impl<'p> DeferredPuts<'p> {
 impl Drop for DeferredPuts<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !self.all.is_empty() {
-            self.put_all();
+        if let Some(puts) = self.puts.take() {
+            puts.put_all(self.seat);
         }
+    }
+}
+
+impl Puts {
+    #[cold]
+    fn put_all(&self, seat: &Seat) {
+        if !panicking() {
+            seat.board
+                .observe(|w| w.given_up(seat.reg, &self.last, self.handed));
+        }
+        self.all.iter().for_each(|gone| gone.put(&seat.mem));
     }
 }

@@ -154,14 +154,14 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
     fn walk<'g>(&self, guard: &'g Guard, mut visit: impl FnMut(&'g Node<T>)) {
         self.check(guard);
         switch_point();
-        let mut at = self.head.load(Ordering::Acquire, guard);
+        let mut at = self.head.load(Ordering::SeqCst, guard);
         // SAFETY: reached from the head or from a node reached under the same pin, which is of this
         // collector; nodes unlinked since are destroyed only after it.
         while let Some(node) = unsafe { at.as_ref() } {
             visit(node);
             node.race_probe.read();
             switch_point();
-            at = node.next.load(Ordering::Acquire, guard);
+            at = node.next.load(Ordering::SeqCst, guard);
         }
     }
     /// Collects the values without a pin; `None` if a value is inserted or removed meanwhile.
@@ -171,7 +171,8 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
         switch_point();
         // SAFETY: nothing is reached through it but nodes that the section keeps.
         let unpinned = unsafe { epoch::unprotected() };
-        let mut at = self.head.load(Ordering::Acquire, unpinned);
+        // SeqCst, as all reads of the list: see `grace`, and `Board::is_idle`.
+        let mut at = self.head.load(Ordering::SeqCst, unpinned);
         // An insertion is numbered before its node is at the head, so changes that the section
         // knows of inserted all nodes from here on.
         if !self.sections.is_current(&section) {
@@ -184,7 +185,7 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
             section.nodes.push(NonNull::from(node));
             node.race_probe.read();
             switch_point();
-            at = node.next.load(Ordering::Acquire, unpinned);
+            at = node.next.load(Ordering::SeqCst, unpinned);
         }
         Some(Collected(section))
     }

@@ -6,7 +6,7 @@
 //! has ended.
 //!
 //! How: a permit, with the gate locked, notes the bucket of its pages before its ticket is checked.
-//! The check happens with that bucket locked, and a window comes into the bucket before it or after
+//! The check is an operation on that bucket, and a window comes into the bucket before it or after
 //! it. So the second of the two finds the first: the window finds the note, or the ticket finds the
 //! window. A wide window is in no bucket, and locks the gate.
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Context, Cx, rank},
-    frame::{FrameView, FrameViewMut},
+    frame::{AccessBits, FrameView, FrameViewMut},
     sync::{Mutex, MutexGuard},
 };
 
@@ -203,9 +203,15 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         flush(&mut guard.guarded.state);
         any
     }
-    /// Puts a translation into the store under `key`, if `held` with a reference on each frame. The
-    /// caller has checked its ticket under this guard.
-    pub(super) fn enter(&mut self, found: Translation, key: S::Key, held: bool) {
+    /// Puts a translation into the store under `key`, if `held` with a reference on each frame, and
+    /// with its accessed and dirty bits as `used` says. The caller has checked its ticket under
+    /// this guard.
+    pub(super) fn enter(
+        &mut self,
+        found: Translation,
+        key: S::Key,
+        (held, used): (bool, AccessBits),
+    ) {
         self.seat.established(&found);
         // The zero page has no reference count.
         let held = held && !found.pfn.is_zero();
@@ -214,7 +220,9 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
                 let _kept_by_the_entry = self.seat.mem.get(pfn).into_raw();
             }
         }
-        let gone = self.guarded.insert(key, ShadowEntry::new(found, held));
+        let gone = self
+            .guarded
+            .insert(key, ShadowEntry::new(found, held, used));
         self.discard(gone);
     }
     /// Reports the dirty bits of removed entries. Unlocking this gate gives up their references.

@@ -8,7 +8,7 @@
 
 use super::{
     blocks::{block_of, blocks_of, hash_of, indices},
-    cached::Cached,
+    cached::{Cached, Nth},
     driver::{Ack, Invalidation},
     gate::Invalidated,
     gate_guard::GateGuard,
@@ -191,6 +191,17 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     #[inline(always)]
     pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         self.seat.follow(cached, at)
+    }
+    /// Follows a cached translation of a page by its index, as [`follow`](Self::follow) does.
+    #[inline(always)]
+    pub(crate) fn follow_nth(&self, cached: &Cached, nth: Nth) -> Option<FrameView<'_>> {
+        self.seat.follow_nth(cached, nth)
+    }
+    /// Follows a cached translation of a page by its index, as [`follow_mut`](Self::follow_mut)
+    /// does.
+    #[inline(always)]
+    pub(crate) fn follow_nth_mut(&self, cached: &Cached, nth: Nth) -> Option<FrameViewMut<'_>> {
+        self.seat.follow_nth_mut(cached, nth)
     }
     /// Follows a cached translation for writing, under the lock that [`follow`](Self::follow) asks
     /// for. Returns `None` if it does not translate `at`, does not allow writing, or belongs to

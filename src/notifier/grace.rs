@@ -9,9 +9,13 @@
 //! keep a value that one of these changes inserted. A thread that removes a value waits for the
 //! slots with numbers from the insertion on and below the removal.
 //!
-//! Sections and removers access slots with read-modify-write operations alone. So of a section and
-//! a remover, the second at a slot sees everything that the first did before: the remover finds the
-//! section in the slot, or the section finds the value removed.
+//! A section takes its slot and then reads the list by sequentially consistent operations, and a
+//! remover has a fence between the removal and its look at the slots. So the remover finds the
+//! section in the slot, or the section finds the value removed. A section leaves its slot by a
+//! store: the remover that finds the slot free sees all that the section did, and one that comes
+//! before the store looks again. No thread is woken, since a section that asked for sleepers after
+//! its store would need a fence between the two, and every window would pay for it. A remover looks
+//! again after a while instead.
 //!
 //! ```text
 //! section                               remover
@@ -19,7 +23,8 @@
 //! read the list: keep the value
 //!                                       unlink the value: change n + 1
 //!                                       slots: n is below n + 1, so wait
-//! free the slot, wake the remover
+//! free the slot
+//!                                       slots: no number is left, so
 //!                                       destroy the value
 //! ```
 //!
@@ -28,7 +33,7 @@
 #![allow(unsafe_code)]
 
 use crate::sync::{
-    AtomicU64, AtomicUsize, CachePadded, Condvar, Mutex, Ordering, RaceProbe, Sharded,
+    AtomicU64, Bell, CachePadded, Mutex, Ordering, Pauses, RaceProbe, Sharded, fence, sequential,
 };
 use std::{
     cell::UnsafeCell,
@@ -81,18 +86,10 @@ pub(super) struct GraceSlots<R, S> {
     shards: Sharded<[GraceSlot<R, S>; SLOTS]>,
     /// Further slots, for sections that find no free one; none is ever taken out.
     more: Mutex<Vec<Box<GraceSlot<R, S>>>>,
-    state: CachePadded<GraceState>,
-    asleep: Mutex<()>,
-    left: Condvar,
+    /// The number of changes so far, plus one. Sections only read it.
+    changes: CachePadded<AtomicU64>,
+    left: Bell,
     shared: S,
-}
-
-/// The part that sections only read.
-struct GraceState {
-    /// The number of changes so far, plus one.
-    changes: AtomicU64,
-    /// The number of threads that wait for sections to end.
-    waiting: AtomicUsize,
 }
 
 /// A section under way: it keeps the values that it collected.
@@ -108,12 +105,9 @@ impl<R, S> GraceSlot<R, S> {
     fn take(&self, known: u64) -> bool {
         let taken = self
             .known
-            .compare_exchange(FREE, known, Ordering::AcqRel, Ordering::Relaxed);
+            .compare_exchange(FREE, known, Ordering::SeqCst, Ordering::Relaxed);
+        sequential();
         taken.is_ok()
-    }
-    /// Reads the slot by a read-modify-write operation; a plain load would not do (see the module).
-    fn look(&self) -> u64 {
-        self.known.fetch_or(0, Ordering::AcqRel)
     }
 }
 
@@ -122,29 +116,25 @@ impl<R: Default + Send, S: Send + Sync> GraceSlots<R, S> {
         Self {
             shards: Sharded::new(),
             more: Mutex::default(),
-            state: CachePadded(GraceState {
-                changes: AtomicU64::new(FREE + 1),
-                waiting: AtomicUsize::new(0),
-            }),
-            asleep: Mutex::default(),
-            left: Condvar::new(),
+            changes: CachePadded(AtomicU64::new(FREE + 1)),
+            left: Bell::default(),
             shared,
         }
     }
     /// Counts a change and returns its number: an insertion that follows in this thread, or a
     /// removal that is done.
     pub(super) fn change(&self) -> u64 {
-        self.state.0.changes.fetch_add(1, Ordering::AcqRel) + 1
+        self.changes.0.fetch_add(1, Ordering::AcqRel) + 1
     }
     /// Returns true if there was no change that the section does not know of.
     #[inline]
     pub(super) fn is_current(&self, section: &ReadSection<'_, R, S>) -> bool {
-        section.slot.known.load(Ordering::Relaxed) == self.state.0.changes.load(Ordering::Acquire)
+        section.slot.known.load(Ordering::Relaxed) == self.changes.0.load(Ordering::Acquire)
     }
     /// Begins a section.
     #[inline]
     pub(super) fn begin(&self) -> ReadSection<'_, R, S> {
-        let known = self.state.0.changes.load(Ordering::Acquire);
+        let known = self.changes.0.load(Ordering::Acquire);
         let slot = self.shards.mine().iter().find(|slot| slot.take(known));
         let slot = slot.unwrap_or_else(|| self.take_further(known));
         // SAFETY: this thread has just taken the slot.
@@ -170,34 +160,25 @@ impl<R: Default + Send, S: Send + Sync> GraceSlots<R, S> {
         unsafe { &*slot }
     }
     fn any(&self, fits: impl Fn(u64) -> bool) -> bool {
-        let mut all = self.shards.iter().flatten();
+        // Acquire: nothing is destroyed before a section that has left its slot was done.
+        let taken = |slot: &GraceSlot<R, S>| fits(slot.known.load(Ordering::Acquire));
         // A further slot is taken under the lock, so new slots are no exception to the rule of the
         // module.
-        all.any(|slot| fits(slot.look())) || self.more.lock().iter().any(|slot| fits(slot.look()))
+        self.shards.iter().flatten().any(taken) || self.more.lock().iter().any(|slot| taken(slot))
     }
-    /// Sleeps until no section is under way that may keep a value which change `inserted` inserted
-    /// and change `removed` removed.
+    /// Returns when no section is under way that may keep a value which change `inserted` inserted
+    /// and change `removed` removed. Sleeps between its looks at the slots.
     pub(super) fn wait(&self, inserted: u64, removed: u64) {
         let concerns = |known| (inserted..removed).contains(&known);
-        // Before the look at the slots, so that a section which frees one later sees the waiter.
-        self.state.0.waiting.fetch_add(1, Ordering::AcqRel);
-        if self.any(concerns) {
-            let mut held = self.asleep.lock();
-            while self.any(concerns) {
-                self.left.wait(&mut held);
+        let mut pauses = Pauses::default();
+        fence(Ordering::SeqCst);
+        loop {
+            let heard = self.left.heard();
+            if !self.any(concerns) {
+                return;
             }
+            self.left.wait(heard, &mut pauses);
         }
-        self.state.0.waiting.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl<R, S> GraceSlots<R, S> {
-    #[cold]
-    fn wake(&self) {
-        // A waiter looks at the slots and falls asleep under this mutex: it has seen the slot free,
-        // or sleeps already.
-        drop(self.asleep.lock());
-        self.left.notify_all();
     }
 }
 
@@ -248,14 +229,12 @@ impl<R, S> Drop for ReadSection<'_, R, S> {
     #[inline]
     fn drop(&mut self) {
         let slots: *const GraceSlots<R, S> = self.owner();
-        // Release: the next section in the slot finds the record as it is left. Acquire: a thread
-        // that found the slot taken is counted as waiting by now.
-        self.slot.known.swap(FREE, Ordering::AcqRel);
+        // Release: the next section in the slot finds the record as it is left, and a remover
+        // destroys nothing before this section has used it for the last time.
+        self.slot.known.store(FREE, Ordering::Release);
         // SAFETY: as in `owner`; the contents of the slot may belong to another section by now.
         let slots = unsafe { &*slots };
-        if slots.state.0.waiting.load(Ordering::Acquire) > 0 {
-            slots.wake();
-        }
+        slots.left.ring();
     }
 }
 

@@ -15,11 +15,7 @@ use super::{
     store::{Rearrange, ShadowStore},
     translation::{RegTag, Translation},
 };
-use crate::{
-    addr::VpnRange,
-    frame::{AccessBits, PhysMem},
-    sync::Despite,
-};
+use crate::{addr::VpnRange, frame::PhysMem, sync::Despite};
 use smallvec::SmallVec;
 use std::{ptr, sync::Arc};
 
@@ -197,13 +193,12 @@ impl<S: ShadowStore, T> Drop for GuardedStore<S, T> {
 pub(super) fn pass_on_dirty(seat: &Seat, gone: &RemovedEntries) {
     let (mem, tag) = (&seat.mem, seat.tag);
     for entry in gone.entries().iter().filter(|e| e.tag() == tag) {
-        let (young, dirty) = (entry.is_accessed(), entry.is_dirty());
-        if !young && !dirty {
+        let used = entry.used();
+        if !used.young && !used.dirty {
             continue;
         }
-        let translation = entry.translation();
-        for pfn in translation.frames().filter(|pfn| !pfn.is_zero()) {
-            mem.merge_device_bits(pfn, AccessBits { young, dirty });
+        for pfn in entry.frames().filter(|pfn| !pfn.is_zero()) {
+            mem.merge_device_bits(pfn, used);
         }
     }
 }

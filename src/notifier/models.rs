@@ -25,11 +25,15 @@ mod passing;
 mod ranges;
 pub(crate) mod run;
 mod secondary;
+mod spin;
+mod vouching;
 
 use owner::owned_window_against_permit;
 use passing::{coming_and_going_against_call, window_that_finds_a_gate, window_that_passes_a_gate};
 use ranges::range_against_window;
 use secondary::{flush_against_walk, registration_of_a_walker, release_against_walk};
+use spin::spin_lock_of_two;
+use vouching::registration_of_a_voucher;
 
 pub(crate) const PAGE: Vpn = Vpn(16);
 /// A window that is in no bucket of the board.
@@ -236,7 +240,7 @@ fn registration_against_window(
 }
 
 fn window_in_wrong_order(world: &World, mut cx: CallCx<'_>) {
-    let callees = world.chain().callees(&mut cx, RANGE, 0);
+    let callees = world.chain().callees(&mut cx, RANGE, (0, None));
     world.chain().board.begin(RANGE);
     let terms = Terms::new(RANGE, Event::Clear.into());
     for entry in callees.entries() {
@@ -377,7 +381,7 @@ mod tests {
         registration_against_window(RANGE, Some(RANGE), 2) interval_insert_and_again an_interval_tree_read_before_the_board_and_again "stale entry"
         unregistration_against_window(None) unregistration a_leave_without_waiting "a driver that left got an entry"
         unregistration_against_window(Some(RANGE)) interval_remove an_interval_removed_without_waiting "a driver that left got an entry"
-        coming_and_going_against_call() coming_and_going a_going_without_waiting "called after it left"
+        coming_and_going_against_call() coming_and_going a_going_without_waiting "Causality violation"
         unregistration_against_aging(None) aging an_aging_without_waiting "called after it left"
         release_against_unregister(None) release a_second_release "left: 2"
         owned_window_against_permit() owned_window a_promise_that_is_broken "stale entry"
@@ -386,5 +390,7 @@ mod tests {
         registration_of_a_walker() walker_registers a_walker_that_drains_nothing "a frame that went is cached"
         release_against_walk() release_of_a_walker walks_that_are_not_forbidden "cached after the release"
         retirement_against_walk() retirement a_reference_given_up_early "retired while held"
+        registration_of_a_voucher() voucher_registers a_voucher_that_takes_itself_for_called "a stale copy"
+        spin_lock_of_two() spin_lock a_lock_given_back_unordered "Causality violation"
     }
 }

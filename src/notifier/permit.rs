@@ -19,7 +19,7 @@ use super::{
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Context, Cx, EnterFrom, rank},
-    frame::{FrameView, FrameViewMut},
+    frame::{AccessBits, FrameView, FrameViewMut},
 };
 
 /// A frame that was found for a page, but may already be gone: nothing of it can be read.
@@ -73,6 +73,8 @@ pub struct Permit<'p, S: ShadowStore, T, C: Context> {
     seat: &'p Seat,
     vpn: Vpn,
     found: Translation,
+    /// The accessed and dirty bits of the entry that is made.
+    used: AccessBits,
 }
 
 /// The permit of a gate, or of the one of several that the page belongs to.
@@ -176,6 +178,7 @@ impl<'g, G: Seated> Pending<'g, G> {
             seat,
             vpn,
             found: self.found,
+            used: AccessBits::default(),
         })
     }
     /// Checks the ticket for a translation in a TLB.
@@ -265,6 +268,15 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     pub fn guard(&mut self) -> &mut GateGuard<'p, S, T, C> {
         &mut self.guard
     }
+    /// Has the entry be made with its accessed bit set, and its dirty bit too if `access` is one to
+    /// write: for a device whose walk makes the entry and uses it.
+    pub fn used_for(mut self, access: Access) -> Self {
+        self.used = AccessBits {
+            young: true,
+            dirty: access == Access::Write,
+        };
+        self
+    }
     /// Puts the translation into the store under `key`, and keeps the gate locked.
     pub fn establish(self, key: S::Key) -> GateGuard<'p, S, T, C> {
         self.record(key, false)
@@ -276,7 +288,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     }
     fn record(mut self, key: S::Key, held: bool) -> GateGuard<'p, S, T, C> {
         self.seat.got(self.vpn);
-        self.guard.enter(self.found, key, held);
+        self.guard.enter(self.found, key, (held, self.used));
         self.guard
     }
 }

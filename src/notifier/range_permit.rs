@@ -14,7 +14,7 @@ use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Below, Context, Cx, EnterFrom, rank},
     error::RangeFault,
-    frame::{FrameView, FrameViewMut},
+    frame::{AccessBits, FrameView, FrameViewMut},
 };
 
 /// The pages of a range that were looked up, but may have changed since: nothing of them can be
@@ -293,7 +293,8 @@ impl<'p, S: ShadowStore, T, C: Context> RangePermit<'p, S, T, C> {
         let slots: Vec<Slot> = self.slots().map(|(_, slot)| slot).collect();
         for found in slots.iter().filter_map(Slot::translation) {
             self.seat.got(found.range.start());
-            self.guard.enter(*found, key(found), held);
+            self.guard
+                .enter(*found, key(found), (held, AccessBits::default()));
         }
         self.guard
     }

@@ -88,7 +88,7 @@ impl Seat {
         let over = self.sub.as_ref().map_or(at, |sub| sub.range);
         let busy = self.board.is_busy(over);
         let over_all = self.sub.is_none();
-        if !busy && (!over_all || self.board.open() == 0) {
+        if !busy && (!over_all || self.board.is_idle()) {
             self.phase.mark_drained();
         }
         busy
@@ -175,17 +175,10 @@ impl Seat {
         let observer = self.board.observer.get();
         observer.map_or(0, |watch| watch.windows_opened())
     }
-    /// Reports the use of a translation that was copied when `since` windows had opened. One load,
-    /// if there is no observer.
-    #[inline(always)]
-    pub(super) fn follows(&self, at: Vpn, access: Access, since: u64, copy: &Translation) {
-        if let Some(watch) = self.board.observer.get() {
-            self.report_use(&**watch, (at, access), since, copy);
-        }
-    }
+    /// Reports the use of a translation that was copied when `since` windows had opened.
     #[cold]
     #[inline(never)]
-    fn report_use(
+    pub(super) fn report_use(
         &self,
         watch: &dyn WindowObserver,
         (at, access): (Vpn, Access),

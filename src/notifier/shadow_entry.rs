@@ -3,6 +3,7 @@
 use super::translation::{RegTag, Translation};
 use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
+    frame::{self, AccessBits},
     sync::{AtomicU64, Ordering},
 };
 
@@ -28,7 +29,7 @@ const DIRTY: u64 = 1 << 40;
 const _: () = assert!(DIRTY.trailing_zeros() + 1 + RegTag::BITS == u64::BITS);
 
 impl ShadowEntry {
-    pub(super) fn new(translation: Translation, held: bool) -> Self {
+    pub(super) fn new(translation: Translation, held: bool, used: AccessBits) -> Self {
         let Translation {
             range,
             pfn,
@@ -39,6 +40,7 @@ impl ShadowEntry {
         debug_assert!(matches!(range.pages(), 1 | PMD_PAGES) && range.start().0 < HUGE);
         let bit = |is: bool, bit: u64| if is { bit } else { 0 };
         let bits = bit(range.pages() > 1, HUGE) | bit(writable, WRITABLE) | bit(held, HELD);
+        let bits = bits | bit(used.young, ACCESSED) | bit(used.dirty, DIRTY);
         Self {
             word: AtomicU64::new(range.start().0 | bits | tag.word()),
             pfn,
@@ -82,6 +84,21 @@ impl ShadowEntry {
     /// Returns the frame of the first page.
     pub fn pfn(&self) -> Pfn {
         self.pfn
+    }
+    /// Returns the frames of the pages.
+    #[inline]
+    pub(super) fn frames(&self) -> impl Iterator<Item = Pfn> {
+        let (first, pages) = (self.pfn, if self.has(HUGE) { frame::HUGE } else { 1 });
+        (0..pages).map(move |n| first.nth(n))
+    }
+    /// Returns the accessed and the dirty bit.
+    #[inline]
+    pub(super) fn used(&self) -> AccessBits {
+        let word = self.word();
+        AccessBits {
+            young: word & ACCESSED != 0,
+            dirty: word & DIRTY != 0,
+        }
     }
     /// Returns true if the entry allows writing.
     pub fn is_writable(&self) -> bool {
@@ -159,7 +176,7 @@ impl std::fmt::Debug for ShadowEntry {
 
 #[cfg(test)]
 mod tests {
-    use super::{PMD_PAGES, Pfn, ShadowEntry, Translation, Vpn, VpnRange};
+    use super::{AccessBits, PMD_PAGES, Pfn, ShadowEntry, Translation, Vpn, VpnRange};
     use crate::notifier::translation::RegId;
 
     #[test]
@@ -178,7 +195,7 @@ mod tests {
                 writable,
                 tag: RegId(u64::MAX).tag(),
             };
-            let mut entry = ShadowEntry::new(translation, held);
+            let mut entry = ShadowEntry::new(translation, held, AccessBits::default());
             assert_eq!((entry.translation(), entry.is_held()), (translation, held));
             assert!(!entry.is_accessed() && !entry.is_dirty());
             entry.set_dirty();
@@ -192,6 +209,11 @@ mod tests {
             assert_ne!(entry.tag(), RegId(0).tag());
             entry.take_reference();
             assert!(!entry.is_held());
+            for (young, dirty) in [(true, false), (true, true)] {
+                let used = ShadowEntry::new(translation, false, AccessBits { young, dirty });
+                assert_eq!((used.is_accessed(), used.is_dirty()), (young, dirty));
+                assert_eq!(used.translation(), translation);
+            }
         }
     }
 }

@@ -60,16 +60,24 @@ impl Subscriptions {
         let _gone = self.tree.write(|tree| tree.remove(key(range, reg)));
     }
     /// Calls `begin` for each driver whose range overlaps `range`, and adds the visits to `out`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn visit<const N: usize>(
         &self,
         range: VpnRange,
         begin: impl Fn(&Arc<DriverEntry>) -> Option<Visit>,
         out: &mut SmallVec<[Visit; N]>,
     ) {
-        if !self.used.load(Ordering::Acquire) {
-            return;
+        if self.used.load(Ordering::Acquire) {
+            self.search(range, begin, out);
         }
+    }
+    #[inline(never)]
+    fn search<const N: usize>(
+        &self,
+        range: VpnRange,
+        begin: impl Fn(&Arc<DriverEntry>) -> Option<Visit>,
+        out: &mut SmallVec<[Visit; N]>,
+    ) {
         self.tree.read(|tree| {
             let hits = tree.overlapping(range.start().0, range.end().0);
             out.extend(hits.filter_map(|(_, _, entry)| begin(entry)));

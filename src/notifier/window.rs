@@ -21,10 +21,9 @@ use super::{
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Sleepable, rank},
-    sync::{Despite, panicking},
+    sync::{Despite, panicking, sequential},
     trace::{self, InSpan, Pass},
 };
-use smallvec::SmallVec;
 use std::{convert::Infallible, marker::PhantomData, ops::Deref};
 
 /// The way in which a window of this context calls a driver.
@@ -175,12 +174,13 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         let terms = Terms::new(self.range, reason);
         // The board before the chain: a driver that registers later finds the window on the board.
         chain.board.begin_in(self.range, terms.buckets());
+        sequential();
         let id = chain.board.next_window_id();
-        let callees = chain.callees(&mut self.cx, self.range, id);
+        let callees = chain.callees(&mut self.cx, self.range, (id, terms.buckets()));
         let callees = self.live.insert(callees);
         // First passes of all drivers, and then the second passes: so all drivers wait at the same
         // time.
-        let mut deferred: SmallVec<[(&DriverEntry, C::Deferred<'_>); 1]> = SmallVec::new();
+        let mut deferred: Vec<(&DriverEntry, C::Deferred<'_>)> = Vec::new();
         let watched = chain.board.observer.get().is_some();
         for entry in callees.entries() {
             if watched {
@@ -196,20 +196,36 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
                 deferred.push((entry, left));
             }
         }
-        for (entry, left) in deferred {
-            let calling = |w: &dyn WindowObserver| w.calling(id, self.range, entry.ext.name());
-            chain.board.observe(calling);
-            let cx = self.cx.descend();
-            let _call = trace::callback(|| entry.ext.name(), self.range, Pass::Finish);
-            let Ok(None::<Infallible>) = demand(&terms, entry.reg, |inv| {
-                Ok::<_, Infallible>(FirstPass::Done(C::finish(left, cx, inv)))
-            });
+        match deferred.is_empty() {
+            true => drop(deferred),
+            false => Self::finish_all((chain, id, &terms), &mut self.cx, deferred),
         }
         callees.opened();
         chain
             .board
             .observe(|w| w.opened(id, self.range, reason.spared()));
         Ok(())
+    }
+}
+
+impl<C: WindowContext> Opening<'_, '_, C> {
+    /// Runs the second passes of a window.
+    #[inline(never)]
+    fn finish_all(
+        (chain, id, terms): (&Chain, u64, &Terms),
+        cx: &mut Cx<'_, rank::Window, C>,
+        deferred: Vec<(&DriverEntry, C::Deferred<'_>)>,
+    ) {
+        let range = terms.range();
+        for (entry, left) in deferred {
+            let calling = |w: &dyn WindowObserver| w.calling(id, range, entry.ext.name());
+            chain.board.observe(calling);
+            let cx = cx.descend();
+            let _call = trace::callback(|| entry.ext.name(), range, Pass::Finish);
+            let Ok(None::<Infallible>) = demand(terms, entry.reg, |inv| {
+                Ok::<_, Infallible>(FirstPass::Done(C::finish(left, cx, inv)))
+            });
+        }
     }
 }
 
@@ -220,7 +236,7 @@ fn end<C: Context>(mut callees: Callees<'_>, mut cx: Cx<'_, rank::Window, C>, ra
     if open {
         callees.board().observe(|w| w.closing(range));
     }
-    callees.board().end(range);
+    callees.leave_board(range);
     callees.close();
     let _closed = ReportClosed(callees.board(), id);
     let mut ends = EndNotifications {

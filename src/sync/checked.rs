@@ -14,7 +14,7 @@ pub(crate) use checker::{
     sync::{
         atomic::{
             AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
-            AtomicUsize, Ordering,
+            AtomicUsize, Ordering, fence,
         },
         mpsc,
     },
@@ -71,6 +71,10 @@ impl<T> Mutex<T> {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The lock that stands for `spin_lock`, which has a model of its own.
+pub(crate) type SpinLock<T> = Mutex<T>;
+pub(crate) type SpinGuard<'l, T> = MutexGuard<'l, T>;
 
 impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;

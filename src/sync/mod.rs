@@ -10,6 +10,8 @@
 //! | `checked` | the primitives of loom and shuttle, with equal interfaces |
 //! | `sharded` | a value for each of several groups of threads |
 //! | `sharded_rwlock` | a reader-writer lock whose readers do not meet |
+//! | `spin_lock` | a lock of one locked operation, for what is held briefly |
+//! | `pauses` | the pauses of a thread that looks again until another has done something |
 //! | `addresses` | addresses, each of which can be taken once at a time |
 //! | `id_source` | numbers that are given out once |
 //! | `despite` | calls that are made even if one before them panics |
@@ -19,20 +21,27 @@ mod addresses;
 mod checked;
 mod despite;
 mod id_source;
+mod pauses;
 #[cfg(not(any(loom, shuttle)))]
 mod real;
 mod sharded;
 mod sharded_rwlock;
+// Under a checker a model has it by this path. All else has a lock that blocks, since each look of
+// a thread that waits would be a branch more.
+pub(crate) mod spin_lock;
 
 pub(crate) use addresses::{Addresses, TakenAddress};
 #[cfg(any(loom, shuttle))]
 pub(crate) use checked::*;
 pub(crate) use despite::{Despite, panicking};
 pub(crate) use id_source::IdSource;
+pub(crate) use pauses::{Bell, Pauses};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use real::*;
 pub(crate) use sharded::{CachePadded, Sharded};
 pub(crate) use sharded_rwlock::ShardedRwLock;
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use spin_lock::{SpinGuard, SpinLock};
 
 /// Atomics of the processor, also under a model checker: for memory that code outside of this crate
 /// accesses at the same time.

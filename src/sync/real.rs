@@ -8,7 +8,7 @@ pub(crate) use std::{
         OnceLock,
         atomic::{
             AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
-            AtomicUsize, Ordering,
+            AtomicUsize, Ordering, fence,
         },
         mpsc,
     },

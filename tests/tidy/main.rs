@@ -27,6 +27,7 @@ const LAYERS: &[&str] = &[
 const UNSAFE: &[&str] = &[
     "sync/checked.rs",
     "sync/sharded_rwlock.rs",
+    "sync/spin_lock.rs",
     "notifier/epoch_list.rs",
     "notifier/grace.rs",
     "notifier/once_arc.rs",

@@ -9,7 +9,7 @@ use crate::{
     addr::VpnRange,
     extmmu::tlb::Tlb,
     notifier::Cached,
-    sync::{Mutex, MutexGuard},
+    sync::{SpinGuard, SpinLock},
 };
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
@@ -113,7 +113,7 @@ pub struct Gru {
     pub(super) config: GruConfig,
     /// Acquired before `chip`.
     pub(super) handles: Handles,
-    pub(super) chip: Mutex<Chip>,
+    pub(super) chip: SpinLock<Chip>,
 }
 
 impl Gru {
@@ -123,7 +123,7 @@ impl Gru {
             Arc::new(Self {
                 config,
                 handles: Handles::on_blade(nth / 2),
-                chip: Mutex::new(Chip {
+                chip: SpinLock::new(Chip {
                     tlb: Tlb::new(config.tlb_entries),
                     slots: [const { None }; CONTEXTS],
                     asids: Asids::new(config.max_asid),
@@ -147,7 +147,8 @@ impl Gru {
     pub fn tlb_len(&self) -> usize {
         self.chip.lock().tlb.len()
     }
-    pub(super) fn lock(&self) -> MutexGuard<'_, Chip> {
+    #[inline(always)]
+    pub(super) fn lock(&self) -> SpinGuard<'_, Chip> {
         self.chip.lock()
     }
 }

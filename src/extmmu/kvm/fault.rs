@@ -145,11 +145,15 @@ impl Vm {
             permit.state().log.insert((slot.id, gfn.0 - slot.gfn.0));
         }
         self.meter.faulted(permit.range());
+        // As the walk of a processor sets them.
+        permit = permit.used_for(self.marked_as(access));
+        let cached = for_access(permit.cached(), access);
         let mut guard = match self.config.references {
             References::None => permit.establish(gfn),
             References::Held => permit.establish_held(gfn),
         };
-        self.enter_present(&mut guard, gfn, tlb, access)
+        guard.state().tlbs.enter(tlb, gfn, cached);
+        true
     }
     /// Enters the shadow entry of a guest frame in a TLB, if it allows the access, as the walk of a
     /// processor does. The gate is held, so a window that zaps the entry flushes the TLB after
@@ -176,9 +180,16 @@ impl Vm {
     }
     /// Sets the accessed and dirty bits of the walk.
     fn mark(&self, spte: &ShadowEntry, access: Access) {
-        match access {
-            Access::Write if !self.made(KvmMistake::LostDirty) => spte.set_dirty(),
-            _ => spte.set_accessed(),
+        match self.marked_as(access) {
+            Access::Write => spte.set_dirty(),
+            Access::Read => spte.set_accessed(),
+        }
+    }
+    /// Returns the access that the bits of an entry show after this one.
+    fn marked_as(&self, access: Access) -> Access {
+        match self.made(KvmMistake::LostDirty) {
+            true => Access::Read,
+            false => access,
         }
     }
     /// Returns true if a window over the frame is open or has ended since

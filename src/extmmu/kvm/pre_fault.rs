@@ -110,7 +110,7 @@ impl Vcpu {
         let gfn = Gfn::containing(gpa);
         let private = self.has_c_bit() && self.vm().is_private(gfn, Gfn(gfn.0 + 1));
         let seen = if private { gpa | C_BIT } else { gpa };
-        self.miss(cx, place(seen), Access::Read)?;
+        self.miss(cx, self.tlb.lock(), place(seen), Access::Read)?;
         // An entry that a window took meanwhile counts as one of 4 KiB.
         let tlb = self.tlb.lock();
         let entry = tlb.process.get(0, gfn.0);

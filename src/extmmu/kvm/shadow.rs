@@ -219,7 +219,9 @@ impl ShadowStore for ShadowPages {
             let block = (first, first + PMD_PAGES);
             take(below, (leaf - 1, first), Leaves::All, block, &mut gone);
         }
-        gone.extend(table.put(i, Spte::Leaf(entry)).into_entry());
+        if let Some(old) = table.put(i, Spte::Leaf(entry)).into_entry() {
+            gone.push(old);
+        }
         self.entries += 1;
         self.entries -= gone.len();
         gone

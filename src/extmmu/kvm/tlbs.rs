@@ -1,10 +1,10 @@
 //! The TLBs of processors, and the ones that a lock has to flush.
 
-use super::{gfn::Gfn, guest_entry::GuestEntry};
+use super::{gfn::Gfn, guest_entry::GuestEntry, memslot::MemSlots};
 use crate::{
     extmmu::tlb::{PageSize, Tlb},
     notifier::Cached,
-    sync::Mutex,
+    sync::SpinLock,
 };
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub(super) const TLB_ENTRIES: usize = 1536;
 
 /// A processor's TLB, which other processors flush.
-pub(super) type SharedTlb = Arc<Mutex<VcpuTlb>>;
+pub(super) type SharedTlb = Arc<SpinLock<VcpuTlb>>;
 
 /// The TLB of a processor, in two parts: they are filled and flushed under different locks.
 #[derive(Debug)]
@@ -22,13 +22,16 @@ pub(super) struct VcpuTlb {
     /// Translations of pages of guest files. Made with the first one; the number of the address
     /// space is 1 for addresses with the C-bit.
     guest: Option<Tlb<GuestEntry>>,
+    /// The slots as the processor last saw them. Those of the gate decide.
+    pub(super) slots: Arc<MemSlots>,
 }
 
 impl VcpuTlb {
     pub(super) fn new(entries: usize) -> SharedTlb {
-        Arc::new(Mutex::new(Self {
+        Arc::new(SpinLock::new(Self {
             process: Tlb::new(entries),
             guest: None,
+            slots: Arc::default(),
         }))
     }
     /// Returns the translation of a guest file's page.

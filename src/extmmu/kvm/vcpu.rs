@@ -9,13 +9,13 @@ use super::{
     vm::Vm,
 };
 use crate::{
-    addr::{Vpn, by_page},
+    addr::{Vpn, by_page, within_page},
     ctx::CallCx,
     error::FaultError,
     frame::{AtomicOp, FrameView, FrameViewMut, PhysMem, Word},
     mm::Mm,
-    notifier::{Access, Cached},
-    sync::{Mutex, MutexGuard, Ordering},
+    notifier::Access,
+    sync::{Ordering, SpinGuard},
 };
 use std::sync::Arc;
 
@@ -27,8 +27,6 @@ pub struct Vcpu {
     vm: Arc<Vm>,
     mm: Option<Arc<Mm>>,
     pub(super) tlb: SharedTlb,
-    /// The slots as the processor last saw them. Those of the gate decide.
-    slots: Mutex<Arc<MemSlots>>,
 }
 
 impl Vm {
@@ -41,7 +39,6 @@ impl Vm {
             vm: Arc::clone(self),
             mm: self.mm.upgrade(),
             tlb,
-            slots: Mutex::new(self.current()),
         }
     }
 }
@@ -75,7 +72,18 @@ impl Vcpu {
     /// # Errors
     ///
     /// [`Exit`]; the bytes before the page that failed have been loaded.
+    #[inline]
     pub fn read(&self, cx: &mut CallCx<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
+        let place = within_page(gpa, out.len());
+        let hit = place.and_then(|(page, offset)| self.hit(page, |view| view.read(offset, out)));
+        match hit {
+            Some(()) => Ok(()),
+            None => self.read_slowly(cx, gpa, out),
+        }
+    }
+    #[cold]
+    #[inline(never)]
+    fn read_slowly(&self, cx: &mut CallCx<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
         by_page(gpa, out, |page, offset, part| {
             self.with_page(cx, (page, offset), |view| view.read(offset, part))
         })
@@ -86,7 +94,19 @@ impl Vcpu {
     /// # Errors
     ///
     /// [`Exit`]; the bytes before the page that failed have been stored.
+    #[inline]
     pub fn write(&self, cx: &mut CallCx<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
+        let store = |mut view: FrameViewMut<'_>, at| view.write_deferring_dirty(at, bytes);
+        let place = within_page(gpa, bytes.len());
+        let hit = place.and_then(|(page, at)| self.hit_mut(page, |view| store(view, at)));
+        match hit {
+            Some(()) => Ok(()),
+            None => self.write_slowly(cx, gpa, bytes),
+        }
+    }
+    #[cold]
+    #[inline(never)]
+    fn write_slowly(&self, cx: &mut CallCx<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
         by_page(gpa, bytes, |page, offset, part| {
             self.with_page_mut(cx, (page, offset), |mut view| {
                 view.write_deferring_dirty(offset, part);
@@ -172,8 +192,28 @@ impl Vcpu {
     ) -> Result<V, Exit> {
         self.with_page_mut(cx, place(gpa), f)
     }
+    /// Runs `f` on the frame of a page of the process, if the TLB has it: all that most accesses
+    /// are, so it is apart from all else. The TLB stays locked until `f` is done, as
+    /// [`with_page`](Self::with_page) says.
+    #[inline(always)]
+    fn hit<V>(&self, page: Vpn, f: impl FnOnce(FrameView<'_>) -> V) -> Option<V> {
+        let tlb = self.tlb.lock();
+        let cached = tlb.process.get(0, page.0)?;
+        let view = self.vm.gates.follow_nth(cached, cached.nth_like(page.0))?;
+        Some(f(view))
+    }
+    /// Runs `f` as [`hit`](Self::hit) does, if the TLB has the page for writing.
+    #[inline(always)]
+    fn hit_mut<V>(&self, page: Vpn, f: impl FnOnce(FrameViewMut<'_>) -> V) -> Option<V> {
+        let tlb = self.tlb.lock();
+        let cached = tlb.process.get(0, page.0)?;
+        let view = self
+            .vm
+            .gates
+            .follow_nth_mut(cached, cached.nth_like(page.0))?;
+        Some(f(view))
+    }
     /// `page` is a page of the guest: its number is that of a guest frame, with the C-bit.
-    #[inline]
     fn with_page<V>(
         &self,
         cx: &mut CallCx<'_>,
@@ -185,7 +225,7 @@ impl Vcpu {
             let tlb = self.tlb.lock();
             let view = match tlb.process.get(0, gfn.0) {
                 Some(cached) => {
-                    let view = self.vm.gates.follow(cached, page_in(cached, gfn));
+                    let view = self.vm.gates.follow_nth(cached, cached.nth_like(gfn.0));
                     Some(view.expect("one of its pages"))
                 }
                 None => self
@@ -197,11 +237,9 @@ impl Vcpu {
             if let Some(view) = view {
                 return Ok(f(view));
             }
-            drop(tlb);
-            self.miss(cx, (page, offset), Access::Read)?;
+            self.miss(cx, tlb, (page, offset), Access::Read)?;
         }
     }
-    #[inline]
     fn with_page_mut<V>(
         &self,
         cx: &mut CallCx<'_>,
@@ -212,7 +250,10 @@ impl Vcpu {
         loop {
             let tlb = self.tlb.lock();
             let view = match tlb.process.get(0, gfn.0) {
-                Some(cached) => self.vm.gates.follow_mut(cached, page_in(cached, gfn)),
+                Some(cached) => {
+                    let nth = cached.nth_like(gfn.0);
+                    self.vm.gates.follow_nth_mut(cached, nth)
+                }
                 None => self
                     .guest_page(&tlb, page)
                     .map(|(entry, mem)| entry.view_mut(mem)),
@@ -220,25 +261,29 @@ impl Vcpu {
             if let Some(view) = view {
                 return Ok(f(view));
             }
-            drop(tlb);
-            self.miss(cx, (page, offset), Access::Write)?;
+            self.miss(cx, tlb, (page, offset), Access::Write)?;
         }
     }
-    /// Walks the shadow page table, and faults if the entry is missing.
+    /// Walks the shadow page table, and faults if the entry is missing. The slot is found while the
+    /// TLB is still locked from the access that missed.
     #[cold]
     #[inline(never)]
     pub(super) fn miss(
         &self,
         cx: &mut CallCx<'_>,
+        mut tlb: SpinGuard<'_, VcpuTlb>,
         (page, offset): (Vpn, usize),
         access: Access,
     ) -> Result<(), Exit> {
         let vm = &self.vm;
         if vm.has_guest_memory() {
+            drop(tlb);
             return self.guest_miss(cx, (page, offset as u64), access);
         }
         let gpa = page.addr() + offset as u64;
-        let slot = self.slot_for(gpa, access)?;
+        let slot = self.update_slots(&mut tlb).allowing(gpa, access);
+        drop(tlb);
+        let slot = slot?;
         match vm.walk(cx, self, &slot, (gpa, access)) {
             true => Ok(()),
             false => vm.page_fault(cx, self, slot, gpa, access),
@@ -258,19 +303,20 @@ impl Vcpu {
     /// Returns the slot of a guest address, if it allows the access. Under the gate it may turn out
     /// to have been replaced.
     pub(super) fn slot_for(&self, gpa: u64, access: Access) -> Result<MemSlot, Exit> {
-        self.lock_slots().allowing(gpa, access)
+        self.update_slots(&mut self.tlb.lock())
+            .allowing(gpa, access)
     }
     /// Returns the slots.
     pub(super) fn slots_now(&self) -> Arc<MemSlots> {
-        Arc::clone(&self.lock_slots())
+        Arc::clone(self.update_slots(&mut self.tlb.lock()))
     }
     /// Brings the copy of the slots up to date.
-    fn lock_slots(&self) -> MutexGuard<'_, Arc<MemSlots>> {
-        let mut slots = self.slots.lock();
-        if slots.generation() != self.vm.generation.load(Ordering::Acquire) {
-            *slots = self.vm.current();
+    #[inline]
+    fn update_slots<'t>(&self, tlb: &'t mut VcpuTlb) -> &'t Arc<MemSlots> {
+        if tlb.slots.generation() != self.vm.generation.load(Ordering::Acquire) {
+            tlb.slots = self.vm.current();
         }
-        slots
+        &tlb.slots
     }
 }
 
@@ -279,13 +325,6 @@ pub(super) fn place(gpa: u64) -> (Vpn, usize) {
     let page = Vpn::containing(gpa);
     let offset = usize::try_from(gpa - page.addr()).expect("in a page");
     (page, offset)
-}
-
-/// Returns the page of the address space behind a guest frame, by a translation of it.
-#[inline]
-fn page_in(cached: &Cached, gfn: Gfn) -> Vpn {
-    let range = cached.range();
-    range.start().plus(gfn.0 & (range.pages() - 1))
 }
 
 impl std::fmt::Debug for Vcpu {

@@ -8,7 +8,7 @@ use super::pages::Pages;
 use crate::{
     addr::{Vpn, VpnRange},
     notifier::Cached,
-    sync::{Condvar, Mutex},
+    sync::{Condvar, Mutex, SpinLock},
 };
 use smallvec::SmallVec;
 use std::{
@@ -110,14 +110,20 @@ impl ByOwner {
     }
 }
 
+/// The part that accesses use.
+#[derive(Default)]
+struct Entries {
+    of: ByOwner,
+    /// Set when the partition is dead or fenced off; no entry comes after that.
+    cut_off: bool,
+}
+
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) entries: ByOwner,
     pub(super) manners: Manners,
     /// The recalls that are not answered.
     owed: BTreeMap<u64, Recall>,
     next: u64,
-    cut_off: bool,
     answers: u64,
     breach: Option<Breach>,
 }
@@ -126,6 +132,8 @@ pub(super) struct State {
 /// answers the owner's recalls: requests to give pages back before a window goes on.
 pub struct Partition {
     id: PartitionId,
+    /// Locked after `state`, where both are needed.
+    entries: SpinLock<Entries>,
     pub(super) state: Mutex<State>,
     answered: Condvar,
     link: Box<dyn Link>,
@@ -144,6 +152,7 @@ impl Partition {
     pub(super) fn with_link(id: PartitionId, link: Box<dyn Link>) -> Self {
         Self {
             id,
+            entries: SpinLock::default(),
             state: Mutex::default(),
             answered: Condvar::new(),
             link,
@@ -155,17 +164,21 @@ impl Partition {
     }
     /// Kills the partition: its entries are gone, and the answers that it owes count as given.
     pub fn kill(&self) {
-        self.state.lock().cut_off = true;
+        self.entries.lock().cut_off = true;
         self.link.fence();
         self.died();
     }
     /// Records the death of the partition, by whatever cause.
     pub(super) fn died(&self) {
         let mut state = self.state.lock();
-        state.cut_off = true;
-        state.entries = ByOwner::default();
+        // With the recalls: no answer is owed for entries that are gone.
+        let mut entries = self.entries.lock();
+        entries.cut_off = true;
+        let gone = std::mem::take(&mut entries.of);
+        drop(entries);
         state.owed.clear();
         drop(state);
+        drop(gone);
         self.answered.notify_all();
     }
     /// Records a breach of the protocol, and kills the partition.
@@ -178,12 +191,11 @@ impl Partition {
     }
     /// Returns true if the partition is dead or fenced off.
     pub fn is_cut_off(&self) -> bool {
-        self.state.lock().cut_off
+        self.entries.lock().cut_off
     }
     /// Returns the number of entries that the partition could use now.
     pub fn entries(&self) -> usize {
-        let state = self.state.lock();
-        state.entries.len()
+        self.entries.lock().of.len()
     }
     /// Returns the number of answers that came, superfluous ones included.
     pub fn answers(&self) -> u64 {
@@ -191,29 +203,30 @@ impl Partition {
     }
     /// Enters a page. Returns false if the partition is cut off.
     pub(super) fn enter(&self, (owner, page): Key, cached: Cached) -> bool {
-        let mut state = self.state.lock();
-        if !state.cut_off {
-            let _same_page = state.entries.of_mut(owner).put(page, cached);
+        let mut entries = self.entries.lock();
+        if !entries.cut_off {
+            let _same_page = entries.of.of_mut(owner).put(page, cached);
         }
-        !state.cut_off
+        !entries.cut_off
     }
     /// Runs `f` on the entry of a page while it cannot be cleared. `Err`: the partition is cut off.
+    #[inline(always)]
     pub(super) fn with_entry<T>(
         &self,
         (owner, page): Key,
         f: impl FnOnce(&Cached) -> Option<T>,
     ) -> Result<Option<T>, PartitionId> {
-        let state = self.state.lock();
-        if state.cut_off {
+        let entries = self.entries.lock();
+        if entries.cut_off {
             return Err(self.id);
         }
-        let pages = state.entries.of(owner);
+        let pages = entries.of.of(owner);
         Ok(pages.and_then(|pages| pages.get(page)).and_then(f))
     }
     /// Shows the entries of an owner's pages in `range`.
     pub(super) fn show(&self, owner: u64, range: VpnRange, visit: &mut dyn FnMut(&Cached)) {
-        let state = self.state.lock();
-        if let Some(pages) = state.entries.of(owner) {
+        let entries = self.entries.lock();
+        if let Some(pages) = entries.of.of(owner) {
             pages.show(range, visit);
         }
     }
@@ -222,10 +235,12 @@ impl Partition {
     /// partitions before it waits for the first.
     pub(super) fn ask(&self, owner: u64, range: VpnRange) -> Option<u64> {
         let mut state = self.state.lock();
-        let pages = state.entries.of(owner);
-        if state.cut_off || !pages.is_some_and(|pages| pages.any_in(range)) {
+        let entries = self.entries.lock();
+        let pages = entries.of.of(owner);
+        if entries.cut_off || !pages.is_some_and(|pages| pages.any_in(range)) {
             return None;
         }
+        drop(entries);
         let serial = state.next;
         state.next += 1;
         let recall = Recall {
@@ -248,13 +263,14 @@ impl Partition {
     /// with [`broke`](Self::broke).
     pub(super) fn answer(&self, serial: u64, cleared: bool) -> Result<(), Breach> {
         let mut state = self.state.lock();
-        if state.cut_off {
+        if self.is_cut_off() {
             return Ok(());
         }
         state.answers += 1;
         let recall = state.owed.remove(&serial).ok_or(Breach::NotOwed(serial))?;
         if cleared {
-            let pages = state.entries.of_mut(recall.owner);
+            let mut entries = self.entries.lock();
+            let pages = entries.of.of_mut(recall.owner);
             pages.take_in(recall.range, |_, entries| entries.for_each(drop));
         }
         drop(state);

@@ -46,7 +46,9 @@ fn open_is_busy_closed_is_stale_elsewhere_is_current() {
             TicketVerdict::Current,
         ];
         assert_eq!(
-            drawn.map(|d| (d.at.0, d)).map(|(n, d)| d.verdict(at(n))),
+            drawn
+                .map(|d| (d.drawn.pages.start().0, d))
+                .map(|(n, d)| d.verdict(at(n))),
             want
         );
         assert_eq!(board.draw(at(19)).verdict(at(19)), TicketVerdict::Current);

@@ -6,7 +6,7 @@ use crate::{
     addr::VpnRange,
     ctx::Epoch,
     notifier::{Access, Event, OpenWindow, epoch_list::EpochList},
-    sync::{AtomicBool, Ordering},
+    sync::{AtomicBool, Ordering, RaceProbe},
 };
 use std::sync::Arc;
 
@@ -67,6 +67,12 @@ pub(super) fn window_that_finds_a_gate(mistake: bool) {
     check_coherent(&world, &driver);
 }
 
+/// A value of the list, with a probe for uses of its memory after it left.
+struct Member {
+    gone: AtomicBool,
+    memory: RaceProbe,
+}
+
 /// A value is inserted into the list and removed, beside a collection of all values. The mistake:
 /// the removal does not wait for the collection.
 pub(super) fn coming_and_going_against_call(mistake: bool) {
@@ -76,18 +82,26 @@ pub(super) fn coming_and_going_against_call(mistake: bool) {
     let other = loom::thread::spawn(move || {
         let local = e.register();
         let call = l.try_collect().unwrap_or_else(|| l.collect(&local.pin()));
-        let gone = |met: &Arc<AtomicBool>| met.load(Ordering::Relaxed);
-        assert!(!call.values().any(gone), "called after it left");
+        for met in call.values() {
+            let _: &Arc<Member> = met;
+            assert!(!met.gone.load(Ordering::Relaxed), "called after it left");
+            met.memory.read();
+        }
     });
-    let (local, gone) = (epoch.register(), Arc::new(AtomicBool::new(false)));
-    list.push(Arc::clone(&gone), &local.pin());
+    let member = Arc::new(Member {
+        gone: AtomicBool::new(false),
+        memory: RaceProbe::new(),
+    });
+    let local = epoch.register();
+    list.push(Arc::clone(&member), &local.pin());
     let unlinked = list.unlink(&local.pin(), |_| true).expect("it came");
     let drained = if mistake {
         unlinked.without_waiting()
     } else {
         unlinked.wait()
     };
-    gone.store(true, Ordering::Relaxed);
+    member.gone.store(true, Ordering::Relaxed);
+    member.memory.write();
     drained.retire(&local.pin());
     other.join().unwrap();
 }
