@@ -29,7 +29,10 @@ mod spin;
 mod vouching;
 
 use owner::owned_window_against_permit;
-use passing::{coming_and_going_against_call, window_that_finds_a_gate, window_that_passes_a_gate};
+use passing::{
+    coming_and_going_against_call, window_against_two_tickets, window_that_finds_a_gate,
+    window_that_passes_a_gate,
+};
 use ranges::range_against_window;
 use secondary::{flush_against_walk, registration_of_a_walker, release_against_walk};
 use spin::spin_lock_of_two;
@@ -372,6 +375,7 @@ mod tests {
         window_against_permit(WIDE, None, New) permit_in_wide_window a_late_ticket_in_wide_window "stale entry"
         window_against_permit(RANGE, Some(RANGE), New) permit_of_interval a_late_ticket_of_interval "stale entry"
         window_against_permit(RANGE, Some(RANGE), Drained) permit_of_drained_interval a_late_ticket_of_drained_interval "stale entry"
+        window_against_two_tickets() permit_of_two a_late_ticket_of_two "stale entry"
         window_that_passes_a_gate() gate_passed_by a_permit_unnoted "an entry inside a window"
         window_that_finds_a_gate() gate_found a_gate_that_forgets "an entry inside a window"
         registration_against_window(RANGE, None, 1) registration a_chain_read_before_the_board "stale entry"

@@ -67,6 +67,20 @@ pub(super) fn window_that_finds_a_gate(mistake: bool) {
     check_coherent(&world, &driver);
 }
 
+/// A fault beside a window while another ticket of the page is drawn, so that none is alone in its
+/// bucket. The mistake: the page is looked up before the ticket is drawn.
+pub(super) fn window_against_two_tickets(mistake: bool) {
+    let world = World::new();
+    let (driver, _stays) = world.register(Driver::new);
+    let waits = driver.gate.ticket(PAGE, Access::Read);
+    let (w, d) = (Arc::clone(&world), Arc::clone(&driver));
+    let other = loom::thread::spawn(move || w.enter(|mut cx| d.fault(&w, &mut cx, mistake)));
+    world.enter(|cx| world.replace(cx, || ()));
+    other.join().unwrap();
+    drop(waits);
+    check_coherent(&world, &driver);
+}
+
 /// A value of the list, with a probe for uses of its memory after it left.
 struct Member {
     gone: AtomicBool,

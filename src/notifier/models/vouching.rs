@@ -73,17 +73,17 @@ pub(super) fn registration_of_a_voucher(mistake: bool) {
     });
     let w = Arc::clone(&world);
     let other = loom::thread::spawn(move || w.enter(|cx| w.replace(cx, || ())));
+    // In one stay on the machine: to leave it is a fence.
     let (driver, _stays) = world.enter(|mut cx| {
         let mem = &world.mem;
         let made = world.notifiers.register(&mut cx, mem, None, Voucher::new);
-        made.expect("new, with a gate")
-    });
-    if mistake {
-        driver.0.seat.phase.mark_drained();
-    }
-    world.enter(|mut cx| {
-        driver.serve(&world, &mut cx, ELSEWHERE);
-        driver.serve(&world, &mut cx, PAGE);
+        let made = made.expect("new, with a gate");
+        if mistake {
+            made.0.0.seat.phase.mark_drained();
+        }
+        made.0.serve(&world, &mut cx, ELSEWHERE);
+        made.0.serve(&world, &mut cx, PAGE);
+        made
     });
     other.join().unwrap();
     world.enter(|mut cx| {
