@@ -4,4 +4,4 @@
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};
 
-fn f(old: Cached, found: Translation) -> Cached { Cached { found, ..old } }
+fn f(old: Cached, generation: u32) -> Cached { Cached { generation, ..old } }
