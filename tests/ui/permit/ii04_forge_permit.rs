@@ -6,4 +6,4 @@ use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f() { let p: Permit<'_, OrderedStore<u64>, (), Atomic> = Permit { guard: loop {}, seat: loop {}, vpn: Vpn(0), found: loop {}, used: loop {} }; }
+fn f() { let p: Permit<'_, OrderedStore<u64>, (), Atomic> = Permit { guard: loop {}, seat: loop {}, vpn: Vpn(0), found: loop {}, ..loop {} }; }
