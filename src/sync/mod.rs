@@ -26,8 +26,9 @@ mod pauses;
 mod real;
 mod sharded;
 mod sharded_rwlock;
-// Under a checker a model has it by this path. All else has a lock that blocks, since each look of
-// a thread that waits would be a branch more.
+// Under a checker its model alone has it. All else has a lock that blocks, since each look of a
+// thread that waits would be a branch more.
+#[cfg(any(not(any(loom, shuttle)), all(test, loom)))]
 pub(crate) mod spin_lock;
 
 pub(crate) use addresses::{Addresses, TakenAddress};

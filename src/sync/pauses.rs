@@ -1,28 +1,31 @@
 //! The pauses of a thread that looks again until another thread has done something, and the bell
 //! that stands for them under a model checker.
 
+#[cfg(not(any(loom, shuttle)))]
 use super::thread;
+#[cfg(not(any(loom, shuttle)))]
 use std::time::Duration;
 
 /// Looks with nothing but a hint to the processor between them.
+#[cfg(not(any(loom, shuttle)))]
 const SPINS: u32 = 32;
 /// Further looks, between which other threads may run.
+#[cfg(not(any(loom, shuttle)))]
 const YIELDS: u32 = 32;
 /// The first and the longest sleep; each is twice as long as the one before.
+#[cfg(not(any(loom, shuttle)))]
 const SLEEPS: (Duration, Duration) = (Duration::from_micros(32), Duration::from_millis(1));
 
 /// Pauses that begin short, for what mostly takes no time, and become sleeps of a millisecond.
+/// There are none under a model checker, where a [`Bell`] stands for them.
 #[derive(Debug, Default)]
-pub(crate) struct Pauses(u32);
+pub(crate) struct Pauses(#[cfg(not(any(loom, shuttle)))] u32);
 
+#[cfg(not(any(loom, shuttle)))]
 impl Pauses {
     /// Pauses before the next look: a wait for a lock, which needs no token that allows to sleep.
     #[allow(clippy::disallowed_methods)]
     pub(crate) fn pause(&mut self) {
-        // No time passes under a checker, which only has to run another thread.
-        if cfg!(any(loom, shuttle)) {
-            return thread::yield_now();
-        }
         let slept = self.0.saturating_sub(SPINS + YIELDS);
         match self.0 {
             0..SPINS => std::hint::spin_loop(),

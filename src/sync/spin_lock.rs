@@ -8,7 +8,9 @@
 //! millisecond at most (docs/adr/0043-a-hit-is-one-locked-operation.md).
 #![allow(unsafe_code)]
 
-use super::{AtomicBool, Ordering, Pauses, RaceProbe};
+#[cfg(not(any(loom, shuttle)))]
+use super::Pauses;
+use super::{AtomicBool, Ordering, RaceProbe};
 use std::{
     cell::UnsafeCell,
     fmt,
@@ -43,6 +45,7 @@ impl<T> SpinLock<T> {
         }
     }
     /// Takes the lock.
+    #[cfg(not(any(loom, shuttle)))]
     #[inline(always)]
     pub(crate) fn lock(&self) -> SpinGuard<'_, T> {
         if !self.take() {
@@ -70,6 +73,7 @@ impl<T> SpinLock<T> {
         }
     }
     /// Waits for the lock, and takes it.
+    #[cfg(not(any(loom, shuttle)))]
     #[cold]
     #[inline(never)]
     fn wait(&self) {
