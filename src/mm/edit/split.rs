@@ -1,13 +1,12 @@
 //! Splitting a VMA in two.
 
 use crate::mm::{
-    entry::flags::VmFlags,
     guard::{AfterYield, MmapWriteGuard},
+    vma::hugetlb::SHARES_TABLES,
 };
 use crate::{
     addr::{PMD_PAGES, PUD_PAGES, Vpn, VpnRange},
     error::VmaError,
-    notifier::Event,
 };
 use smallvec::SmallVec;
 
@@ -30,13 +29,11 @@ impl MmapWriteGuard<'_> {
     fn unshare_tables(&mut self, start: Vpn, at: Vpn) {
         let vma = self.vma(start);
         let whole = vma.range();
-        let shares = vma.flags.contains(VmFlags::HUGETLB | VmFlags::MAYSHARE);
+        let shares = vma.flags.contains(SHARES_TABLES);
         let around = VpnRange::new(at.align_down(PUD_PAGES), at.align_up(PUD_PAGES));
         if let Some(table) = around.filter(|&table| shares && whole.covers(table)) {
             self.yield_while(0, AfterYield::KeepsEditing, &[whole], |lease| {
-                let mut window = lease.into_window(table, Event::Clear);
-                window.unshare_tables(table);
-                window.close();
+                lease.unshare_tables(table);
             });
         }
     }

@@ -7,7 +7,10 @@ use crate::mm::{
     machine::{SpaceAt, number_of},
     page_table::fill_part,
     space::Mm,
-    vma::Vma,
+    vma::{
+        Vma,
+        hugetlb::{OWN_TABLES, SHARES_TABLES},
+    },
 };
 use crate::{
     addr::{PUD_PAGES, Vpn, VpnRange},
@@ -23,12 +26,10 @@ const ALIKE: VmFlags = VmFlags::LOCK_MASK;
 impl Vma {
     /// Returns the 1 GiB around `at` if its table may be shared (`want_pmd_share`).
     fn shared_table(&self, at: Vpn) -> Option<VpnRange> {
-        let own = VmFlags::UFFD_WP | VmFlags::UFFD_MINOR;
-        let shares = self.flags.contains(VmFlags::HUGETLB | VmFlags::MAYSHARE);
+        let shares = self.flags.contains(SHARES_TABLES) && !self.flags.intersects(OWN_TABLES);
         let start = at.align_down(PUD_PAGES);
         let table = VpnRange::new(start, start.plus(PUD_PAGES))?;
-        let fits = shares && !self.flags.intersects(own) && self.range().covers(table);
-        fits.then_some(table)
+        (shares && self.range().covers(table)).then_some(table)
     }
 }
 

@@ -37,18 +37,31 @@ impl Member {
     fn is_at(&self, space: SpaceAt, start: Vpn) -> bool {
         self.space == space && self.start == start
     }
+    /// Returns the pages of the table.
+    fn pages(&self) -> VpnRange {
+        VpnRange::new(self.start, self.start.plus(PUD_PAGES)).expect("a table is not empty")
+    }
+}
+
+/// Tables that are alike.
+type Group = SmallVec<[Member; 2]>;
+
+/// Returns the group of a table.
+fn group_of(groups: &mut [Group], space: SpaceAt, start: Vpn) -> Option<&mut Group> {
+    let mut groups = groups.iter_mut();
+    groups.find(|group| group.iter().any(|m| m.is_at(space, start)))
 }
 
 /// The tables of a machine that may be shared, in groups of those that are alike.
 #[derive(Default)]
 pub(in crate::mm) struct SharedTables {
-    groups: Mutex<Vec<SmallVec<[Member; 2]>>>,
+    groups: Mutex<Vec<Group>>,
     /// The number of groups, read without the lock.
     count: AtomicUsize,
 }
 
 impl SharedTables {
-    fn change<T>(&self, change: impl FnOnce(&mut Vec<SmallVec<[Member; 2]>>) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<Group>) -> T) -> T {
         let mut groups = self.groups.lock();
         let out = change(&mut groups);
         groups.retain(|group| !group.is_empty());
@@ -60,8 +73,7 @@ impl SharedTables {
     }
     /// Returns true if the address space has a table at `start` that others may share.
     pub(in crate::mm) fn has(&self, space: SpaceAt, start: Vpn) -> bool {
-        let found = |group: &SmallVec<[Member; 2]>| group.iter().any(|m| m.is_at(space, start));
-        !self.is_empty() && self.groups.lock().iter().any(found)
+        !self.is_empty() && group_of(&mut self.groups.lock(), space, start).is_some()
     }
     /// Enters the new table of an address space, in the group of `other`, if that has a table
     /// still, or in a new one. Returns true if it is in the group.
@@ -75,12 +87,8 @@ impl SharedTables {
             target,
             start,
         };
-        self.change(|groups| {
-            let group = other.and_then(|(space, at)| {
-                let mut groups = groups.iter_mut();
-                groups.find(|group| group.iter().any(|m| m.is_at(space, at)))
-            });
-            match group {
+        self.change(
+            |groups| match other.and_then(|(space, at)| group_of(groups, space, at)) {
                 Some(group) => {
                     group.push(new);
                     true
@@ -89,8 +97,8 @@ impl SharedTables {
                     groups.push(SmallVec::from_iter([new]));
                     false
                 }
-            }
-        })
+            },
+        )
     }
     /// Runs `enter` for each other table of the group of this one, with the page there that is
     /// `page` here. A table whose entry cannot be made leaves the group.
@@ -108,9 +116,7 @@ impl SharedTables {
         // The last handle of an address space must not go under the lock.
         let mut handles = Vec::new();
         self.change(|groups| {
-            let mut groups = groups.iter_mut();
-            let group = groups.find(|group| group.iter().any(|m| m.is_at(space, start)));
-            let Some(group) = group else {
+            let Some(group) = group_of(groups, space, start) else {
                 return;
             };
             group.retain(|member| {
@@ -132,8 +138,7 @@ impl SharedTables {
         if self.is_empty() {
             return Vec::new();
         }
-        let table = |start: Vpn| VpnRange::new(start, start.plus(PUD_PAGES)).expect("not empty");
-        let goes = |m: &Member| m.space == space && table(m.start).overlaps(range);
+        let goes = |m: &Member| m.space == space && m.pages().overlaps(range);
         self.change(|groups| {
             let mut left = Vec::new();
             for group in groups.iter_mut().filter(|group| group.len() > 1) {
@@ -141,7 +146,7 @@ impl SharedTables {
                 while group.len() > 1
                     && let Some(nth) = group.iter().position(goes)
                 {
-                    left.push(table(group.remove(nth).start));
+                    left.push(group.remove(nth).pages());
                 }
             }
             left
@@ -152,10 +157,7 @@ impl SharedTables {
         if self.is_empty() {
             return;
         }
-        let goes = |m: &Member| {
-            let table = VpnRange::new(m.start, m.start.plus(PUD_PAGES));
-            m.space == space && table.is_some_and(|table| range.covers(table))
-        };
+        let goes = |m: &Member| m.space == space && range.covers(m.pages());
         self.change(|groups| {
             groups
                 .iter_mut()

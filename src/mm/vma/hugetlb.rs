@@ -14,6 +14,11 @@ pub(in crate::mm) const OWNER: VmFlags = VmFlags::from_bits_retain(1 << 62);
 /// (`HPAGE_RESV_UNMAPPED`).
 pub(in crate::mm) const STOLEN: VmFlags = VmFlags::from_bits_retain(1 << 61);
 
+/// The flags of a VMA that may share tables of 2-MiB entries.
+pub(in crate::mm) const SHARES_TABLES: VmFlags = VmFlags::HUGETLB.union(VmFlags::MAYSHARE);
+/// The flags of which each keeps a VMA from sharing tables: its entries are not those of others.
+pub(in crate::mm) const OWN_TABLES: VmFlags = VmFlags::UFFD_WP.union(VmFlags::UFFD_MINOR);
+
 impl Vma {
     /// Returns the file of huge pages that is mapped.
     pub(in crate::mm) fn hugetlb(&self) -> Option<&HugetlbFile> {
@@ -75,7 +80,7 @@ pub(in crate::mm) fn with_shared_tables(
     let first = vma.start().align_up(PUD_PAGES);
     let last = vma.end().align_down(PUD_PAGES);
     let (start, end) = (range.start(), range.end());
-    let shares = flags.contains(VmFlags::HUGETLB | VmFlags::MAYSHARE) && first < last;
+    let shares = flags.contains(SHARES_TABLES) && first < last;
     if !shares || end <= first || start >= last {
         return range;
     }

@@ -1,15 +1,15 @@
 //! Dropping every page of a range that an operation selects.
 
-use super::InvalidationWindow;
+use super::{InvalidationWindow, Lease};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     page_table::{LeafAt, LockedLeaf, Pin},
 };
 use crate::{
     addr::{PMD_PAGES, VpnRange},
-    ctx::{Context, Sleepable},
+    ctx::{Context, Sleepable, rank},
     frame::{FrameFlags, PhysMem},
-    notifier::Flusher,
+    notifier::{Event, Flusher},
 };
 use smallvec::SmallVec;
 use std::convert::Infallible;
@@ -74,6 +74,15 @@ impl Zap {
                 (objects || pte.is_zero_page()).then(|| marks.after(pte))
             }
         }
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    /// Gives up shared tables in a window of its own, which is opened whether there are any or not.
+    pub(in crate::mm) fn unshare_tables(self, tables: VpnRange) {
+        let mut window = self.into_window(tables, Event::Clear);
+        window.unshare_tables(tables);
+        window.close();
     }
 }
 

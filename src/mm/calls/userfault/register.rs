@@ -10,6 +10,7 @@ use crate::mm::{
     guard::{AfterYield, MmapWriteGuard},
     vma::{
         Vma,
+        hugetlb::{OWN_TABLES, SHARES_TABLES},
         userfault::{Context, same_userfault},
     },
 };
@@ -17,7 +18,6 @@ use crate::{
     addr::{PUD_PAGES, Vpn, VpnRange},
     ctx::CallCx,
     error::UserfaultError,
-    notifier::Event,
 };
 use std::{convert::Infallible, sync::Arc};
 
@@ -186,17 +186,14 @@ impl MmapWriteGuard<'_> {
     /// share: with marks and minor faults the VMA needs its own (`hugetlb_unshare_all_pmds`).
     fn unshare_all_tables(&mut self, start: Vpn) {
         let vma = self.vma(start);
-        let own = VmFlags::UFFD_WP | VmFlags::UFFD_MINOR;
-        let shares = vma.flags.contains(VmFlags::HUGETLB | VmFlags::MAYSHARE);
+        let gives_up = vma.flags.contains(SHARES_TABLES) && vma.flags.intersects(OWN_TABLES);
         let tables = VpnRange::new(
             vma.start().align_up(PUD_PAGES),
             vma.end().align_down(PUD_PAGES),
         );
-        if let Some(tables) = tables.filter(|_| shares && vma.flags.intersects(own)) {
+        if let Some(tables) = tables.filter(|_| gives_up) {
             self.yield_while(0, AfterYield::KeepsEditing, &[], |lease| {
-                let mut window = lease.into_window(tables, Event::Clear);
-                window.unshare_tables(tables);
-                window.close();
+                lease.unshare_tables(tables);
             });
         }
     }
