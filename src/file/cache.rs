@@ -251,7 +251,7 @@ impl PageKeeper for PageCache {
             Some(PageSlot::Unread(_) | PageSlot::Swap(_)) | None => None,
         };
         let frames: Vec<Pfn> = pages.clone().map(frame).collect::<Option<_>>()?;
-        let is_huge = self.host.mem.flags(frames[0]).contains(FrameFlags::LARGE);
+        let is_huge = self.host.mem.is_large(frames[0]);
         (!is_huge).then_some(Folio {
             first: pages.start,
             frames,
@@ -268,7 +268,7 @@ impl PageKeeper for PageCache {
             return false;
         }
         // A huge page is split first.
-        if mem.flags(pfn).contains(FrameFlags::LARGE) {
+        if mem.is_large(pfn) {
             return false;
         }
         match self.backing {

@@ -42,7 +42,7 @@ impl PageCache {
     ) -> Option<FrameLock<'_>> {
         let first = block_start(index);
         let mem = self.host().mem();
-        let is_part = |pfn| mem.flags(pfn).contains(FrameFlags::LARGE);
+        let is_part = |pfn| mem.is_large(pfn);
         let head = self.get(first).filter(|head| is_part(head.pfn()))?;
         let locked = mem.lock(cx, head);
         (self.holds(&locked, first) && is_part(locked.pfn())).then_some(locked)

@@ -42,6 +42,11 @@ impl PhysMem {
         }
         Ok(HugeFrame { mem: self, head })
     }
+    /// Returns true if the frame is part of a huge page.
+    #[inline]
+    pub(crate) fn is_large(&self, pfn: Pfn) -> bool {
+        self.flags(pfn).contains(FrameFlags::LARGE)
+    }
     /// Returns true if there has ever been a huge page, one of a pool apart.
     pub(crate) fn has_huge(&self) -> bool {
         self.has_huge.load(Ordering::Relaxed)
@@ -55,7 +60,7 @@ impl PhysMem {
     pub(crate) fn huge_parts(&self, head: Pfn) -> impl Iterator<Item = Pfn> {
         (0..HUGE)
             .map(move |i| head.nth(i))
-            .filter(|&pfn| self.flags(pfn).contains(FrameFlags::LARGE))
+            .filter(|&pfn| self.is_large(pfn))
     }
     /// Returns the generation in which `pfn` may be viewed as part of the huge page that began at
     /// `head` in generation `since`: the frame's own if it still is a part. For a frame that has
@@ -69,11 +74,8 @@ impl PhysMem {
     pub(crate) fn generation_within(&self, pfn: Pfn, head: Pfn, since: u32) -> u32 {
         // First: a frame that is retired from here on makes it stale.
         let now = self.generation(pfn);
-        let is_part = || {
-            self.refcount(pfn) > 0
-                && self.flags(pfn).contains(FrameFlags::LARGE)
-                && self.generation(head) == since
-        };
+        let is_part =
+            || self.refcount(pfn) > 0 && self.is_large(pfn) && self.generation(head) == since;
         if pfn.is_zero() || is_part() {
             now
         } else {

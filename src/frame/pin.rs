@@ -52,7 +52,7 @@ impl PhysMem {
     #[cold]
     #[inline(never)]
     fn look_for_pins(&self, pfn: Pfn) -> bool {
-        let pins = match self.flags(pfn).contains(FrameFlags::LARGE) {
+        let pins = match self.is_large(pfn) {
             true => self.pinned.count(pfn.head().0..pfn.head().0 + HUGE),
             false => self.pins(pfn),
         };

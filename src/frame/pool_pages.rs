@@ -182,7 +182,7 @@ impl PhysMem {
                 .contains_key(&size.head(pfn).0)
         };
         self.pools.used.load(Ordering::Relaxed) > 0
-            && self.flags(pfn).contains(FrameFlags::LARGE)
+            && self.is_large(pfn)
             && HugeSize::ALL.into_iter().any(of)
     }
     /// Counts a retired frame of a huge page of a pool; the last one frees the page

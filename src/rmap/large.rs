@@ -109,7 +109,7 @@ fn unmap_whole(
     let Some(mapping) = registry.find(owner.id) else {
         return false;
     };
-    if !mem.flags(pfn).contains(FrameFlags::LARGE) {
+    if !mem.is_large(pfn) {
         let Some(folio) = mapping.folio(owner.index) else {
             return true; // Another thread was first.
         };
@@ -125,7 +125,7 @@ fn unmap_whole(
             Some(Err(_)) | None => return false,
         },
     };
-    if !mem.flags(pfn).contains(FrameFlags::LARGE) {
+    if !mem.is_large(pfn) {
         return true; // Another thread was first.
     }
     let first = owner.index - u64::from(pfn.0 - head.0);

@@ -78,7 +78,7 @@ impl FaultScope<'_> {
     /// Collects the facts about the private page at `at`, before the lock of its entry is taken.
     fn reuse(&mut self, vma: &Vma, at: Vpn, page: Option<Pfn>) -> Reuse {
         let mem = self.lease.mm.machine().mem();
-        let large = page.filter(|&pfn| mem.flags(pfn).contains(FrameFlags::LARGE));
+        let large = page.filter(|&pfn| mem.is_large(pfn));
         Reuse {
             whole: large.map(|pfn| self.has_all_of(pfn.head())),
             home: vma.anon_node().map(|node| node.owner(vma.pgoff_at(at))),

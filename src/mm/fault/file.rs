@@ -286,14 +286,13 @@ fn note_part(
     (page, pfn): (Vpn, Pfn),
     around: Option<VpnRange>,
 ) {
-    let is_large = mem.flags(pfn).contains(FrameFlags::LARGE);
+    let is_large = mem.is_large(pfn);
     if !is_large && !around.is_some_and(|folio| folio.contains(page)) {
         return;
     }
-    let is_large_too = |of: Pfn| mem.flags(of).contains(FrameFlags::LARGE);
     let same = |&&mut (of, _): &&mut (Pfn, u64)| match is_large {
-        true => is_large_too(of) && of.head() == pfn.head(),
-        false => !is_large_too(of),
+        true => mem.is_large(of) && of.head() == pfn.head(),
+        false => !mem.is_large(of),
     };
     match parts.iter_mut().find(same) {
         Some((_, new)) => *new += 1,

@@ -10,7 +10,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     error::{FaultError, NoMemory},
     file::{MemoryObject, sealed},
-    frame::{FrameFlags, FrameLock},
+    frame::FrameLock,
     notifier::Access,
 };
 
@@ -73,7 +73,7 @@ impl<'h> FaultScope<'h> {
     {
         let mem = self.lease.mm.machine().mem();
         let locked = self.lock_page(vma, object, at, access)?;
-        if !mem.flags(locked.pfn()).contains(FrameFlags::LARGE) {
+        if !mem.is_large(locked.pfn()) {
             let mapped = self.install_folio(vma, object, (at, &locked), access)?;
             return Ok((!mapped).then_some(locked));
         }

@@ -2,12 +2,12 @@
 //! (`machine/large_mappers.rs`).
 
 use crate::mm::{
-    machine::{Mapped, SpaceAt},
+    machine::{Mapped, SpaceAt, number_of},
     space::Mm,
 };
 use crate::{
     addr::{Pfn, VpnRange},
-    frame::{FrameFlags, HUGE},
+    frame::HUGE,
     rmap::{Folio, FrameOwner, RmapCx},
 };
 use std::sync::Arc;
@@ -44,8 +44,7 @@ impl Mm {
         }
         let mut heads: Vec<(Pfn, u64)> = Vec::new();
         self.for_each_entry(cx, range, |_, pte| {
-            let is_large = |pfn: &Pfn| mem.flags(*pfn).contains(FrameFlags::LARGE);
-            let Some(pfn) = pte.counted().filter(is_large) else {
+            let Some(pfn) = pte.counted().filter(|&pfn| mem.is_large(pfn)) else {
                 return;
             };
             match heads.last_mut() {
@@ -78,7 +77,7 @@ impl Mm {
         let mem = machine.mem();
         let owner = mem.owner(pfn)?;
         let node = machine.registry().find(owner.id)?;
-        if !mem.flags(pfn).contains(FrameFlags::LARGE) {
+        if !mem.is_large(pfn) {
             let folio = node.folio(owner.index)?;
             return Some((node, folio));
         }
@@ -104,7 +103,7 @@ fn mappers(
     };
     let mut all: Vec<(SpaceAt, u64)> = Vec::new();
     node.walk_huge(cx.reborrow(), folio.pages(), &mut |cx, spot, part| {
-        let space = Arc::as_ptr(spot.space).addr();
+        let space = number_of(spot.space);
         let mappings = spot.space.mappings(cx, part, &is_part);
         match all.iter_mut().find(|(at, _)| *at == space) {
             Some((_, sum)) => *sum += mappings,

@@ -17,8 +17,13 @@ use std::sync::Arc;
 
 /// Returns true if the entry maps a page of the huge page that begins with `head`.
 pub(in crate::mm) fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) -> bool {
-    let part = |pfn: Pfn| pfn.head() == head && mem.flags(pfn).contains(FrameFlags::LARGE);
-    leaf.get(at).counted().is_some_and(part)
+    let page = leaf.get(at).counted();
+    page.is_some_and(|pfn| is_part_of(mem, &[head], pfn))
+}
+
+/// Returns true if the frame is part of one of the huge pages that begin with these.
+pub(in crate::mm) fn is_part_of(mem: &PhysMem, heads: &[Pfn], pfn: Pfn) -> bool {
+    heads.contains(&pfn.head()) && mem.is_large(pfn)
 }
 
 /// The kind of the huge pages of private memory: these flags of each frame.
@@ -115,8 +120,8 @@ impl Mm {
         }
         let mut last = None;
         for at in range.iter() {
-            let is_large = |pfn: &Pfn| mem.flags(*pfn).contains(FrameFlags::LARGE);
-            let Some(pfn) = leaf.get(at).counted().filter(is_large) else {
+            let page = leaf.get(at).counted();
+            let Some(pfn) = page.filter(|&pfn| mem.is_large(pfn)) else {
                 continue;
             };
             let head = pfn.head();

@@ -84,7 +84,7 @@ impl Mm {
         let locked = mem.try_lock(page).ok()?;
         let mut cx = cx.descend::<rank::Folio, _>();
         let pfn = locked.pfn();
-        if mem.flags(pfn).contains(FrameFlags::LARGE) {
+        if mem.is_large(pfn) {
             if mem.is_pinned(pfn) {
                 return None; // It stays whole.
             }

@@ -69,7 +69,7 @@ impl Mm {
         if mem.is_of_pool(frame.pfn()) || mem.is_device(frame.pfn()) {
             return Ok(None);
         }
-        match mem.flags(frame.pfn()).contains(FrameFlags::LARGE) {
+        match mem.is_large(frame.pfn()) {
             true => self.migrate_large(cx, frame),
             false => self.migrate_small(cx, frame),
         }

@@ -108,7 +108,7 @@ impl Mm {
         let mem = self.machine().mem();
         let flags = VmFlags::from_bits_retain(spot.flags);
         self.for_each_locked_leaf(&mut cx, part, |part, leaf| {
-            let as_one = are_one(leaf, part, old) && mem.flags(new).contains(FrameFlags::LARGE);
+            let as_one = are_one(leaf, part, old) && mem.is_large(new);
             for at in part.iter() {
                 let from = leaf.get(at).migrating().filter(|from| from.head() == old);
                 if let Some(from) = from {
@@ -141,7 +141,7 @@ fn are_one(leaf: &LockedLeaf<'_>, part: VpnRange, old: Pfn) -> bool {
 fn lock_whole<'m>(mem: &'m PhysMem, cx: &mut CallCx<'_>, head: Pfn) -> Option<Vec<FrameLock<'m>>> {
     let lock = |i| {
         let locked = mem.lock(cx, mem.try_get(head.nth(i))?);
-        let is_part = mem.flags(locked.pfn()).contains(FrameFlags::LARGE);
+        let is_part = mem.is_large(locked.pfn());
         is_part.then_some(locked)
     };
     (0..HUGE).map(lock).collect()

@@ -4,6 +4,7 @@ use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::entries::with_leaf,
     guard::{AfterYield, MmapWriteGuard},
+    large::ownership::is_part_of,
     vma::Vma,
     window::{Lease, Marks, PteSlot, Zap},
 };
@@ -11,7 +12,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Sleepable, rank},
     error::{MadviseError, NoMemory},
-    frame::{FrameFlags, PhysMem},
+    frame::FrameFlags,
     notifier::Event,
     sync::Despite,
 };
@@ -144,7 +145,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
                 let mut whole = mm.passed_by(txn.leaf(), txn.range());
                 whole.extend(&held);
                 txn.each_entry(|slot| {
-                    if !is_part_of(slot.mem(), &whole, slot.raw()) {
+                    let passes = |pfn| is_part_of(slot.mem(), &whole, pfn);
+                    if !slot.raw().counted().is_some_and(passes) {
                         free_lazily(slot);
                     }
                 });
@@ -164,7 +166,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
             whole.extend(&held);
             for at in part.iter() {
                 let pte = leaf.get(at);
-                let passes = |pfn: &Pfn| passed_by.contains(pfn) || is_part_of(mem, &whole, pte);
+                let passes = |pfn: &Pfn| passed_by.contains(pfn) || is_part_of(mem, &whole, *pfn);
                 let own =
                     |pfn: &Pfn| mem.mapcount(*pfn) == 1 && !passes(pfn) && !mem.is_device(*pfn);
                 let Some(pfn) = pte.counted().filter(own) else {
@@ -220,11 +222,4 @@ fn free_lazily(slot: PteSlot<'_>) {
 
 fn no_memory(e: NoMemory) -> MadviseError {
     MadviseError::NoMemory(e)
-}
-
-/// Returns true if the entry maps a part of one of these huge pages.
-fn is_part_of(mem: &PhysMem, heads: &[Pfn], pte: RawPte) -> bool {
-    let is_large = |pfn: Pfn| mem.flags(pfn).contains(FrameFlags::LARGE);
-    let is_part = |pfn: Pfn| heads.contains(&pfn.head()) && is_large(pfn);
-    !heads.is_empty() && pte.counted().is_some_and(is_part)
 }

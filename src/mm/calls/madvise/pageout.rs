@@ -1,6 +1,6 @@
 //! `MADV_PAGEOUT`: reclaims the pages of a range at once, whether they were used lately or not.
 
-use crate::mm::{entry::flags::VmFlags, space::Mm, window::Lease};
+use crate::mm::{entry::flags::VmFlags, large::ownership::is_part_of, space::Mm, window::Lease};
 use crate::{
     addr::{Pfn, VpnRange},
     ctx::{CallCx, FaultCx, Sleepable, rank},
@@ -69,9 +69,8 @@ fn own_pages<'m>(
     mm.for_each_locked_leaf(cx, block, |part, leaf| {
         let mut passed_by = mm.passed_by(leaf, part);
         passed_by.retain(|&head| Some(head) != one);
-        let is_large = |pfn: Pfn| mem.flags(pfn).contains(FrameFlags::LARGE);
-        let passes = |pfn: Pfn| passed_by.contains(&pfn.head()) && is_large(pfn);
         let counted = part.iter().filter_map(|at| leaf.get(at).counted());
+        let passes = |pfn: Pfn| is_part_of(mem, &passed_by, pfn);
         for pfn in counted.filter(|&pfn| own(pfn) && !passes(pfn) && !mem.is_device(pfn)) {
             mem.clear_flags(pfn, FrameFlags::REFERENCED | FrameFlags::ACTIVE);
             // The page leaves its list. A page on no list is being worked on already.

@@ -91,7 +91,7 @@ pub(super) fn move_page(
 /// Locks the frame of a page that may move, in memory or in the swap cache; `None`: it has none.
 fn hold(mem: &PhysMem, pte: RawPte, at: Vpn) -> Result<Option<FrameLock<'_>>, Stop> {
     if let Some(pfn) = pte.counted() {
-        let large = mem.flags(pfn).contains(FrameFlags::LARGE);
+        let large = mem.is_large(pfn);
         let locked = lock_own(mem, pfn, at)?;
         return match large {
             true => Err(Stop::Split(pfn)),
