@@ -240,23 +240,20 @@ impl Leases {
     /// while the returned value lives.
     pub(super) fn take_back(&self, range: VpnRange, event: Event) -> Closing<'_> {
         let closing = self.close(range);
-        let mut table = self.table.lock();
+        let (mut table, mut asks) = (self.table.lock(), None);
         if self.is_awaited(&table, range) {
             drop(table);
             // Also the leases of this thread itself, which it would wait for.
-            let _asks = self.asks();
-            let mut table = self.table.lock();
+            asks = self.asks();
+            table = self.table.lock();
             while self.is_awaited(&table, range) {
                 self.changed.wait(&mut table);
             }
-            let settled = self.revoke_in(&mut table, (range, event));
-            drop(table);
-            drop(settled);
-        } else {
-            let settled = self.revoke_in(&mut table, (range, event));
-            drop(table);
-            drop(settled);
         }
+        let settled = self.revoke_in(&mut table, (range, event));
+        drop(table);
+        // After the lock; the thread's own leases are revoked before windows wait for them again.
+        drop((settled, asks));
         closing
     }
     /// Begins to take back the leases of a range if no wait is needed for it. The rest is to be
