@@ -75,13 +75,13 @@ impl Direct for DiskFile {
         &self,
         cx: &mut CallCx<'_>,
         range: Range<u64>,
-        succeeded: bool,
+        grows: bool,
     ) -> Result<(), ObjectError> {
         let changing = self.changing.lock();
         let mut cutting = self.cache.cutting(cx);
         let old = self.size();
         let mut grown = Ok(());
-        if succeeded && range.end > old {
+        if grows && range.end > old {
             if range.start > old {
                 grown = self.zero_stored_tail(&mut cutting, old, range.start);
             }

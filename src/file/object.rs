@@ -106,13 +106,13 @@ pub(crate) mod sealed {
         /// bytes.
         fn write(&self, cx: &mut CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<(), ObjectError>;
         /// Ends a write of which the store has the bytes of the range: drops the pages that came in
-        /// meanwhile. The object grows to the end of the range if the write succeeded, and the rest
-        /// of its old last page reads zero; otherwise its size stays.
+        /// meanwhile. If the object `grows`, it reaches to the end of the range, and the rest of
+        /// its old last page reads zero; otherwise its size stays.
         fn end_write(
             &self,
             cx: &mut CallCx<'_>,
             range: Range<u64>,
-            succeeded: bool,
+            grows: bool,
         ) -> Result<(), ObjectError>;
         /// Writes bytes through the cache, and at once to the store.
         fn write_through(

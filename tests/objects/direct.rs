@@ -107,6 +107,32 @@ fn a_direct_transfer_fails_whole_if_a_page_of_memory_is_missing() {
     assert_eq!(w.get(46), Ok(1), "the first page came");
 }
 
+/// `iomap_dio_rw` on ext4, as this kernel does it: a write that breaks off where memory ends has
+/// failed, and its bytes behind the end of the file are only kept if it broke off inside of a block.
+#[test]
+fn a_direct_write_that_breaks_off_inside_of_a_block_has_grown_the_file() {
+    let (mut w, file, direct) = setting();
+    w.mm.munmap(&mut w.thread.cx(), at(41), PAGE).unwrap();
+    w.put(40, 7);
+    let two = 2 * PAGE as usize;
+    for (start, offset, size) in [
+        (0, PAGE, 1),
+        (0, 512, 512 + PAGE),
+        (512, PAGE, 2 * PAGE - 512),
+        (512, 512, 1),
+    ] {
+        file.truncate(w.thread.cx(), 1).unwrap();
+        let from = at(40) + start;
+        let written =
+            w.mm.write_file(&mut w.thread.cx(), (&direct, offset), from, two);
+        assert!(
+            matches!(written, Err(TransferError::Memory(_))),
+            "{written:?}"
+        );
+        assert_eq!(file.object().size(), size, "{start} {offset}");
+    }
+}
+
 #[test]
 fn objects_in_memory_have_no_cache_to_pass() {
     let mut w = World::new();

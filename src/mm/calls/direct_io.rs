@@ -72,7 +72,13 @@ impl Mm {
         let written = self.write_requests(cx, (disk, offset, direct), (addr, len), &mut moved);
         if direct && moved > 0 {
             let range = offset..offset + moved as u64;
-            let ended = disk.end_write(cx, range, written.is_ok());
+            let grows = match written {
+                Ok(()) => true,
+                // On ext4 a request that breaks off inside of a block counts as far as it came.
+                Err(TransferError::Memory(_)) => !range.end.is_multiple_of(PAGE_SIZE),
+                Err(_) => false,
+            };
+            let ended = disk.end_write(cx, range, grows);
             ended.map_err(failed)?;
         }
         written.map(|()| moved)
