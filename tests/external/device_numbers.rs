@@ -6,6 +6,7 @@ use emmu::{
     addr::{Vpn, VpnRange},
     ctx::CallCx,
     extmmu::{
+        gpu::{Gpu, GpuConfig},
         gru::{Gru, GruConfig, GruContext, GruFault, GruSpace, NoGru},
         kvm::{Exit, Gfn, MemSlot, SlotError, SlotFlags, Vm, VmConfig},
         xpmem::{Owner, OwnerConfig, Partition, PartitionId, XpmemError},
@@ -144,5 +145,30 @@ fn pages_that_no_segment_has_are_not_imported() {
         }
         attachment.write(cx, 0, &[8]).unwrap();
         assert_eq!(mm.load(cx, BASE), Ok(8));
+    });
+}
+
+/// Engines and batches that no memory of the host could hold count as the most that there are.
+#[test]
+fn a_gpu_of_any_settings_reads_what_is_there() {
+    with(|cx, mm| {
+        for number in [0, 1, 3, 512, 513, (1 << 31) + 1, 1 << 52, 1 << 63, u64::MAX] {
+            for config in [
+                GpuConfig {
+                    engines: usize::try_from(number).unwrap_or(usize::MAX),
+                    ..GpuConfig::default()
+                },
+                GpuConfig {
+                    batch: number,
+                    ..GpuConfig::default()
+                },
+            ] {
+                let (gpu, registration) = Gpu::attach(cx, mm, None, config);
+                let mut byte = [0];
+                gpu.engine(usize::MAX).read(cx, BASE, &mut byte).unwrap();
+                assert_eq!(byte, [7], "{config:?}");
+                registration.unregister(cx);
+            }
+        }
     });
 }

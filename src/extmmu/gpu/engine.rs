@@ -24,7 +24,7 @@ impl Gpu {
     pub fn engine(self: &Arc<Self>, number: usize) -> Engine {
         Engine {
             gpu: Arc::clone(self),
-            number: number % self.config.engines.max(1),
+            number: number % self.config.engines,
         }
     }
 }

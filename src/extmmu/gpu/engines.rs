@@ -23,7 +23,7 @@ pub(super) struct Engines {
 impl Engines {
     pub(super) fn new(engines: usize, entries: usize) -> Self {
         Self {
-            tlbs: (0..engines.max(1)).map(|_| Tlb::new(entries)).collect(),
+            tlbs: (0..engines).map(|_| Tlb::new(entries)).collect(),
             alone: BTreeSet::new(),
             faults: BTreeMap::new(),
             refused: BTreeMap::new(),

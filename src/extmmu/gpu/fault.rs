@@ -89,7 +89,7 @@ impl Gpu {
     }
     /// Returns the block of pages that a fault looks up.
     fn batch_of(&self, at: Vpn) -> VpnRange {
-        let batch = self.config.batch.max(1);
+        let batch = self.config.batch;
         let first = Vpn(at.0 - at.0 % batch);
         let block = VpnRange::new(first, first.plus(batch));
         let block = block.and_then(|block| block.intersect(VpnRange::TASK));

@@ -2,7 +2,7 @@
 
 use super::{board::GpuBoard, engines::Engines, mistake::GpuMistake, table::PageTable};
 use crate::{
-    addr::Vpn,
+    addr::{PMD_PAGES, Vpn},
     ctx::{Atomic, CallCx},
     extmmu::bill::{Bill, Meter},
     mm::Mm,
@@ -30,12 +30,12 @@ pub enum BulkCommit {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct GpuConfig {
-    /// The number of engines, each with a TLB.
+    /// The number of engines, each with a TLB: 1 to 1,024. Other numbers count as the nearest.
     pub engines: usize,
     /// Entries of a TLB.
     pub tlb_entries: usize,
     /// Pages of the aligned block that a fault looks up: the page at fault as it is needed, and its
-    /// neighbours as they are.
+    /// neighbours as they are. 1 to 512 pages; other numbers count as the nearest.
     pub batch: u64,
     /// Entries of 2 MiB are made where memory has huge pages.
     pub huge: bool,
@@ -57,6 +57,21 @@ impl Default for GpuConfig {
             commit: BulkCommit::All,
             migrate_after: None,
             mistake: None,
+        }
+    }
+}
+
+/// The most engines of a GPU.
+const MOST_ENGINES: usize = 1024;
+
+impl GpuConfig {
+    /// Returns the settings with each number in its range. A fault looks no more up than a table
+    /// has.
+    fn within_limits(self) -> Self {
+        Self {
+            engines: self.engines.clamp(1, MOST_ENGINES),
+            batch: self.batch.clamp(1, PMD_PAGES),
+            ..self
         }
     }
 }
@@ -107,6 +122,7 @@ impl Gpu {
         board: Option<&Arc<GpuBoard>>,
         config: GpuConfig,
     ) -> (Arc<Self>, Registration) {
+        let config = config.within_limits();
         mm.register(cx, |seat| {
             let engines = Engines::new(config.engines, config.tlb_entries);
             Arc::new(Self {
