@@ -14,9 +14,10 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 /// Memory of `memfd_secret`.
 ///
-/// Guarantee: no driver, no other process and no direct transfer reaches a page; a page stays in
-/// its frame until the object is gone. Mappings are shared, locked in memory and count against
-/// `RLIMIT_MEMLOCK`.
+/// Guarantee: no driver gets a frame, and no other process and no direct transfer reaches a page; a
+/// page stays in its frame until the object is gone. Mappings are shared, locked in memory and
+/// count against `RLIMIT_MEMLOCK`. A device that walks the page table of the process
+/// ([`SecondaryTlb`](crate::notifier::SecondaryTlb)) reaches what the process reaches, as on Linux.
 pub struct SecretMem {
     cache: Arc<PageCache>,
     size: AtomicU64,
