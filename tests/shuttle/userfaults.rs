@@ -9,11 +9,12 @@ use emmu::{
     error::UserfaultError,
     extmmu::kvm::{Gfn, MemSlot, SlotFlags, Vm, VmConfig},
     mm::{
-        FillMode, MmapArgs, PageCategories, RegisterMode, ScanArgs, ScanFlags, UffdFeatures,
-        UffdMessage, Userfault,
+        Advice, FillMode, MmapArgs, PageCategories, ProtectMode, RegisterMode, ScanArgs, ScanFlags,
+        UffdFeatures, UffdMessage, Userfault,
     },
     oracle::Oracle,
 };
+use shuttle::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 const BASE: u64 = 1 << 30;
@@ -107,6 +108,48 @@ fn answers_and_unmap() {
         Err(error) => assert_eq!(error, FaultError::NotMapped(BASE)),
     }
     assert_eq!(machine.mem().in_use(), 0, "a page without a mapping");
+    end(&machine, &mm);
+}
+
+/// Of two accesses to a protected page, one may find that the page was dropped after it has joined
+/// the message of the other: that one is still answered.
+fn equal_accesses_and_discard() {
+    let (machine, mm, uffd) = world(UffdFeatures::empty(), RegisterMode::WP);
+    {
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        mm.store(&mut cx, BASE, 1).unwrap();
+        uffd.write_protect(&mut cx, BASE, PAGE, ProtectMode::WP)
+            .unwrap();
+    }
+    let done = Arc::new(AtomicUsize::new(0));
+    let accesses = [2, 3].map(|byte| {
+        let (stores, done) = (Arc::clone(&mm), Arc::clone(&done));
+        task(&machine, move |cx| {
+            while let Err(FaultError::Userfault(addr)) = stores.store(cx, BASE, byte) {
+                stores.wait_for_answer(cx, addr);
+            }
+            done.fetch_add(1, Ordering::SeqCst);
+        })
+    });
+    let discards = Arc::clone(&mm);
+    let discard = task(&machine, move |cx| {
+        discards.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    });
+    let handler = task(&machine, move |cx| {
+        while done.load(Ordering::SeqCst) < 2 {
+            while uffd.read().is_some() {
+                uffd.write_protect(cx, BASE, PAGE, ProtectMode::empty())
+                    .unwrap();
+            }
+            shuttle::thread::yield_now();
+        }
+    });
+    for access in accesses {
+        access.join().unwrap();
+    }
+    discard.join().unwrap();
+    handler.join().unwrap();
     end(&machine, &mm);
 }
 
@@ -207,6 +250,11 @@ fn answer_against_access() {
 #[test]
 fn answers_against_unmap() {
     explore(&DRAWN, answers_and_unmap);
+}
+
+#[test]
+fn equal_accesses_against_discard() {
+    explore(&DRAWN, equal_accesses_and_discard);
 }
 
 #[test]

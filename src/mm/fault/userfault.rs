@@ -38,13 +38,16 @@ impl FaultScope<'_> {
         };
         let flags = why | write;
         let fault = PageFault { addr, flags };
-        vma.hand_over(fault)?;
+        let is_first = vma.hand_over(fault)?;
         // An answer wakes after it has changed the entry (`userfaultfd_must_wait`): one that came
         // before the message did not wake this access.
         if as_before(self.look(at)?) {
             return Err(FaultError::Userfault(self.byte.unwrap_or(at.addr())));
         }
-        context.withdraw(fault);
+        // The message of another access stays: that one is woken by its answer alone.
+        if is_first {
+            context.withdraw(fault);
+        }
         Ok(())
     }
     /// Hands over an access to an absent page of private memory, if the VMA is registered for that.

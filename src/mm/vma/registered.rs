@@ -37,17 +37,16 @@ impl Vma {
         }
     }
     /// Hands an access to the userfaultfd that the VMA is registered with (`handle_userfault`).
-    /// `Ok`: there is a message now.
+    /// `Ok`: there is a message now; true if this access has left it.
     ///
     /// # Errors
     ///
     /// [`FaultError::Unhandled`]: the userfaultfd wants none.
-    pub(in crate::mm) fn hand_over(&self, fault: PageFault) -> Result<(), FaultError> {
+    pub(in crate::mm) fn hand_over(&self, fault: PageFault) -> Result<bool, FaultError> {
         let context = self.userfault().expect("the VMA is registered");
         if context.has(UffdFeatures::SIGBUS) {
             return Err(FaultError::Unhandled(fault.addr));
         }
-        context.wait_for(fault);
-        Ok(())
+        Ok(context.wait_for(fault))
     }
 }

@@ -107,16 +107,22 @@ impl Context {
     }
 
     /// Leaves a message about an access, unless one is there for an equal access that waits.
-    pub(in crate::mm) fn wait_for(&self, fault: PageFault) {
+    /// Returns true if it left one.
+    pub(in crate::mm) fn wait_for(&self, fault: PageFault) -> bool {
         let mut queue = self.queue.lock();
-        if queue.faults.iter().all(|w| w.fault != fault) {
+        let is_first = queue.faults.iter().all(|w| w.fault != fault);
+        if is_first {
             let is_read = false;
             queue.faults.push_back(Waiting { fault, is_read });
         }
+        is_first
     }
-    /// Withdraws the message: the page was answered meanwhile.
+    /// Withdraws the message, which this access has left: the page was answered meanwhile. Equal
+    /// accesses that began to wait since then try again.
     pub(in crate::mm) fn withdraw(&self, fault: PageFault) {
-        self.queue.lock().faults.retain(|w| w.fault != fault);
+        let mut queue = self.queue.lock();
+        queue.faults.retain(|w| w.fault != fault);
+        self.woken.notify_all();
     }
     /// Wakes the accesses to `range` (`wake_userfault`).
     pub(in crate::mm) fn wake(&self, range: VpnRange) {
