@@ -24,6 +24,7 @@ use crate::{
 };
 use std::{
     fmt,
+    ops::Range,
     sync::{Arc, Weak},
 };
 
@@ -256,6 +257,10 @@ impl PageKeeper for PageCache {
             first: pages.start,
             frames,
         })
+    }
+    fn first_page(&self, pages: Range<u64>) -> Option<u64> {
+        let (index, _) = self.slots.lock().next(pages.start, pages.end)?;
+        Some(index)
     }
     fn forget_folio(&self, index: u64) {
         self.slots.lock().folios.forget(index);

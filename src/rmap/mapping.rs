@@ -18,6 +18,7 @@ use crate::{
 };
 use std::{
     fmt,
+    ops::Range,
     sync::{Arc, Weak},
 };
 
@@ -35,6 +36,8 @@ pub struct Mapping {
 pub(crate) trait PageKeeper: Send + Sync {
     /// Returns the folio of page `index`; `None` if the page is alone, or part of a huge page.
     fn folio(&self, index: u64) -> Option<Folio>;
+    /// Returns the first page in the range that the object has, in memory or in swap.
+    fn first_page(&self, pages: Range<u64>) -> Option<u64>;
     /// Notes that the huge page, or the folio, that page `index` is part of was split into single
     /// pages.
     fn forget_folio(&self, index: u64);
@@ -79,6 +82,10 @@ impl Mapping {
     }
     fn keeper(&self) -> Option<Arc<dyn PageKeeper>> {
         self.keeper.get().and_then(Weak::upgrade)
+    }
+    /// Returns the first page in the range that the cache of the object has, in memory or in swap.
+    pub(crate) fn first_page(&self, pages: Range<u64>) -> Option<u64> {
+        self.keeper()?.first_page(pages)
     }
     pub(crate) fn is_on(&self, registry: &Arc<Registry>) -> bool {
         Arc::ptr_eq(&self.registry, registry)

@@ -11,7 +11,7 @@ use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm, TASK_SIZE,
     addr::{TASK_PAGES, Vpn, VpnRange},
     error::{BeyondTask, Errno},
-    file::{Backing, File, FileMode, PageCache, Shmem},
+    file::{Backing, File, FileMode, HugePolicy, PageCache, Shmem},
     mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot, Pte},
     notifier::{Access, AgeKind, Event},
 };
@@ -157,6 +157,28 @@ fn paging_out_costs_what_is_there() {
     }
     mm.madvise(&mut cx, addr, len, Advice::PageOut).unwrap();
     assert_eq!(machine.mem().swap().used(), 2);
+    mm.exit(&mut cx);
+}
+
+/// `MADV_DONTNEED` and khugepaged over 64 TiB of an object that has a page at each end visit two
+/// tables and two blocks.
+#[test]
+fn dropping_and_collapsing_cost_what_is_there() {
+    let machine = machine_with_swap();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let mm = Mm::new(&machine);
+    let len = 64 << 40;
+    let object = Shmem::tmpfs(machine.host(), "/f", len, HugePolicy::Always).unwrap();
+    let file = File::open(object, FileMode::ReadWrite);
+    let args = MmapArgs::anonymous(len).file(&file, 0).shared();
+    let addr = mm.mmap(&mut cx, &args.flags(MapFlags::NORESERVE)).unwrap();
+    for at in [addr, addr + len - 1] {
+        mm.store(&mut cx, at, 1).unwrap();
+    }
+    machine.khugepaged(&mut cx);
+    mm.madvise(&mut cx, addr, len, Advice::DontNeed).unwrap();
+    assert_eq!(mm.load(&mut cx, addr + len - 1), Ok(1));
     mm.exit(&mut cx);
 }
 

@@ -14,6 +14,7 @@ use crate::mm::{
 use crate::{
     addr::{PMD_PAGES, Vpn},
     ctx::CallCx,
+    file::MemoryObject,
 };
 
 impl Machine {
@@ -67,6 +68,7 @@ impl Mm {
     /// Collapses the blocks of this address space that may be collapsed; returns how many.
     pub(super) fn khugepaged_scan(&self, cx: &mut CallCx<'_>) -> usize {
         let limits = self.machine().config().khugepaged;
+        self.machine().mem().drain_batches();
         let mut made = 0;
         for at in self.khugepaged_blocks(cx) {
             match self.collapse_block(cx, at, By::Khugepaged(&limits)) {
@@ -77,13 +79,39 @@ impl Mm {
         }
         made
     }
+    /// Returns the blocks that have a page, or once had one. In others, which may be many, there is
+    /// nothing to collapse.
     fn khugepaged_blocks(&self, cx: &mut CallCx<'_>) -> Vec<Vpn> {
-        let g = self.lock_shared_over(cx, None);
-        let chosen = g.layout.vmas.iter().filter(|vma| is_chosen(&g.layout, vma));
-        let starts = chosen.filter_map(|vma| {
-            let (from, to) = blocks(vma.range())?;
-            Some((from.0..to.0).step_by(PMD_PAGES as usize).map(Vpn))
-        });
-        starts.flatten().collect()
+        let mut g = self.lock_shared_over(cx, None);
+        let view = self.table.view(&mut g.cx);
+        let mut found = Vec::new();
+        for vma in g.layout.vmas.iter().filter(|vma| is_chosen(&g.layout, vma)) {
+            let Some((from, to)) = blocks(vma.range()) else {
+                continue;
+            };
+            match vma.object() {
+                None => view.for_each_leaf(vma.range(), |part, _| {
+                    found.extend((part.pages() == PMD_PAGES).then_some(part.start()));
+                }),
+                Some(object) => {
+                    let mut at = from;
+                    while let Some(next) = vma.first_page_of(&**object, at, to) {
+                        let block = next.align_down(PMD_PAGES);
+                        found.push(block);
+                        at = block.plus(PMD_PAGES);
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Vma {
+    /// Returns the place of the first page from `from` on that the object has, if below `to`.
+    fn first_page_of(&self, object: &dyn MemoryObject, from: Vpn, to: Vpn) -> Option<Vpn> {
+        let pages = self.pgoff_at(from)..self.pgoff_at(to);
+        let index = object.mapping().first_page(pages.clone())?;
+        Some(from.plus(index - pages.start))
     }
 }
