@@ -24,6 +24,7 @@ mod references;
 mod refusing;
 mod registering;
 mod secondary_tlb;
+mod shared_tables;
 mod sleeping;
 #[cfg(feature = "tracing")]
 mod spans;

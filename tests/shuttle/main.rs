@@ -18,6 +18,7 @@
 //! | `userfaults` | answers of userfaultfd, and scans of written pages, against everything else |
 //! | `slices` | slices of guest memory that a device holds (feature `vm-memory`) |
 //! | `pool` | faults on huge pages of a pool against a cut of their file |
+//! | `shared_tables` | joining a table of huge pages against changes of its mapping |
 //! | `whole` | all devices and all operations at once |
 #![cfg(shuttle)]
 
@@ -30,6 +31,7 @@ mod pins;
 mod pool;
 mod races;
 mod run;
+mod shared_tables;
 #[cfg(feature = "vm-memory")]
 mod slices;
 mod sweep;

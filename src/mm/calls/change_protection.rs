@@ -9,7 +9,10 @@ use crate::mm::{
         pte::{RawPte, Rights},
     },
     space::Mm,
-    vma::{Vma, hugetlb::with_shared_tables},
+    vma::{
+        Vma,
+        hugetlb::{TableSharing, with_shared_tables},
+    },
     window::{InvalidationWindow, Lease, PteSlot, PteTxn},
 };
 use crate::{
@@ -103,8 +106,9 @@ impl Protection {
 pub(in crate::mm) struct VmaProtection {
     part: VpnRange,
     new: Protection,
-    /// Of huge pages of a pool: the one window, over tables that others may share too.
-    wide: Option<VpnRange>,
+    /// Of huge pages of a pool: the one window, over tables that others may share too, and what the
+    /// VMA shares from then on.
+    wide: Option<(VpnRange, TableSharing)>,
 }
 
 impl VmaProtection {
@@ -118,7 +122,10 @@ impl VmaProtection {
     }
     fn new(vma: &Vma, part: VpnRange, new: Protection) -> Self {
         let pooled = vma.flags.contains(VmFlags::HUGETLB);
-        let wide = pooled.then(|| with_shared_tables(vma.range(), vma.flags, part));
+        let wide = pooled.then(|| {
+            let window = with_shared_tables(vma.range(), vma.flags, part);
+            (window, TableSharing::of(vma))
+        });
         Self { part, new, wide }
     }
 }
@@ -135,10 +142,10 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         done: &mut bool,
     ) -> Result<(), NoMemory> {
         let VmaProtection { part, new, wide } = change;
-        let Some(wide) = wide else {
+        let Some((window, sharing)) = wide else {
             return self.change_protection(part, new, done);
         };
-        self.protect_huge_pages(wide, part, new)?;
+        self.protect_huge_pages((window, sharing), part, new)?;
         *done = true;
         Ok(())
     }
@@ -164,7 +171,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     /// Changes huge pages of a pool in one window, over `wide` (`hugetlb_change_protection`).
     fn protect_huge_pages(
         mut self,
-        wide: VpnRange,
+        (wide, sharing): (VpnRange, TableSharing),
         part: VpnRange,
         new: Protection,
     ) -> Result<(), NoMemory> {
@@ -172,7 +179,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
             self.mm.make_leaves(&mut self.cx, part)?;
         }
         let mut window = self.window(wide, Event::ProtectionVma);
-        window.unshare_tables(part);
+        window.change_tables(part, |start| sharing.kind(start));
         window.for_each_leaf_in(part, |txn| change_leaf(txn, new));
         Ok(())
     }

@@ -69,9 +69,7 @@ impl Mm {
 
     fn tear_down(&self, layout: Layout, pin: Pin<'_>) {
         let mem = self.machine().mem();
-        // From here on no other address space enters pages here.
         let tables = &self.machine().shared_tables;
-        tables.leave(self.number(), VpnRange::ALL);
         tables.forget(self.number(), VpnRange::ALL);
         let flushed = self.tlbs.after_release();
         for vma in layout.vmas.iter() {

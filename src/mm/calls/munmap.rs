@@ -252,9 +252,9 @@ impl RemovedVmas {
             }
             match vma.flags.contains(VmFlags::HUGETLB) {
                 true => {
-                    window.zap_hugetlb(vma.range(), Zap::Mapping, vma.is_owner());
                     let mm = window.mm();
                     mm.machine().shared_tables.forget(mm.number(), vma.range());
+                    window.zap_hugetlb(vma.range(), Zap::Mapping, vma.is_owner());
                 }
                 false => window.zap(vma.range(), Zap::Mapping),
             }

@@ -33,7 +33,7 @@ impl MmapWriteGuard<'_> {
         let around = VpnRange::new(at.align_down(PUD_PAGES), at.align_up(PUD_PAGES));
         if let Some(table) = around.filter(|&table| shares && whole.covers(table)) {
             self.yield_while(0, AfterYield::KeepsEditing, &[whole], |lease| {
-                lease.unshare_tables(table);
+                lease.close_tables(table);
             });
         }
     }

@@ -4,13 +4,10 @@
 use super::{hugetlb::parts, scope::FaultScope};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    machine::{SpaceAt, number_of},
+    machine::{SpaceAt, TableKind, number_of},
     page_table::fill_part,
     space::Mm,
-    vma::{
-        Vma,
-        hugetlb::{OWN_TABLES, SHARES_TABLES},
-    },
+    vma::{Vma, hugetlb::TableSharing},
 };
 use crate::{
     addr::{PUD_PAGES, Vpn, VpnRange},
@@ -23,16 +20,6 @@ use crate::{
 /// Flags of VMAs that make no difference for sharing.
 const ALIKE: VmFlags = VmFlags::LOCK_MASK;
 
-impl Vma {
-    /// Returns the 1 GiB around `at` if its table may be shared (`want_pmd_share`).
-    fn shared_table(&self, at: Vpn) -> Option<VpnRange> {
-        let shares = self.flags.contains(SHARES_TABLES) && !self.flags.intersects(OWN_TABLES);
-        let start = at.align_down(PUD_PAGES);
-        let table = VpnRange::new(start, start.plus(PUD_PAGES))?;
-        (shares && self.range().covers(table)).then_some(table)
-    }
-}
-
 impl FaultScope<'_> {
     /// Before a fault makes a table: if another mapping of the same kind has one for the same part
     /// of the file, all that it maps is mapped here too.
@@ -42,18 +29,18 @@ impl FaultScope<'_> {
         file: &HugetlbFile,
         at: Vpn,
     ) -> Result<(), NoMemory> {
-        let Some(table) = vma.shared_table(at) else {
+        let Some((table, kind)) = TableSharing::of(vma).table(at) else {
             return Ok(());
         };
         let mm = self.lease.mm;
         let tables = &mm.machine().shared_tables;
-        if tables.has(mm.number(), table.start()) {
+        if tables.offer(mm.number(), table.start(), kind) {
             return Ok(());
         }
-        let other = self.find_table(vma, table);
+        let other = self.find_table(vma, kind);
         let target = self.layout.space.clone();
         let place = other.as_ref().map(|&(space, start, _)| (space, start));
-        if !tables.enter((mm.number(), target, table.start()), place) {
+        if !tables.enter((mm.number(), target, table.start()), kind, place) {
             return Ok(());
         }
         let (_, start, mapped) = other.expect("a group was joined");
@@ -65,20 +52,19 @@ impl FaultScope<'_> {
     }
     /// Returns the address space, the first page and the mapped pages of the first table that can
     /// be shared, in the order of the reverse map.
-    fn find_table(&mut self, vma: &Vma, table: VpnRange) -> Option<(SpaceAt, Vpn, Vec<Vpn>)> {
+    fn find_table(&mut self, vma: &Vma, kind: TableKind) -> Option<(SpaceAt, Vpn, Vec<Vpn>)> {
         let mm = self.lease.mm;
         let tables = &mm.machine().shared_tables;
         let mapping = vma.file.as_ref()?.mapping();
-        let first = vma.pgoff_at(table.start());
-        let pages = (first, first + PUD_PAGES);
-        let kind = vma.flags - ALIKE;
+        let pages = (kind.first, kind.first + PUD_PAGES);
+        let flags = vma.flags - ALIKE;
         let mut found = None;
         mapping.walk_huge(self.lease.cx.descend(), pages, &mut |cx, spot, part| {
             let space = number_of(spot.space);
             let start = part.start();
             let whole = part.pages() == PUD_PAGES && start.is_aligned(PUD_PAGES);
-            let is_alike = VmFlags::from_bits_retain(spot.flags) - ALIKE == kind;
-            if whole && is_alike && tables.has(space, start) {
+            let is_alike = VmFlags::from_bits_retain(spot.flags) - ALIKE == flags;
+            if whole && is_alike && tables.offers(space, start, kind) {
                 let mapped = spot.space.mapped_in(cx, part, vma.grain());
                 found = Some((space, start, mapped));
             }
@@ -100,7 +86,7 @@ impl FaultScope<'_> {
     }
     /// Enters the page that a fault has mapped into the other tables of the group.
     pub(in crate::mm) fn spread(&mut self, vma: &Vma, page: VpnRange, first: RawPte) {
-        if vma.shared_table(page.start()).is_none() {
+        if TableSharing::of(vma).table(page.start()).is_none() {
             return;
         }
         let (mm, cx) = (self.lease.mm, &mut self.lease.cx);

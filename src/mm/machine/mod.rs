@@ -37,7 +37,7 @@ pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
 pub(in crate::mm) use large_mappers::{LargeMappers, Mapped, SpaceAt};
 pub(super) use segments::Memory;
 pub use segments::{ShmGetFlags, ShmId, ShmStat};
-pub(in crate::mm) use shared_tables::{SharedTables, number_of};
+pub(in crate::mm) use shared_tables::{SharedTables, TableKind, number_of};
 pub(in crate::mm) use spaces::{Space, Spaces};
 
 use crate::{

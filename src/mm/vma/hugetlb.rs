@@ -2,11 +2,12 @@
 //! share.
 
 use super::Vma;
-use crate::mm::entry::flags::VmFlags;
+use crate::mm::{entry::flags::VmFlags, machine::TableKind};
 use crate::{
     addr::{PUD_PAGES, Vpn, VpnRange},
     file::HugetlbFile,
 };
+use std::sync::Arc;
 
 /// A mark in the reverse map of the file: the VMA has a reservation (`HPAGE_RESV_OWNER`).
 pub(in crate::mm) const OWNER: VmFlags = VmFlags::from_bits_retain(1 << 62);
@@ -18,6 +19,10 @@ pub(in crate::mm) const STOLEN: VmFlags = VmFlags::from_bits_retain(1 << 61);
 pub(in crate::mm) const SHARES_TABLES: VmFlags = VmFlags::HUGETLB.union(VmFlags::MAYSHARE);
 /// The flags of which each keeps a VMA from sharing tables: its entries are not those of others.
 pub(in crate::mm) const OWN_TABLES: VmFlags = VmFlags::UFFD_WP.union(VmFlags::UFFD_MINOR);
+
+/// Flags of VMAs on which the entries of a table depend. They change in windows alone, others also
+/// without.
+const DECIDING: VmFlags = VmFlags::ACCESS.union(VmFlags::SHARED).union(VmFlags::UFFD);
 
 impl Vma {
     /// Returns the file of huge pages that is mapped.
@@ -93,4 +98,43 @@ pub(in crate::mm) fn with_shared_tables(
         false => end,
     };
     VpnRange::new(start, end).expect("it only grows")
+}
+
+/// The part of a VMA that decides which tables it may share.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mm) struct TableSharing {
+    range: VpnRange,
+    pgoff: u64,
+    mapping: usize,
+    /// `None`: the VMA needs tables of its own.
+    flags: Option<VmFlags>,
+}
+
+impl TableSharing {
+    pub(in crate::mm) fn of(vma: &Vma) -> Self {
+        let shares = vma.flags.contains(SHARES_TABLES) && !vma.flags.intersects(OWN_TABLES);
+        let mapping = vma.file.as_ref().map(|file| Arc::as_ptr(file.mapping()));
+        Self {
+            range: vma.range(),
+            pgoff: vma.pgoff,
+            mapping: mapping.map_or(0, <*const _>::addr),
+            flags: shares.then_some(vma.flags & DECIDING),
+        }
+    }
+    /// Returns the table around `at`, if it may be shared, and its kind (`want_pmd_share`).
+    pub(in crate::mm) fn table(self, at: Vpn) -> Option<(VpnRange, TableKind)> {
+        let start = at.align_down(PUD_PAGES);
+        let table = VpnRange::new(start, start.plus(PUD_PAGES))?;
+        let flags = self.flags.filter(|_| self.range.covers(table))?;
+        let kind = TableKind {
+            mapping: self.mapping,
+            first: self.pgoff + (start.0 - self.range.start().0),
+            flags,
+        };
+        Some((table, kind))
+    }
+    /// Returns the kind of the table at `start`, if it may be shared.
+    pub(in crate::mm) fn kind(self, start: Vpn) -> Option<TableKind> {
+        self.table(start).map(|(_, kind)| kind)
+    }
 }

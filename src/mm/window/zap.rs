@@ -3,10 +3,11 @@
 use super::{InvalidationWindow, Lease};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
+    machine::TableKind,
     page_table::{LeafAt, LockedLeaf, Pin},
 };
 use crate::{
-    addr::{PMD_PAGES, VpnRange},
+    addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{Context, Sleepable, rank},
     frame::{FrameFlags, PhysMem},
     notifier::{Event, Flusher},
@@ -78,10 +79,11 @@ impl Zap {
 }
 
 impl Lease<'_, rank::Mmap, Sleepable> {
-    /// Gives up shared tables in a window of its own, which is opened whether there are any or not.
-    pub(in crate::mm) fn unshare_tables(self, tables: VpnRange) {
+    /// Gives up shared tables of a VMA that changes, in a window of its own, which opens whether
+    /// there are any or not.
+    pub(in crate::mm) fn close_tables(self, tables: VpnRange) {
         let mut window = self.into_window(tables, Event::Clear);
-        window.unshare_tables(tables);
+        window.change_tables(tables, |_| None);
         window.close();
     }
 }
@@ -150,9 +152,25 @@ impl<C: Context> InvalidationWindow<'_, C> {
     }
     /// Gives up the tables in `range` that mappings of other address spaces share, with all of
     /// their entries (`huge_pmd_unshare`). The window covers these tables altogether.
-    pub(in crate::mm) fn unshare_tables(&mut self, range: VpnRange) {
+    fn unshare_tables(&mut self, range: VpnRange) {
         let mm = self.mm;
-        for table in mm.machine().shared_tables.leave(mm.number(), range) {
+        let left = mm.machine().shared_tables.leave(mm.number(), range);
+        self.zap_tables(left);
+    }
+    /// Does the same for a VMA that changes. A table that stays gets the kind that `becomes`
+    /// returns for its first page, if any.
+    pub(in crate::mm) fn change_tables(
+        &mut self,
+        range: VpnRange,
+        becomes: impl Fn(Vpn) -> Option<TableKind>,
+    ) {
+        let mm = self.mm;
+        let tables = &mm.machine().shared_tables;
+        let left = tables.change_kind(mm.number(), range, becomes);
+        self.zap_tables(left);
+    }
+    fn zap_tables(&mut self, tables: Vec<VpnRange>) {
+        for table in tables {
             self.zap_hugetlb(table, Zap::Mapping, false);
         }
     }
@@ -162,11 +180,11 @@ impl<C: Context> InvalidationWindow<'_, C> {
         let mm = self.mm;
         let (_, mut cx) = self.core.split();
         let view = mm.table.view(&mut cx);
-        let mut at = range.start().align_up(PMD_PAGES);
-        while at.plus(PMD_PAGES) <= range.end() {
-            mm.table.free_if_empty(at, view.pin());
-            at = at.plus(PMD_PAGES);
-        }
+        view.for_each_leaf(range, |part, _| {
+            if part.pages() == PMD_PAGES {
+                mm.table.free_if_empty(part.start(), view.pin());
+            }
+        });
     }
     /// Frees emptied leaves of huge pages: on Linux a huge page has no table.
     fn free_huge_leaves(&mut self, huge: SmallVec<[VpnRange; 2]>) {

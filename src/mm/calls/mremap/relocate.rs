@@ -75,7 +75,7 @@ impl MmapWriteGuard<'_> {
                 };
                 let mut window = lease.into_window(wide, Event::Unmap);
                 if whole_pages {
-                    window.unshare_tables(range);
+                    window.change_tables(range, |_| None);
                 }
                 let mut moving = Moving {
                     window,

@@ -193,7 +193,7 @@ impl MmapWriteGuard<'_> {
         );
         if let Some(tables) = tables.filter(|_| gives_up) {
             self.yield_while(0, AfterYield::KeepsEditing, &[], |lease| {
-                lease.unshare_tables(tables);
+                lease.close_tables(tables);
             });
         }
     }
