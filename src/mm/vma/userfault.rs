@@ -176,9 +176,14 @@ impl Context {
     /// Drops every message, and wakes every access. Returns the userfaultfds of children that no
     /// handler has read about, and none will.
     pub(in crate::mm) fn close(&self) -> Vec<Arc<Self>> {
-        let dropped = std::mem::take(&mut *self.queue.lock());
+        let mut queue = self.queue.lock();
+        queue.faults.clear();
+        let events = std::mem::take(&mut queue.events);
+        // A change that goes on ends later, and is counted until then.
+        queue.changing -= events.len();
+        drop(queue);
         self.woken.notify_all();
-        let unread = dropped.events.into_iter().filter_map(|event| match event {
+        let unread = events.into_iter().filter_map(|event| match event {
             Event::Fork(child) => Some(child),
             _ => None,
         });
@@ -200,5 +205,25 @@ pub(in crate::mm) fn same_userfault(a: Option<&Arc<Context>>, b: Option<&Arc<Con
         (None, None) => true,
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_may_outlast_the_close_of_its_userfaultfd() {
+        let space: Weak<()> = Weak::new();
+        let context = Context::new(space);
+        let unmapped = Event::Unmap { start: 0, end: 1 };
+        context.begin_change();
+        context.end_change(Some(unmapped.clone()));
+        context.begin_change();
+        assert!(context.close().is_empty());
+        assert!(context.is_changing(), "one goes on");
+        context.end_change(Some(unmapped));
+        assert!(context.read().is_some());
+        assert!(!context.is_changing());
     }
 }
