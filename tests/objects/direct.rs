@@ -108,7 +108,8 @@ fn a_direct_transfer_fails_whole_if_a_page_of_memory_is_missing() {
 }
 
 /// `iomap_dio_rw` on ext4, as this kernel does it: a write that breaks off where memory ends has
-/// failed, and its bytes behind the end of the file are only kept if it broke off inside of a block.
+/// failed, and its bytes behind the end of the file are only kept if it broke off inside of a
+/// block.
 #[test]
 fn a_direct_write_that_breaks_off_inside_of_a_block_has_grown_the_file() {
     let (mut w, file, direct) = setting();
