@@ -35,7 +35,7 @@ use std::{fmt, mem::ManuallyDrop, sync::Arc};
 
 /// The number of frames whose metadata are made together; fewer in the last chunk. Few, since a
 /// machine that lives shortly uses few, and not too few: the directory has 48 bytes for each chunk.
-pub(super) const CHUNK: u32 = 1 << 14;
+pub(super) const CHUNK: u32 = 1 << 12;
 
 /// Metadata and contents of consecutive frames.
 struct Chunk {
