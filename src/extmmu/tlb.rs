@@ -87,7 +87,7 @@ impl<T> Tlb<T> {
             tags: vec![[Tag::default(); WAYS]; sets],
             values: (0..sets * WAYS).map(|_| None).collect(),
             next: vec![0; sets],
-            used: Vec::new(),
+            used: Vec::with_capacity(sets * WAYS),
             place: vec![0; sets * WAYS],
             huge: 0,
         }
@@ -109,14 +109,21 @@ impl<T> Tlb<T> {
     fn slot(&self, set: usize, way: usize) -> usize {
         way * self.tags.len() + set
     }
+    /// Returns the set and the way of a slot.
+    #[inline]
+    fn place_of(&self, at: usize) -> (usize, usize) {
+        let sets = self.tags.len();
+        // A power of two: a shift, where a division would cost more than all else here.
+        (at & (sets - 1), at >> sets.trailing_zeros())
+    }
     #[inline]
     fn tag_mut(&mut self, at: usize) -> &mut Tag {
-        let sets = self.tags.len();
-        &mut self.tags[at & (sets - 1)][at / sets]
+        let (set, way) = self.place_of(at);
+        &mut self.tags[set][way]
     }
     fn tag_at(&self, at: usize) -> Tag {
-        let sets = self.tags.len();
-        self.tags[at & (sets - 1)][at / sets]
+        let (set, way) = self.place_of(at);
+        self.tags[set][way]
     }
     #[inline]
     #[allow(clippy::cast_possible_truncation)]

@@ -46,10 +46,13 @@ impl PhysMem {
         let change = |old: u16| (old & !passed_on) | marks.bits();
         let flags = self.meta(pfn).flags;
         let mut old = flags.load(Ordering::Relaxed);
-        while change(old) != old {
+        loop {
             let new = change(old);
+            if new == old {
+                return;
+            }
             match flags.compare_exchange_weak(old, new, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => break,
+                Ok(_) => return,
                 Err(now) => old = now,
             }
         }

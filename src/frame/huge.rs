@@ -85,7 +85,16 @@ impl PhysMem {
     /// Returns a frame of each huge page of private memory of which a part was given back, in
     /// ascending order (`folio_test_partially_mapped`). Pages of a pool are left out: the rest of
     /// one that is pinned waits for the end of the pins.
+    ///
+    /// Looks at all frames, unless no part was given back since the last call. A caller that leaves
+    /// some of the pages as they are says so ([`note_partly_given_back`]).
+    ///
+    /// [`note_partly_given_back`]: Self::note_partly_given_back
     pub(crate) fn partly_given_back(&self) -> Vec<Pfn> {
+        // Acquire, with the release of the note: the frame is free for this thread as well.
+        if !self.has_partial.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
         let large = FrameFlags::LARGE | FrameFlags::ANON;
         let is_part = |&pfn: &Pfn| self.refcount(pfn) > 0 && self.flags(pfn).contains(large);
         // The zero page is frame 0, so the frames of a machine are one more than its capacity.
@@ -98,6 +107,19 @@ impl PhysMem {
             first.filter(|&part| parts.len() < HUGE as usize && !self.is_of_pool(part))
         })
         .collect()
+    }
+    /// Notes that a part of a huge page was given back, for
+    /// [`partly_given_back`](Self::partly_given_back).
+    pub(crate) fn note_partly_given_back(&self) {
+        self.has_partial.store(true, Ordering::Release);
+    }
+    /// Notes that a frame of a huge page is retired. Returns true if the page is of a pool, which
+    /// the frame goes back to.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn part_retired(&self, pfn: Pfn) -> bool {
+        self.note_partly_given_back();
+        self.return_to_pool(pfn)
     }
     /// Returns the number of entries, of all processes, that map any part of the huge page.
     pub(crate) fn huge_mappings(&self, head: Pfn) -> u64 {

@@ -183,7 +183,7 @@ impl PhysMem {
         if self.config.contents != Contents::None {
             self.clear_page(pfn);
         }
-        let to_pool = flags.contains(FrameFlags::LARGE) && self.return_to_pool(pfn);
+        let to_pool = flags.contains(FrameFlags::LARGE) && self.part_retired(pfn);
         !(to_pool || self.return_to_device(pfn))
     }
     /// Releases the contents; apart, so that `leave` stays small.

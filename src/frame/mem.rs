@@ -33,8 +33,10 @@ use crate::{
 };
 use std::{fmt, mem::ManuallyDrop, sync::Arc};
 
-/// The number of frames whose metadata are made together; fewer in the last chunk.
-pub(super) const CHUNK: u32 = 1 << 14;
+/// The number of frames whose metadata are made together; fewer in the last chunk. Few, since a
+/// machine that lives shortly uses few, and not too few: the directory has 48 bytes for each chunk.
+pub(super) const CHUNK: u32 = 1 << 12;
+
 /// Metadata and contents of consecutive frames.
 struct Chunk {
     meta: Metas,
@@ -58,6 +60,8 @@ pub struct PhysMem {
     pub(super) pools: HugePools,
     /// Set since a huge page was allocated for the first time.
     pub(super) has_huge: AtomicBool,
+    /// A frame of a huge page was given back since all of them were last looked at.
+    pub(super) has_partial: AtomicBool,
     pub(super) devices: DeviceFrames,
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
     pub(super) arena: Arena,
@@ -104,6 +108,7 @@ impl PhysMem {
             quota: Quota::default(),
             pools: HugePools::default(),
             has_huge: AtomicBool::new(false),
+            has_partial: AtomicBool::new(false),
             devices: DeviceFrames::new(0..0),
             #[cfg(all(feature = "host-mapping", target_os = "linux"))]
             arena: Arena::default(),

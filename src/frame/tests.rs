@@ -1,6 +1,8 @@
 //! Counts, retirement, exhaustion, and the oracle.
 
-use super::{AllocKind, Contents, FrameFlags, MemConfig, OutOfFrames, PhysMem, mem::CHUNK};
+use super::{
+    AllocKind, Contents, FrameFlags, MemConfig, OutOfFrames, PhysMem, mem::CHUNK, pfn::HUGE,
+};
 use crate::addr::Pfn;
 
 fn memory(frames: u32) -> PhysMem {
@@ -188,10 +190,25 @@ fn threads_share_and_leave_nothing() {
 }
 
 #[test]
+fn a_huge_page_that_lost_a_part_is_looked_for_once() {
+    let mem = bare(4 * HUGE - 1);
+    let head = mem.alloc_huge().unwrap().into_raw();
+    (0..HUGE).for_each(|i| mem.set_flags(head.nth(i), FrameFlags::ANON));
+    assert!(mem.partly_given_back().is_empty());
+    drop(mem.adopt(head));
+    assert_eq!(mem.partly_given_back(), [head.nth(1)]);
+    assert!(mem.partly_given_back().is_empty());
+    mem.note_partly_given_back();
+    assert_eq!(mem.partly_given_back(), [head.nth(1)]);
+    (1..HUGE).for_each(|i| drop(mem.adopt(head.nth(i))));
+    assert!(mem.partly_given_back().is_empty());
+}
+
+#[test]
 fn memory_of_a_terabyte_costs_nothing_until_used() {
     let mem = bare(1 << 28);
     let directory = mem.overhead();
-    assert!(directory < 1 << 20, "{directory} bytes");
+    assert!(directory < 4 << 20, "{directory} bytes");
     assert_eq!(mem.alloc().unwrap().pfn(), Pfn(1));
     assert!(mem.overhead() <= directory + CHUNK as usize * 22 + 64);
 }

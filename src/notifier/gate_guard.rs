@@ -226,7 +226,11 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         self.discard(gone);
     }
     /// Reports the dirty bits of removed entries. Unlocking this gate gives up their references.
+    #[inline]
     pub(super) fn discard(&mut self, mut gone: RemovedEntries) {
+        if gone.is_empty() {
+            return;
+        }
         pass_on_dirty(self.seat, &gone);
         self.deferred.take(&mut gone, &self.guarded.store);
     }

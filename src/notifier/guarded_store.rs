@@ -194,11 +194,14 @@ pub(super) fn pass_on_dirty(seat: &Seat, gone: &RemovedEntries) {
     let (mem, tag) = (&seat.mem, seat.tag);
     for entry in gone.entries().iter().filter(|e| e.tag() == tag) {
         let used = entry.used();
-        if !used.young && !used.dirty {
+        if (!used.young && !used.dirty) || entry.pfn().is_zero() {
             continue;
         }
-        for pfn in entry.frames().filter(|pfn| !pfn.is_zero()) {
-            mem.merge_device_bits(pfn, used);
+        match entry.is_huge() {
+            true => entry
+                .frames()
+                .for_each(|pfn| mem.merge_device_bits(pfn, used)),
+            false => mem.merge_device_bits(entry.pfn(), used),
         }
     }
 }

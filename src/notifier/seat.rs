@@ -50,6 +50,8 @@ pub struct Seat {
 enum SnapshotKind<'s> {
     Board(BoardTicket<'s>),
     Subscription(&'s Subscription, u64),
+    /// Nothing: no check succeeds.
+    Unplaced,
 }
 
 /// The moment at which a ticket was drawn.
@@ -73,15 +75,26 @@ impl Seat {
     pub(crate) fn snapshot(&self, pages: VpnRange) -> Snapshot<'_> {
         // First: only windows that call the driver advance the sequence, so the others must be over
         // before it is read.
-        let early = !self.phase.is_drained() && self.is_early(pages);
+        let early = self.is_early(pages);
         let kind = match &self.sub {
             Some(sub) => SnapshotKind::Subscription(sub, sub.snapshot()),
             None => SnapshotKind::Board(self.board.draw(pages)),
         };
         Snapshot { kind, early }
     }
-    #[cold]
+    /// Takes a snapshot that no check accepts, as one that has no place on the board.
+    pub(super) fn unplaced(&self, pages: VpnRange) -> Snapshot<'_> {
+        Snapshot {
+            kind: SnapshotKind::Unplaced,
+            early: self.is_early(pages),
+        }
+    }
+    #[inline]
     fn is_early(&self, at: VpnRange) -> bool {
+        !self.phase.is_drained() && self.is_early_undrained(at)
+    }
+    #[cold]
+    fn is_early_undrained(&self, at: VpnRange) -> bool {
         if !self.phase.is_listed() {
             return true;
         }
@@ -102,6 +115,7 @@ impl Seat {
         match snapshot.kind {
             SnapshotKind::Board(drawn) => drawn.verdict(range).check(),
             SnapshotKind::Subscription(sub, since) => sub.check(since, snapshot.early),
+            SnapshotKind::Unplaced => Err(Retry::Stale),
         }
     }
     /// Checks as [`check`](Self::check) does, and keeps the snapshot for another check.
@@ -112,6 +126,7 @@ impl Seat {
         match &snapshot.kind {
             SnapshotKind::Board(drawn) => drawn.look(range).check(),
             SnapshotKind::Subscription(sub, since) => sub.check(*since, snapshot.early),
+            SnapshotKind::Unplaced => Err(Retry::Stale),
         }
     }
     /// Sleeps until no window overlaps `range`; for a driver of a range, until none overlaps any

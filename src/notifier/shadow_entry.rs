@@ -85,10 +85,15 @@ impl ShadowEntry {
     pub fn pfn(&self) -> Pfn {
         self.pfn
     }
+    /// Returns true if the entry is of a huge page.
+    #[inline]
+    pub(super) fn is_huge(&self) -> bool {
+        self.has(HUGE)
+    }
     /// Returns the frames of the pages.
     #[inline]
     pub(super) fn frames(&self) -> impl Iterator<Item = Pfn> {
-        let (first, pages) = (self.pfn, if self.has(HUGE) { frame::HUGE } else { 1 });
+        let (first, pages) = (self.pfn, if self.is_huge() { frame::HUGE } else { 1 });
         (0..pages).map(move |n| first.nth(n))
     }
     /// Returns the accessed and the dirty bit.

@@ -98,6 +98,11 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
         Ticket::draw(self, self.seat.snapshot(vpn.into()), vpn, access)
     }
+    /// Makes a ticket without a place on the board, which no check accepts: for hardware that makes
+    /// its own check of the translation that is [vouched](super::Pending::vouch) for.
+    pub(crate) fn unplaced_ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
+        Ticket::draw(self, self.seat.unplaced(vpn.into()), vpn, access)
+    }
 }
 
 impl<'g, G> Ticket<'g, G> {

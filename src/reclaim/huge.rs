@@ -88,8 +88,12 @@ impl Reclaim<'_> {
         cx: &mut Cx<'_, R, Sleepable>,
     ) -> usize {
         let partly = self.mem().partly_given_back();
-        let split = partly.into_iter().rev().filter(|&pfn| self.split(cx, pfn));
-        split.count()
+        let split = |&&pfn: &&Pfn| self.split(cx, pfn);
+        let count = partly.iter().rev().filter(split).count();
+        if count < partly.len() {
+            self.mem().note_partly_given_back();
+        }
+        count
     }
     /// Splits the huge page that frame `pfn` is part of, wherever it is mapped (`split_folio`).
     /// Returns false, and the page stays huge, if it cannot be split, as one of a pool.

@@ -4,9 +4,10 @@
 
 use super::{
     compare::{Expected, Parts},
+    names::Names,
     observe::{entry, is_row, vm_flags},
     op::Op,
-    pages::{Kind, Names, Run},
+    pages::{Kind, Run},
     script::{MapsRow, Step},
     userfaults::protected,
 };
@@ -26,6 +27,7 @@ struct Ahead<'r> {
 
 impl Ahead<'_> {
     /// Advances by one entry, if that is the next one.
+    #[inline]
     fn is_next(
         &mut self,
         (page, kind, frame): (u64, Kind, Option<Pfn>),

@@ -36,7 +36,7 @@
 //! | `came` | results of the library as outcomes of scripts |
 //! | `limits`, `work`, `refused` | the limits of an input, and the cost of a step |
 //! | `notices` | the invalidations of process 0 |
-//! | `compare`, `compare_pages`, `observe`, `pages` | the comparison with Linux, and the state of processes |
+//! | `compare`, `compare_pages`, `observe`, `pages`, `names` | the comparison with Linux, and the state of processes |
 //! | `report`, `summary` | a difference in readable form, and the counts of many scripts |
 //! | `record` | the recording of this library |
 //! | `daemons` | operations of the kernel by itself |
@@ -65,6 +65,7 @@ mod json;
 mod limits;
 mod load;
 mod mmu_kind;
+mod names;
 mod notices;
 mod objects;
 mod observe;

@@ -6,12 +6,9 @@
 //! form runs of maximal length; a comparison compares runs, and a huge page costs no more than a
 //! small one.
 
+use super::names::Names;
 use crate::addr::{PAGE_SIZE, Pfn};
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    hash::{BuildHasherDefault, Hasher},
-};
+use std::{collections::BTreeMap, fmt};
 
 /// Most pages that one line may describe. No recording has more; the limit keeps a damaged one from
 /// filling the memory.
@@ -253,42 +250,6 @@ fn token(word: &str) -> Result<(Kind, u32, u64), String> {
 pub struct Numbering {
     tables: PageTables,
     names: Names,
-}
-
-/// The numbers of frames, in order of first sight.
-#[derive(Debug, Default)]
-pub(super) struct Names(HashMap<Pfn, u32, BuildHasherDefault<FrameHasher>>);
-
-impl Names {
-    pub(super) fn number(&mut self, frame: Pfn) -> u32 {
-        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        *self.0.entry(frame).or_insert(next)
-    }
-    pub(super) fn forget(&mut self) {
-        self.0.clear();
-    }
-}
-
-/// The hasher of frame numbers. No attacker chooses the numbers, and every step looks up all pages
-/// of all processes.
-#[derive(Default)]
-struct FrameHasher(u64);
-
-impl Hasher for FrameHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u32(byte.into());
-        }
-    }
-    fn write_u32(&mut self, n: u32) {
-        // Knuth's multiplier; the table looks at the highest and the lowest bits.
-        self.0 = (self.0 ^ u64::from(n))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(32);
-    }
 }
 
 impl Numbering {

@@ -8,8 +8,8 @@ use super::{
     ground::PoolBefore,
     limits::{self, InputError, ReplayError, ReplayLimits},
     mmu_kind::MmuKind,
+    names::Names,
     op::Op,
-    pages::Names,
     script::{Outcome, Script, Step},
 };
 use crate::{

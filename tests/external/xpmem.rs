@@ -108,7 +108,7 @@ fn importers_see_the_owners_memory() {
     with(patient(), |cx, w| {
         let (a, b) = (
             Partition::new(PartitionId(1)),
-            Partition::new(PartitionId(2)),
+            Partition::without_thread(PartitionId(2)),
         );
         let (ia, ib) = (w.import(&a), w.import(&b));
         w.mm.store(cx, BASE, 1).unwrap();
@@ -159,6 +159,29 @@ fn every_partition_answers_before_a_page_goes() {
     });
 }
 
+type NewPartition = fn(PartitionId) -> Arc<Partition>;
+
+/// The case with a partition that has a thread, and with one that has none.
+fn both_kinds<T: Copy>(case: T) -> [(T, NewPartition); 2] {
+    [Partition::new, Partition::without_thread].map(|new| (case, new as _))
+}
+
+/// An answer that is not owed ends a partition without a thread as well.
+#[test]
+fn a_partition_that_answers_twice_is_cut_off() {
+    for ((), new) in both_kinds(()) {
+        with(patient(), |cx, w| {
+            let partition = new(PartitionId(1));
+            let importer = w.import(&partition);
+            importer.write(cx, 0, &[7]).unwrap();
+            partition.set_manners(Manners::Twice);
+            w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+            wait_until(|| partition.is_cut_off());
+            assert_eq!((partition.entries(), partition.answers()), (0, 2));
+        });
+    }
+}
+
 #[test]
 fn death_is_an_answer_and_a_hang_ends_by_the_deadline() {
     let within = |deadline| OwnerConfig {
@@ -167,9 +190,10 @@ fn death_is_an_answer_and_a_hang_ends_by_the_deadline() {
     };
     // One dies, and has all the time to do so; the other never answers.
     let short = Duration::from_millis(50);
-    for (manners, deadline) in [(Manners::Dies, LONG), (Manners::Hangs, short)] {
+    let ends = [(Manners::Dies, LONG), (Manners::Hangs, short)];
+    for ((manners, deadline), new) in ends.into_iter().flat_map(both_kinds) {
         with(within(deadline), |cx, w| {
-            let partition = Partition::new(PartitionId(2));
+            let partition = new(PartitionId(2));
             let importer = w.import(&partition);
             importer.write(cx, 0, &[1]).unwrap();
             partition.set_manners(manners);

@@ -1,13 +1,14 @@
 //! Contexts: the instructions of one thread or several, and the two paths that serve their misses.
 //!
 //! A miss is armed with the chip locked, before the page is looked up. A purge of its pages cancels
-//! it, and the drop-in checks with the chip locked that the miss is still armed. So the pages need
-//! no ticket: the armed miss is the proof that no window has come between.
+//! it, and the drop-in checks with the chip locked that the miss is still armed. So the tickets of
+//! these look-ups have no place on the board: the armed miss is the proof that no window has come
+//! between.
 
 use super::{
     asid::effective,
     chip::{Chip, Gru, GruStats, Miss},
-    space::{GruMistake, GruSpace},
+    space::{GruGate, GruMistake, GruSpace},
 };
 use crate::{
     addr::{Vpn, VpnRange, by_page, within_page},
@@ -15,7 +16,7 @@ use crate::{
     error::FaultError,
     extmmu::tlb::PageSize,
     mm::Mm,
-    notifier::{Access, Cached},
+    notifier::{Access, Cached, Ticket},
     sync::IdSource,
 };
 use std::sync::Arc;
@@ -58,9 +59,12 @@ enum Dropin {
 
 /// A GRU context of one thread (`gru_thread_state`). It is loaded when it is used, and may be
 /// unloaded for other contexts.
+///
+/// It keeps the object of the address space alive, not its memory (`mmgrab`).
 #[derive(Debug)]
 pub struct GruContext {
     pub(super) space: Arc<GruSpace>,
+    mm: Option<Arc<Mm>>,
     pub(super) gru: Arc<Gru>,
     /// The number of the GRU among those of the address space.
     pub(super) chip: usize,
@@ -78,6 +82,7 @@ impl GruContext {
         let chip = chip.checked_rem(space.grus.len()).ok_or(NoGru)?;
         Ok(Self {
             space: Arc::clone(space),
+            mm: space.mm.upgrade(),
             gru: Arc::clone(&space.grus[chip]),
             chip,
             id: NEXT.next(),
@@ -203,11 +208,11 @@ impl GruContext {
         access: Access,
         miss: Option<Armed<'_>>,
     ) -> Result<(), GruFault> {
-        let mm = self.space.mm.upgrade().ok_or(GruFault::Gone)?;
+        let mm = self.mm.as_ref().ok_or(GruFault::Gone)?;
         let Some(miss) = miss else { return Ok(()) };
-        match self.interrupt(&mut cx.non_blocking(), &mm, (addr, access), miss)? {
+        match self.interrupt(&mut cx.non_blocking(), mm, (addr, access), miss)? {
             Dropin::Done | Dropin::Unloaded => Ok(()),
-            Dropin::ByUser => self.call_os(cx, &mm, addr, access),
+            Dropin::ByUser => self.call_os(cx, mm, addr, access),
         }
     }
     /// The interrupt path (`gru_intr`): a walk of the page table without locks, which never sleeps.
@@ -222,21 +227,22 @@ impl GruContext {
             self.space.meter.retried();
             return Ok(Dropin::ByUser);
         }
-        let ticket = self
-            .space
-            .gate
-            .ticket(Vpn::containing(addr), access)
-            .allow_huge();
+        let ticket = self.miss_ticket(addr, access);
         let found = mm.try_resolve(cx, ticket);
         let Some(pending) = found.map_err(|why| GruFault::Fault { addr, why })? else {
             return Ok(Dropin::ByUser);
         };
-        // The armed miss proves that this still holds, not the ticket.
         let done = self.drop_in(addr, miss, pending.vouch(), |s| &mut s.interrupt_dropins);
         if done == Dropin::Done {
             self.preload(cx, mm, addr);
         }
         Ok(done)
+    }
+    /// Makes the ticket of an armed miss, whose drop-in proves that its look-up still holds.
+    fn miss_ticket(&self, addr: u64, access: Access) -> Ticket<'_, GruGate> {
+        let gate = &self.space.gate;
+        gate.unplaced_ticket(Vpn::containing(addr), access)
+            .allow_huge()
     }
     /// The user path (`gru_handle_user_call_os`): waits for the windows to end, faults the page in,
     /// and tries again.
@@ -257,11 +263,7 @@ impl GruContext {
             self.space.meter.retried();
             return Ok(());
         }
-        let ticket = self
-            .space
-            .gate
-            .ticket(Vpn::containing(addr), access)
-            .allow_huge();
+        let ticket = self.miss_ticket(addr, access);
         // No reference is kept on the page: nothing but windows keeps the entry true.
         let found = mm.resolve(cx, ticket);
         let pending = found.map_err(|why| GruFault::Fault { addr, why })?;

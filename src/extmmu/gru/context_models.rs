@@ -33,7 +33,7 @@ fn armed_miss(mistake: Option<GruMistake>) {
         if context.space.active() > 0 {
             drop(miss);
         } else {
-            let ticket = context.space.gate.ticket(PAGE, Access::Read);
+            let ticket = context.miss_ticket(PAGE.addr(), Access::Read);
             let pfn = w.found();
             let pending = ticket.fill(RANGE, pfn, w.mem.generation(pfn), false);
             let _done = context.drop_in(PAGE.addr(), miss, pending.vouch(), |s| {

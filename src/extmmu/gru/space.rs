@@ -38,11 +38,14 @@ mistakes! {
     }
 }
 
+/// The gate has nothing in it: the TLBs lie under the locks of their chips.
+pub(super) type GruGate = Gate<NoStore, (), Atomic>;
+
 /// An address space whose memory GRUs work on (`gru_mm_struct`).
 pub struct GruSpace {
     pub(super) mm: Weak<Mm>,
     pub(super) grus: Vec<Arc<Gru>>,
-    pub(super) gate: Gate<NoStore, (), Atomic>,
+    pub(super) gate: GruGate,
     /// Windows that have begun and not ended (`ms_range_active`).
     pub(super) active: AtomicU64,
     quiet: Mutex<()>,

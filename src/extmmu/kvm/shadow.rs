@@ -15,7 +15,7 @@ const TOP: u32 = 4;
 /// An entry of the shadow page table.
 enum Spte {
     Empty,
-    Table(Box<Table>),
+    Table(Table),
     Leaf(ShadowEntry),
 }
 
@@ -28,18 +28,22 @@ impl Spte {
     }
 }
 
+/// A table, as the entry above it has it: whether it is empty is known without a look at it.
 struct Table {
-    slots: [Spte; ENTRIES],
+    slots: Box<[Spte; ENTRIES]>,
     /// The number of slots that are not empty.
     used: u16,
 }
 
 impl Table {
-    fn new() -> Box<Self> {
-        Box::new(Self {
-            slots: [const { Spte::Empty }; ENTRIES],
+    fn new() -> Self {
+        // Through a vector, which is filled where it lies: an array would be copied there.
+        let slots: Vec<Spte> = (0..ENTRIES).map(|_| Spte::Empty).collect();
+        let slots = slots.into_boxed_slice().try_into();
+        Self {
+            slots: slots.unwrap_or_else(|_| unreachable!("it has so many")),
             used: 0,
-        })
+        }
     }
     /// Replaces an entry, and returns the old one.
     fn put(&mut self, i: usize, new: Spte) -> Spte {
@@ -72,7 +76,7 @@ const fn index(gfn: u64, level: u32) -> usize {
 #[derive(Default)]
 pub struct ShadowPages {
     /// Allocated with the first entry. Tables stay when their entries go.
-    root: Option<Box<Table>>,
+    root: Option<Table>,
     pub(super) slots: Arc<MemSlots>,
     entries: usize,
 }

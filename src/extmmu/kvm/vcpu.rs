@@ -74,16 +74,28 @@ impl Vcpu {
     /// [`Exit`]; the bytes before the page that failed have been loaded.
     #[inline]
     pub fn read(&self, cx: &mut CallCx<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
-        let place = within_page(gpa, out.len());
-        let hit = place.and_then(|(page, offset)| self.hit(page, |view| view.read(offset, out)));
-        match hit {
-            Some(()) => Ok(()),
-            None => self.read_slowly(cx, gpa, out),
+        let Some(place) = within_page(gpa, out.len()) else {
+            return self.read_pages(cx, gpa, out);
+        };
+        match self.hit(place.0, |view| view.read(place.1, out)) {
+            Ok(()) => Ok(()),
+            Err(tlb) => self.read_missed(cx, tlb, place, out),
         }
     }
     #[cold]
     #[inline(never)]
-    fn read_slowly(&self, cx: &mut CallCx<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
+    fn read_missed(
+        &self,
+        cx: &mut CallCx<'_>,
+        tlb: SpinGuard<'_, VcpuTlb>,
+        place: (Vpn, usize),
+        out: &mut [u8],
+    ) -> Result<(), Exit> {
+        self.with_page_after(cx, Some(tlb), place, |view| view.read(place.1, out))
+    }
+    #[cold]
+    #[inline(never)]
+    fn read_pages(&self, cx: &mut CallCx<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
         by_page(gpa, out, |page, offset, part| {
             self.with_page(cx, (page, offset), |view| view.read(offset, part))
         })
@@ -97,16 +109,30 @@ impl Vcpu {
     #[inline]
     pub fn write(&self, cx: &mut CallCx<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
         let store = |mut view: FrameViewMut<'_>, at| view.write_deferring_dirty(at, bytes);
-        let place = within_page(gpa, bytes.len());
-        let hit = place.and_then(|(page, at)| self.hit_mut(page, |view| store(view, at)));
-        match hit {
-            Some(()) => Ok(()),
-            None => self.write_slowly(cx, gpa, bytes),
+        let Some(place) = within_page(gpa, bytes.len()) else {
+            return self.write_pages(cx, gpa, bytes);
+        };
+        match self.hit_mut(place.0, |view| store(view, place.1)) {
+            Ok(()) => Ok(()),
+            Err(tlb) => self.write_missed(cx, tlb, place, bytes),
         }
     }
     #[cold]
     #[inline(never)]
-    fn write_slowly(&self, cx: &mut CallCx<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
+    fn write_missed(
+        &self,
+        cx: &mut CallCx<'_>,
+        tlb: SpinGuard<'_, VcpuTlb>,
+        place: (Vpn, usize),
+        bytes: &[u8],
+    ) -> Result<(), Exit> {
+        self.with_page_mut_after(cx, Some(tlb), place, |mut view| {
+            view.write_deferring_dirty(place.1, bytes);
+        })
+    }
+    #[cold]
+    #[inline(never)]
+    fn write_pages(&self, cx: &mut CallCx<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
         by_page(gpa, bytes, |page, offset, part| {
             self.with_page_mut(cx, (page, offset), |mut view| {
                 view.write_deferring_dirty(offset, part);
@@ -193,35 +219,63 @@ impl Vcpu {
         self.with_page_mut(cx, place(gpa), f)
     }
     /// Runs `f` on the frame of a page of the process, if the TLB has it: all that most accesses
-    /// are, so it is apart from all else. The TLB stays locked until `f` is done, as
-    /// [`with_page`](Self::with_page) says.
+    /// are, so it is apart from all else. The TLB stays locked until `f` is done, and if it lacks
+    /// the page: a flush waits for the end of an instruction.
     #[inline(always)]
-    fn hit<V>(&self, page: Vpn, f: impl FnOnce(FrameView<'_>) -> V) -> Option<V> {
+    fn hit<V>(
+        &self,
+        page: Vpn,
+        f: impl FnOnce(FrameView<'_>) -> V,
+    ) -> Result<V, SpinGuard<'_, VcpuTlb>> {
         let tlb = self.tlb.lock();
-        let cached = tlb.process.get(0, page.0)?;
-        let view = self.vm.gates.follow_nth(cached, cached.nth_like(page.0))?;
-        Some(f(view))
+        let cached = tlb.process.get(0, page.0);
+        let view = cached.and_then(|c| self.vm.gates.follow_nth(c, c.nth_like(page.0)));
+        view.map(f).ok_or(tlb)
     }
     /// Runs `f` as [`hit`](Self::hit) does, if the TLB has the page for writing.
     #[inline(always)]
-    fn hit_mut<V>(&self, page: Vpn, f: impl FnOnce(FrameViewMut<'_>) -> V) -> Option<V> {
+    fn hit_mut<V>(
+        &self,
+        page: Vpn,
+        f: impl FnOnce(FrameViewMut<'_>) -> V,
+    ) -> Result<V, SpinGuard<'_, VcpuTlb>> {
         let tlb = self.tlb.lock();
-        let cached = tlb.process.get(0, page.0)?;
-        let view = self
-            .vm
-            .gates
-            .follow_nth_mut(cached, cached.nth_like(page.0))?;
-        Some(f(view))
+        let cached = tlb.process.get(0, page.0);
+        let view = cached.and_then(|c| self.vm.gates.follow_nth_mut(c, c.nth_like(page.0)));
+        view.map(f).ok_or(tlb)
     }
-    /// `page` is a page of the guest: its number is that of a guest frame, with the C-bit.
     fn with_page<V>(
         &self,
         cx: &mut CallCx<'_>,
-        (page, offset): (Vpn, usize),
+        place: (Vpn, usize),
         f: impl FnOnce(FrameView<'_>) -> V,
     ) -> Result<V, Exit> {
-        let gfn = Gfn(page.0);
+        self.with_page_after(cx, None, place, f)
+    }
+    fn with_page_mut<V>(
+        &self,
+        cx: &mut CallCx<'_>,
+        place: (Vpn, usize),
+        f: impl FnOnce(FrameViewMut<'_>) -> V,
+    ) -> Result<V, Exit> {
+        self.with_page_mut_after(cx, None, place, f)
+    }
+    /// Runs `f` on the frame of a page of the guest: its number is that of a guest frame, with the
+    /// C-bit. `missed` is the TLB, if it was found without the page of the process.
+    fn with_page_after<V>(
+        &self,
+        cx: &mut CallCx<'_>,
+        missed: Option<SpinGuard<'_, VcpuTlb>>,
+        place: (Vpn, usize),
+        f: impl FnOnce(FrameView<'_>) -> V,
+    ) -> Result<V, Exit> {
+        let (page, gfn) = (place.0, Gfn(place.0.0));
+        // A guest file's page may be there.
+        let mut missed = missed.filter(|_| !self.vm.has_guest_memory());
         loop {
+            if let Some(tlb) = missed.take() {
+                self.miss(cx, tlb, place, Access::Read)?;
+            }
             let tlb = self.tlb.lock();
             let view = match tlb.process.get(0, gfn.0) {
                 Some(cached) => {
@@ -232,22 +286,27 @@ impl Vcpu {
                     .guest_page(&tlb, page)
                     .map(|(entry, mem)| entry.view(mem)),
             };
-            // The TLB stays locked until the access is done: a flush waits for the end of an
-            // instruction.
+            // The TLB stays locked until the access is done.
             if let Some(view) = view {
                 return Ok(f(view));
             }
-            self.miss(cx, tlb, (page, offset), Access::Read)?;
+            missed = Some(tlb);
         }
     }
-    fn with_page_mut<V>(
+    /// Runs `f` as [`with_page_after`](Self::with_page_after) does, for writing.
+    fn with_page_mut_after<V>(
         &self,
         cx: &mut CallCx<'_>,
-        (page, offset): (Vpn, usize),
+        missed: Option<SpinGuard<'_, VcpuTlb>>,
+        place: (Vpn, usize),
         f: impl FnOnce(FrameViewMut<'_>) -> V,
     ) -> Result<V, Exit> {
-        let gfn = Gfn(page.0);
+        let (page, gfn) = (place.0, Gfn(place.0.0));
+        let mut missed = missed.filter(|_| !self.vm.has_guest_memory());
         loop {
+            if let Some(tlb) = missed.take() {
+                self.miss(cx, tlb, place, Access::Write)?;
+            }
             let tlb = self.tlb.lock();
             let view = match tlb.process.get(0, gfn.0) {
                 Some(cached) => {
@@ -261,7 +320,7 @@ impl Vcpu {
             if let Some(view) = view {
                 return Ok(f(view));
             }
-            self.miss(cx, tlb, (page, offset), Access::Write)?;
+            missed = Some(tlb);
         }
     }
     /// Walks the shadow page table, and faults if the entry is missing. The slot is found while the

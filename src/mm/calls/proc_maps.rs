@@ -84,6 +84,7 @@ pub enum PageState {
 }
 
 impl PageState {
+    #[inline]
     fn of(pte: RawPte, mem: &PhysMem) -> Option<Self> {
         if pte.is_none() || pte.file_index().is_some() {
             None

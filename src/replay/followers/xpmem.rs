@@ -25,7 +25,8 @@ impl Importer {
         };
         let (owner, _stays) = Owner::attach(cx, mm, config);
         let segment = owner.make(VpnRange::TASK, Access::Write);
-        let partition = Partition::new(PartitionId(1));
+        // What a script compares is the same with a thread, which a window would have to wake.
+        let partition = Partition::without_thread(PartitionId(1));
         let attached = owner.import(&partition, segment, 0, TASK_PAGES);
         Self(owner, attached.expect("all of the segment"))
     }
