@@ -11,7 +11,7 @@ use super::{
     hex::Hex,
     limits::{self, ReplayLimits, beyond},
     notices::Notices,
-    observe::{entry, row, vm_flags},
+    observe::{entry, looked_at, row, vm_flags},
     op::Op,
     pages::{Names, Numbering},
     process,
@@ -374,10 +374,9 @@ impl Family {
             flags.insert(process, vm_flags(cx, mm, self.notices.arena()));
             more.protected
                 .insert(process, protected(cx, mm, self.notices.arena()));
-            numbering.process(
-                process,
-                mm.pagemap(cx, self.notices.arena()).into_iter().map(entry),
-            );
+            let part = looked_at(cx, mm, self.notices.arena());
+            let pages = part.map(|part| mm.pagemap(cx, part)).unwrap_or_default();
+            numbering.process(process, pages.into_iter().map(entry));
         }
         Observed {
             outcome,

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     addr::PAGE_SIZE,
     mm::{Advice, MapFlags},
-    replay::{FileKind, FileSpec, Header, OURS, Op, OpenMode},
+    replay::{FileKind, FileSpec, Header, OURS, Op, OpenMode, PoolBefore},
 };
 use std::collections::BTreeMap;
 
@@ -41,7 +41,10 @@ pub(super) fn header(profile: Profile) -> Header {
         header.opens.insert(format!("d{nth}"), direct);
     }
     match profile {
-        Profile::Pool => header.with_huge_pages(pool::POOL),
+        Profile::Pool => header.with_pool(PoolBefore {
+            pages: pool::POOL,
+            promised: 0,
+        }),
         _ => header,
     }
 }
