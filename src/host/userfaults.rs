@@ -6,10 +6,12 @@ use super::{
     family::{Family, failed},
     raw::{on_userfaultfd, scan},
 };
-use crate::replay::{Answer, Answered, Hex, Moded, Op, Outcome, Part, Resolve, Results, ScanOf};
+use crate::replay::{
+    Answer, Answered, Copy, Fill, Hex, Moded, Move, Op, Outcome, Part, Resolve, Results, ScanOf,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fd::{AsFd, OwnedFd},
+    fd::{AsFd, BorrowedFd, OwnedFd},
     io::read,
     process::{PidfdGetfdFlags, pidfd_getfd},
 };
@@ -109,7 +111,11 @@ impl Userfaults {
         let make = system_call(libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0]);
         let number = match family.ask(actor, make)? {
             Outcome::Ret(number) => number,
-            other => return Ok(other),
+            refused => {
+                let why =
+                    format!("userfaultfd {refused}: it takes a kernel with it, and privileges");
+                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            }
         };
         let theirs = i32::try_from(number).map_err(io::Error::other)?;
         let fd = pidfd_getfd(family.end(actor)?, theirs, PidfdGetfdFlags::empty())?;
@@ -195,49 +201,57 @@ impl Userfaults {
             &Answer::UffdWriteprotect(Moded { addr, len, mode }) => {
                 came(on_userfaultfd(fd, WRITEPROTECT, &mut [addr, len, mode])).map(only)
             }
-            Answer::UffdCopy(copy) => {
-                let bytes = usize::try_from(copy.len.min(MOST)).map_err(io::Error::other)?;
-                let source = vec![copy.byte; bytes];
-                let mode = copy.mode.unwrap_or(0);
-                let mut words = [copy.addr, source.as_ptr() as u64, copy.len, mode, 0];
-                let outcome = came(on_userfaultfd(fd, COPY, &mut words))?;
-                let mut results = Results::default();
-                results.copied = Some(words[4].cast_signed());
-                Ok((outcome, results))
-            }
-            Answer::UffdMove(pages) => {
-                let (to, mode) = (pages.addr, pages.mode.unwrap_or(0));
-                let request = [
-                    MOVE_PAGES,
-                    open.number,
-                    to,
-                    pages.src,
-                    pages.len,
-                    mode,
-                    0,
-                    0,
-                ];
-                let outcome = family.ask(owner, request)?;
-                let mut results = Results::default();
-                if let Outcome::Ret(moved) = family.ask(owner, [MOVED, 0, 0, 0, 0, 0, 0, 0])? {
-                    results.moved = Some(moved.cast_signed());
-                }
-                Ok((outcome, results))
-            }
-            Answer::UffdZeropage(fill) | Answer::UffdContinue(fill) | Answer::UffdPoison(fill) => {
-                let number = match call {
-                    Answer::UffdZeropage(_) => ZEROPAGE,
-                    Answer::UffdContinue(_) => CONTINUE,
-                    _ => POISON,
-                };
-                let mut words = [fill.addr, fill.len, fill.mode.unwrap_or(0), 0];
-                let outcome = came(on_userfaultfd(fd, number, &mut words))?;
-                let mut results = Results::default();
-                results.done = (number != POISON).then_some(words[3].cast_signed());
-                Ok((outcome, results))
+            Answer::UffdMove(pages) => move_pages(family, (owner, open.number), pages),
+            Answer::UffdCopy(copy) => copied(fd, copy),
+            Answer::UffdZeropage(fill) => filled(fd, ZEROPAGE, fill),
+            Answer::UffdContinue(fill) => filled(fd, CONTINUE, fill),
+            Answer::UffdPoison(fill) => {
+                let (outcome, _) = filled(fd, POISON, fill)?;
+                Ok(only(outcome))
             }
         }
     }
+}
+
+/// Moves pages, which only the process itself can do.
+fn move_pages(family: &mut Family, (owner, number): (u32, u64), of: &Move) -> io::Result<Done> {
+    let mode = of.mode.unwrap_or(0);
+    let request = [MOVE_PAGES, number, of.addr, of.src, of.len, mode, 0, 0];
+    let outcome = family.ask(owner, request)?;
+    let moved = match family.ask(owner, [MOVED, 0, 0, 0, 0, 0, 0, 0])? {
+        Outcome::Ret(moved) => Some(moved.cast_signed()),
+        _ => None,
+    };
+    let results = Results {
+        moved,
+        ..Results::default()
+    };
+    Ok((outcome, results))
+}
+
+/// Copies pages of one byte.
+fn copied(fd: BorrowedFd<'_>, of: &Copy) -> io::Result<Done> {
+    let bytes = usize::try_from(of.len.min(MOST)).map_err(io::Error::other)?;
+    let source = vec![of.byte; bytes];
+    let mode = of.mode.unwrap_or(0);
+    let mut words = [of.addr, source.as_ptr() as u64, of.len, mode, 0];
+    let outcome = came(on_userfaultfd(fd, COPY, &mut words))?;
+    let results = Results {
+        copied: Some(words[4].cast_signed()),
+        ..Results::default()
+    };
+    Ok((outcome, results))
+}
+
+/// Fills pages without a source.
+fn filled(fd: BorrowedFd<'_>, number: u64, of: &Fill) -> io::Result<Done> {
+    let mut words = [of.addr, of.len, of.mode.unwrap_or(0), 0];
+    let outcome = came(on_userfaultfd(fd, number, &mut words))?;
+    let results = Results {
+        done: Some(words[3].cast_signed()),
+        ..Results::default()
+    };
+    Ok((outcome, results))
 }
 
 fn answered(outcome: Outcome, results: &Results) -> Answered {
@@ -266,8 +280,10 @@ fn scanned(family: &Family, of: &ScanOf) -> io::Result<Done> {
             let regions = found
                 .iter()
                 .map(|&[start, end, what]| (Hex(start), Hex(end), what));
-            let mut results = Results::default();
-            results.regions = Some(regions.collect());
+            let results = Results {
+                regions: Some(regions.collect()),
+                ..Results::default()
+            };
             Ok((Outcome::Ret(found.len() as u64), results))
         }
         Err(e) => came(Err(e)).map(only),

@@ -1,7 +1,10 @@
 //! Random scripts of single kinds of memory: huge pages of a pool, segments and secrets, memory
 //! that a userfaultfd fills, code.
 
-use super::draw::{Draw, RW, ZONE, at, pick};
+use super::{
+    advices::{CODE, FILLED, POOL, SEGMENTS},
+    draw::{Draw, RW, ZONE, at, pick},
+};
 use emmu::{
     PAGE_SIZE as PAGE,
     host::{ARENA, MAX_PROCESSES, Plan},
@@ -228,18 +231,23 @@ fn common((addr, len): (u64, u64), unit: u64, d: &Draw, prots: &[Prot], advices:
     }
 }
 
+/// A hole in the file of huge pages, or another size of it.
+fn of_huge_file(d: &Draw) -> Op {
+    let odd = pick(&[0, 0, 0, PAGE], d.choice);
+    match d.kind % 100 {
+        12..15 => Op::PunchHole {
+            file: "f0".into(),
+            off: d.other % 4 * HUGE + odd,
+            len: pick(&[HUGE, 2 * HUGE, HUGE + PAGE], d.choice / 3),
+        },
+        _ => Op::Ftruncate {
+            file: "f0".into(),
+            len: d.other % 5 * HUGE,
+        },
+    }
+}
+
 fn of_pool(d: &Draw) -> Op {
-    const ADVICES: &[Advice] = &[
-        Advice::DontNeed,
-        Advice::DontNeed,
-        Advice::Remove,
-        Advice::PopulateRead,
-        Advice::PopulateWrite,
-        Advice::WipeOnFork,
-        Advice::DontFork,
-        Advice::WillNeed,
-        Advice::DontNeedLocked,
-    ];
     let (first, other) = (d.page % 10, d.other % 10);
     let (addr, n) = (ARENA.start + first * HUGE, 1 + d.n % 3);
     let len = n * HUGE;
@@ -251,15 +259,7 @@ fn of_pool(d: &Draw) -> Op {
             flags.set(MapFlags::NORESERVE, d.byte.is_multiple_of(7));
             huge_map(first, n, flags, d.byte.is_multiple_of(3))
         }
-        12..15 => Op::PunchHole {
-            file: "f0".into(),
-            off: d.other % 4 * HUGE + odd,
-            len: pick(&[HUGE, 2 * HUGE, HUGE + PAGE], d.choice / 3),
-        },
-        15..17 => Op::Ftruncate {
-            file: "f0".into(),
-            len: d.other % 5 * HUGE,
-        },
+        12..17 => of_huge_file(d),
         17..19 => mmap(addr, HUGE, RW, MapFlags::PRIVATE, None),
         19 => Op::Mlock { addr, len },
         20..24 => Op::Munmap {
@@ -273,13 +273,7 @@ fn of_pool(d: &Draw) -> Op {
             } else {
                 0
             };
-            common(
-                (addr + inside, len),
-                HUGE,
-                &d,
-                &[RW, RW, Prot::READ],
-                ADVICES,
-            )
+            common((addr + inside, len), HUGE, &d, &[RW, RW, Prot::READ], POOL)
         }
     }
 }
@@ -290,16 +284,6 @@ fn pages(d: &Draw) -> (u64, u64) {
 }
 
 fn of_segments(d: &Draw) -> Op {
-    const ADVICES: &[Advice] = &[
-        Advice::DontNeed,
-        Advice::Remove,
-        Advice::PopulateRead,
-        Advice::PopulateWrite,
-        Advice::DontFork,
-        Advice::Cold,
-        Advice::GuardInstall,
-        Advice::GuardRemove,
-    ];
     // SHM_RDONLY, SHM_RND, SHM_REMAP, SHM_EXEC.
     const AT: &[u32] = &[0, 0, 0o10000, 0o20000, 0o40000, 0o60000, 0o100_000];
     let (addr, len) = pages(d);
@@ -313,49 +297,49 @@ fn of_segments(d: &Draw) -> Op {
         25 => Op::Shmunlock {},
         26 => Op::Secret { len },
         27..33 => secret(addr, len, pick(&[RW, RW, Prot::READ], d.choice)),
-        33..36 => Op::Seal {
-            file: "f0".into(),
-            seals: pick(&[2, 4, 8, 16, 32, 64, 1], d.choice),
-        },
-        36..44 => {
-            let kinds = [MapFlags::PRIVATE, MapFlags::SHARED];
-            let off = d.other % 9 * PAGE;
-            let prot = pick(&[RW, Prot::READ], d.choice / 2);
-            mmap(addr, len, prot, pick(&kinds, d.choice), Some(off))
-        }
-        44..46 => Op::Pwrite {
-            file: "f0".into(),
-            off: d.other % 12 * PAGE + 7,
-            byte: d.byte,
-        },
-        46 => Op::Ftruncate {
-            file: "f0".into(),
-            len: d.other % 12 * PAGE + 77,
-        },
-        47 => Op::PunchHole {
-            file: "f0".into(),
-            off: d.other % 9 * PAGE,
-            len: PAGE,
-        },
+        33..48 => of_sealed_file(d, (addr, len)),
         _ => common(
             (addr, len),
             PAGE,
             d,
             &[RW, Prot::READ, Prot::empty()],
-            ADVICES,
+            SEGMENTS,
         ),
     }
 }
 
-fn of_filled(d: &Draw) -> Op {
-    const ADVICES: &[Advice] = &[
-        Advice::DontNeed,
-        Advice::Free,
-        Advice::Remove,
-        Advice::PopulateRead,
-        Advice::PopulateWrite,
-    ];
-    let (addr, len) = pages(d);
+/// An operation on the file, which loses rights by seals.
+fn of_sealed_file(d: &Draw, (addr, len): (u64, u64)) -> Op {
+    match d.kind % 100 - 33 {
+        0..3 => Op::Seal {
+            file: "f0".into(),
+            seals: pick(&[2, 4, 8, 16, 32, 64, 1], d.choice),
+        },
+        3..11 => {
+            let kinds = [MapFlags::PRIVATE, MapFlags::SHARED];
+            let off = d.other % 9 * PAGE;
+            let prot = pick(&[RW, Prot::READ], d.choice / 2);
+            mmap(addr, len, prot, pick(&kinds, d.choice), Some(off))
+        }
+        11..13 => Op::Pwrite {
+            file: "f0".into(),
+            off: d.other % 12 * PAGE + 7,
+            byte: d.byte,
+        },
+        13 => Op::Ftruncate {
+            file: "f0".into(),
+            len: d.other % 12 * PAGE + 77,
+        },
+        _ => Op::PunchHole {
+            file: "f0".into(),
+            off: d.other % 9 * PAGE,
+            len: PAGE,
+        },
+    }
+}
+
+/// A call on the userfaultfd, or a scan.
+fn of_handler(d: &Draw, (addr, len): (u64, u64)) -> Op {
     let mode = Some(pick(&[0, 0, 2], d.choice));
     let fill = Fill {
         addr,
@@ -385,7 +369,7 @@ fn of_filled(d: &Draw) -> Op {
             len,
             mode,
         }),
-        47..50 => Op::PagemapScan(ScanOf {
+        _ => Op::PagemapScan(ScanOf {
             target: 0,
             flags: 0,
             start: addr,
@@ -395,6 +379,13 @@ fn of_filled(d: &Draw) -> Op {
             anyof: None,
             ret_mask: None,
         }),
+    }
+}
+
+fn of_filled(d: &Draw) -> Op {
+    let (addr, len) = pages(d);
+    match d.kind % 100 {
+        0..50 => of_handler(d, (addr, len)),
         50..55 => {
             let shared = d.byte.is_multiple_of(2);
             let flags = pick(&[MapFlags::PRIVATE, MapFlags::SHARED], usize::from(shared));
@@ -415,19 +406,12 @@ fn of_filled(d: &Draw) -> Op {
             PAGE,
             d,
             &[RW, RW, Prot::READ, Prot::empty()],
-            ADVICES,
+            FILLED,
         ),
     }
 }
 
 fn of_code(d: &Draw) -> Op {
-    const ADVICES: &[Advice] = &[
-        Advice::DontNeed,
-        Advice::PopulateRead,
-        Advice::GuardInstall,
-        Advice::GuardRemove,
-        Advice::WipeOnFork,
-    ];
     let rights = [
         RW,
         Prot::READ | Prot::EXEC,
@@ -447,7 +431,7 @@ fn of_code(d: &Draw) -> Op {
         }
         _ => {
             let byte = RETURN;
-            common((addr, len), PAGE, &Draw { byte, ..*d }, &rights, ADVICES)
+            common((addr, len), PAGE, &Draw { byte, ..*d }, &rights, CODE)
         }
     }
 }
