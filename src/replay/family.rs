@@ -388,12 +388,12 @@ impl Family {
         }
     }
 
-    /// Ends every process, children first; then the device goes that has memory of its own.
-    pub(super) fn end(mut self, cx: &mut CallCx<'_>, machine: &Machine) {
+    /// Ends every process, children first; then segments go, and the device that has memory of its own.
+    pub(super) fn end(self, cx: &mut CallCx<'_>, machine: &Machine) {
         for mm in self.processes.into_values().rev() {
             mm.exit(cx);
         }
         drop(self.buffers);
-        self.special.device.end(cx, machine);
+        self.special.end(cx, machine);
     }
 }
