@@ -1,6 +1,8 @@
 //! Operations as requests to a process.
 
-use super::executor::{BYTES, CALL, DRAIN, FIRST_NODE, LOAD, PIN, Request, SPLICE, STORE, UNPIN};
+use super::executor::{
+    BYTES, CALL, DRAIN, EXEC, FIRST_NODE, LOAD, PIN, Request, SPLICE, STORE, UNPIN,
+};
 use crate::{
     mm::MapFlags,
     replay::{Mbind, Op, PkeyMprotect},
@@ -37,6 +39,10 @@ pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
         }
         Op::Mseal { addr, len } => call(libc::SYS_mseal, [addr, len, 0, 0, 0, 0]),
         Op::Load { addr } => Some([LOAD, addr, 0, 0, 0, 0, 0, 0]),
+        Op::Exec { addr } => Some([EXEC, addr, 0, 0, 0, 0, 0, 0]),
+        Op::Shmdt { addr } => call(libc::SYS_shmdt, [addr, 0, 0, 0, 0, 0]),
+        Op::Mlockall { flags } => call(libc::SYS_mlockall, [flags.into(), 0, 0, 0, 0, 0]),
+        Op::Munlockall {} => call(libc::SYS_munlockall, [0; 6]),
         Op::Pin { addr, len } => Some([PIN, addr, len, 0, 0, 0, 0, 0]),
         Op::Unpin {} => Some([UNPIN, 0, 0, 0, 0, 0, 0, 0]),
         Op::Vmsplice { addr, len } => Some([SPLICE, addr, len, 0, 0, 0, 0, 0]),
@@ -144,9 +150,14 @@ fn on_file(op: &Op, fd: u64) -> Option<Request> {
     }
 }
 
-fn call(nr: libc::c_long, args: [u64; 6]) -> Option<Request> {
+/// Returns the request for a system call with these arguments.
+pub(super) fn system_call(nr: libc::c_long, args: [u64; 6]) -> Request {
     let mut request = Request::default();
     (request[0], request[1]) = (CALL, nr as u64);
     request[2..].copy_from_slice(&args);
-    Some(request)
+    request
+}
+
+fn call(nr: libc::c_long, args: [u64; 6]) -> Option<Request> {
+    Some(system_call(nr, args))
 }

@@ -8,14 +8,12 @@
     reason = "all of it is system calls"
 )]
 
-use super::MAX_PROCESSES;
-use std::{
-    arch::asm,
-    ffi::{c_int, c_void},
-    io,
-    os::fd::RawFd,
-    ptr,
+use super::{
+    MAX_PROCESSES,
+    access::{catch_signals, execute, load, store},
+    raw::MOVE,
 };
+use std::{ffi::c_int, io, os::fd::RawFd, ptr};
 
 /// A request to a process.
 pub(super) type Request = [u64; 8];
@@ -24,7 +22,8 @@ pub(super) type Answer = [u64; 2];
 
 /// Kinds of requests, the first word: the system call of number and arguments; load from an
 /// address; store a byte there; fork as a process; exit; pin bytes from an address on as a buffer
-/// of io_uring, and end that; splice such bytes into a new pipe, and close the last pipe.
+/// of io_uring, and end that; splice such bytes into a new pipe, and close the last pipe; jump to
+/// an address; move pages by a userfaultfd, and tell how many bytes of them were moved.
 pub(super) const CALL: u64 = 0;
 pub(super) const LOAD: u64 = 1;
 pub(super) const STORE: u64 = 2;
@@ -34,6 +33,9 @@ pub(super) const PIN: u64 = 5;
 pub(super) const UNPIN: u64 = 6;
 pub(super) const SPLICE: u64 = 7;
 pub(super) const DRAIN: u64 = 8;
+pub(super) const EXEC: u64 = 9;
+pub(super) const MOVE_PAGES: u64 = 10;
+pub(super) const MOVED: u64 = 11;
 
 /// Kinds of answers.
 pub(super) const RETURNED: u64 = 0;
@@ -106,12 +108,7 @@ fn live(start: &Start<'_>) -> ! {
         }
         // The kernel reaps children of this process.
         libc::signal(libc::SIGCHLD, libc::SIG_IGN);
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = caught as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
-        for signal in [libc::SIGSEGV, libc::SIGBUS] {
-            libc::sigaction(signal, &action, ptr::null_mut());
-        }
+        catch_signals();
         let mut vm = -1;
         if start.kvm {
             let kvm = libc::open(c"/dev/kvm".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
@@ -127,6 +124,7 @@ fn serve(ends: &Ends, process: usize, greeting: u64) -> ! {
     let (mut read, mut write) = ends[process];
     tell(write, [RETURNED, greeting]);
     let mut held = Held::default();
+    let mut words = [0_u64; 5];
     loop {
         let mut request: Request = [0; 8];
         let size = size_of_val(&request);
@@ -139,6 +137,15 @@ fn serve(ends: &Ends, process: usize, greeting: u64) -> ! {
             CALL => call(&request),
             LOAD => load(request[1]),
             STORE => store(request[1], request[2] as u8),
+            EXEC => execute(request[1]),
+            MOVE_PAGES => {
+                words = [request[2], request[3], request[4], request[5], 0];
+                // SAFETY: the structure of the call, which is written to.
+                outcome(
+                    unsafe { libc::ioctl(request[1] as RawFd, MOVE, words.as_mut_ptr()) }.into(),
+                )
+            }
+            MOVED => [RETURNED, words[4]],
             FORK => {
                 // SAFETY: parent and child go on with system calls only.
                 let pid = unsafe { libc::fork() };
@@ -264,7 +271,7 @@ impl Held {
     }
 }
 
-fn leave(status: c_int) -> ! {
+pub(super) fn leave(status: c_int) -> ! {
     // SAFETY: ends the process, nothing else.
     unsafe { libc::_exit(status) }
 }
@@ -291,56 +298,4 @@ fn outcome(result: i64) -> Answer {
     // SAFETY: the thread's own.
     let errno = unsafe { *libc::__errno_location() };
     [FAILED, errno as u64]
-}
-
-/// The value of a register while an access may fault, so that the handler recognises the fault.
-const EXPECTED: u64 = 0x656d_6d75_6d6d_7521;
-
-fn load(addr: u64) -> Answer {
-    let mut got: u64 = 0;
-    // SAFETY: reads one byte, whatever it is; a fault goes on at the label, with the signal in the
-    // second byte.
-    unsafe {
-        asm!(
-            "lea rdx, [rip + 2f]",
-            "movzx eax, byte ptr [rdi]",
-            "2:",
-            in("rdi") addr, in("rsi") EXPECTED, out("rdx") _, inout("rax") got,
-            options(nostack, readonly),
-        );
-    }
-    accessed(got)
-}
-
-fn store(addr: u64, byte: u8) -> Answer {
-    let mut got: u64 = 0;
-    // SAFETY: the arena holds nothing of Rust's; a fault as above.
-    unsafe {
-        asm!(
-            "lea rdx, [rip + 2f]",
-            "mov byte ptr [rdi], cl",
-            "2:",
-            in("rdi") addr, in("rsi") EXPECTED, in("cl") byte, out("rdx") _, inout("rax") got,
-            options(nostack),
-        );
-    }
-    accessed(got)
-}
-
-fn accessed(got: u64) -> Answer {
-    match got >> 8 {
-        0 => [RETURNED, got],
-        signal => [SIGNALLED, signal],
-    }
-}
-
-/// Ends an expected access with the signal, and this process at any other.
-extern "C" fn caught(signal: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel's, for the time of this call.
-    let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
-    if registers[libc::REG_RSI as usize] as u64 != EXPECTED {
-        leave(4);
-    }
-    registers[libc::REG_RIP as usize] = registers[libc::REG_RDX as usize];
-    registers[libc::REG_RAX as usize] = i64::from(signal) << 8;
 }

@@ -16,7 +16,7 @@ use rustix::{
 use std::{
     collections::BTreeMap,
     io::{self, PipeReader, PipeWriter, Read, Write},
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
 /// A living process.
@@ -87,7 +87,17 @@ impl Family {
         let found = self.living.get(&process).map(|process| process.pid);
         found.ok_or_else(|| io::Error::other(format!("no process {process} is there")))
     }
-    fn tell(&mut self, process: u32, request: Request) -> io::Result<()> {
+    /// Returns the descriptor that stands for a living process.
+    pub(super) fn end(&self, process: u32) -> io::Result<&OwnedFd> {
+        let found = self.living.get(&process).map(|process| &process.end);
+        found.ok_or_else(|| io::Error::other(format!("no process {process} is there")))
+    }
+    /// Returns the pipe of a process's answers.
+    pub(super) fn answers(&self, process: u32) -> BorrowedFd<'_> {
+        self.answer[process as usize].as_fd()
+    }
+    /// Sends a request to a process, and does not wait for the answer.
+    pub(super) fn tell(&mut self, process: u32, request: Request) -> io::Result<()> {
         let bytes: Vec<u8> = request.iter().flat_map(|word| word.to_ne_bytes()).collect();
         self.ask[process as usize].write_all(&bytes)
     }
@@ -102,6 +112,10 @@ impl Family {
     /// Sends a request to a process and returns the outcome.
     pub(super) fn ask(&mut self, process: u32, request: Request) -> io::Result<Outcome> {
         self.tell(process, request)?;
+        self.outcome(process)
+    }
+    /// Waits for the outcome of the request that was sent to a process.
+    pub(super) fn outcome(&mut self, process: u32) -> io::Result<Outcome> {
         Ok(outcome(self.hear(process)?))
     }
     /// Forks process `child`.
@@ -145,12 +159,15 @@ impl Drop for Family {
 
 fn outcome([kind, value]: Answer) -> Outcome {
     match kind {
-        FAILED => {
-            let known = i32::try_from(value).ok().and_then(Errno::from_raw);
-            Outcome::Err(known.map_or_else(|| format!("E{value}"), |e| e.to_string()))
-        }
+        FAILED => failed(i32::try_from(value).unwrap_or_default()),
         SIGNALLED if value == libc::SIGBUS as u64 => Outcome::Signal(Signal::Bus),
         SIGNALLED => Outcome::Signal(Signal::Segv),
         _ => Outcome::Ret(value),
     }
+}
+
+/// Returns the outcome of a call that failed with this number.
+pub(super) fn failed(raw: i32) -> Outcome {
+    let known = Errno::from_raw(raw);
+    Outcome::Err(known.map_or_else(|| format!("E{raw}"), |e| e.to_string()))
 }

@@ -1,10 +1,9 @@
 //! The state of processes, from outside: `/proc/PID/maps`, `/proc/PID/pagemap` and `/proc/PID/mem`,
 //! in the arena.
 
-use super::ARENA;
+use super::{ARENA, family::failed};
 use crate::{
     addr::{PAGE_SIZE, Pfn},
-    error::Errno,
     replay::{Kind, MapsRow, Outcome},
 };
 use std::{
@@ -33,6 +32,8 @@ fn row(line: &str) -> Option<MapsRow> {
         path if path.starts_with('[') => "anon",
         "/dev/zero" => "zero",
         "/anon_hugepage" => "hugetlb",
+        "/secretmem" => "secret",
+        path if path.starts_with("/SYSV") => "sysv",
         path => path.rsplit(['/', ':', '@']).next()?,
     };
     Some(MapsRow {
@@ -58,11 +59,7 @@ pub(super) fn force(pid: i32, addr: u64, write: Option<u8>) -> io::Result<Outcom
     Ok(match (done, write) {
         (Ok(written), Some(_)) => Outcome::Ret(written as u64),
         (Ok(_), None) => Outcome::Ret(byte[0].into()),
-        (Err(e), _) => {
-            let raw = e.raw_os_error().ok_or(io::ErrorKind::InvalidData)?;
-            let known = Errno::from_raw(raw);
-            Outcome::Err(known.map_or_else(|| format!("E{raw}"), |e| e.to_string()))
-        }
+        (Err(e), _) => failed(e.raw_os_error().ok_or(io::ErrorKind::InvalidData)?),
     })
 }
 
@@ -71,6 +68,7 @@ const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const FILE: u64 = 1 << 61;
 const GUARD: u64 = 1 << 58;
+const PROTECTED: u64 = 1 << 57;
 const FRAME: u64 = (1 << 55) - 1;
 
 /// One page with an entry: its number, its kind, its frame.
@@ -85,29 +83,50 @@ pub(super) fn frame(pid: i32, page: u64) -> io::Result<Option<u64>> {
     Ok(Some(entry & FRAME).filter(|f| entry & PRESENT != 0 && *f != 0))
 }
 
-/// Returns the entries of a process under these VMAs; `zero` is the frame of the zero page.
-pub(super) fn entries(pid: i32, layout: &[MapsRow], zero: u64) -> io::Result<Vec<Entry>> {
+/// Calls `each` with the number and the raw entry of every page under these VMAs.
+fn raw_entries(pid: i32, layout: &[MapsRow], mut each: impl FnMut(u64, u64)) -> io::Result<()> {
     let file = File::open(format!("/proc/{pid}/pagemap"))?;
-    let mut all = Vec::new();
     for vma in layout {
         let (first, pages) = (vma.start / PAGE_SIZE, (vma.end - vma.start) / PAGE_SIZE);
         let mut bytes = vec![0; usize::try_from(pages * 8).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, first * 8)?;
         for (page, bytes) in (first..).zip(bytes.as_chunks::<8>().0) {
-            let entry = u64::from_ne_bytes(*bytes);
-            let pfn = entry & FRAME;
-            let (kind, has_frame) = match entry {
-                e if e & GUARD != 0 => (Kind::Guard, false),
-                e if e & PRESENT != 0 && pfn == zero => (Kind::Zero, false),
-                e if e & (PRESENT | FILE) == PRESENT | FILE => (Kind::Object, true),
-                e if e & PRESENT != 0 => (Kind::Anon, true),
-                e if e & SWAPPED != 0 => (Kind::Swap, false),
-                _ => continue,
-            };
-            let pfn = u32::try_from(pfn).map_err(io::Error::other)?;
-            all.push((page, kind, has_frame.then_some(Pfn(pfn))));
+            each(page, u64::from_ne_bytes(*bytes));
         }
     }
+    Ok(())
+}
+
+/// Returns the entries of a process under these VMAs; `zero` is the frame of the zero page.
+pub(super) fn entries(pid: i32, layout: &[MapsRow], zero: u64) -> io::Result<Vec<Entry>> {
+    let mut all = Vec::new();
+    raw_entries(pid, layout, |page, entry| {
+        let pfn = entry & FRAME;
+        let (kind, has_frame) = match entry {
+            e if e & GUARD != 0 => (Kind::Guard, false),
+            e if e & PRESENT != 0 && pfn == zero => (Kind::Zero, false),
+            e if e & (PRESENT | FILE) == PRESENT | FILE => (Kind::Object, true),
+            e if e & PRESENT != 0 => (Kind::Anon, true),
+            e if e & SWAPPED != 0 => (Kind::Swap, false),
+            _ => return,
+        };
+        all.push((page, kind, has_frame.then_some(pfn)));
+    })?;
+    let known = all.into_iter().map(|(page, kind, pfn)| {
+        let pfn = pfn.map(u32::try_from).transpose();
+        Ok((page, kind, pfn.map_err(io::Error::other)?.map(Pfn)))
+    });
+    known.collect()
+}
+
+/// Returns the addresses of the pages under these VMAs that userfaultfd write-protects.
+pub(super) fn protected(pid: i32, layout: &[MapsRow]) -> io::Result<Vec<u64>> {
+    let mut all = Vec::new();
+    raw_entries(pid, layout, |page, entry| {
+        if entry & PROTECTED != 0 {
+            all.push(page * PAGE_SIZE);
+        }
+    })?;
     Ok(all)
 }
 
@@ -126,6 +145,10 @@ mod tests {
         assert_eq!(what(anon), Some((1 << 40, 0, "anon".into())));
         let zero = "10000000000-10000002000 rw-s 00001000 00:01 7  /dev/zero (deleted)";
         assert_eq!(what(zero), Some((1 << 40, 0x1000, "zero".into())));
+        let secret = "10000000000-10000002000 rw-s 00000000 00:0b 9  /secretmem (deleted)";
+        assert_eq!(what(secret), Some((1 << 40, 0, "secret".into())));
+        let sysv = "10000000000-10000002000 rw-s 00000000 00:01 3  /SYSV00000000 (deleted)";
+        assert_eq!(what(sysv), Some((1 << 40, 0, "sysv".into())));
         assert_eq!(what("nonsense"), None);
     }
 }

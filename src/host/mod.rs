@@ -47,16 +47,27 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `record` | plans, and their recording |
+//! | `files`, `pool` | the files and the huge pages of a plan |
 //! | `family`, `executor`, `call` | the processes, their loop, and its requests |
+//! | `access` | loads, stores and jumps of a process |
+//! | `special` | secret memory, and segments of System V |
+//! | `userfaults` | userfaultfds, and scans of pagemaps |
+//! | `raw` | system calls without a safe wrapper |
 //! | `look` | the state of the processes, from `/proc` |
 //! | `trace` | the invalidations of a real MMU notifier |
 
+mod access;
 mod call;
 mod executor;
 mod family;
+mod files;
 mod look;
+mod pool;
+mod raw;
 mod record;
+mod special;
 mod trace;
+mod userfaults;
 
 pub use record::{Plan, Recording, Unavailable, record};
 

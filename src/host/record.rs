@@ -1,25 +1,24 @@
 //! The recording: each step of a plan runs, then the recorder looks at the processes.
 
-use super::{ARENA, MAX_PROCESSES, RELEASE, call::request, family::Family, look, trace::Trace};
+use super::{
+    ARENA, MAX_PROCESSES, RELEASE,
+    call::request,
+    family::Family,
+    files, look,
+    pool::Pool,
+    special::Special,
+    trace::Trace,
+    userfaults::{self, Userfaults},
+};
 use crate::{
     addr::PAGE_SIZE,
     mm::{MapFlags, Prot},
     replay::{
-        FileKind, FileSpec, Header, MapsRow, Numbering, Op, OpenMode, Outcome, PageTables, Parts,
-        Script, Step,
-    },
-    sync::IdSource,
-};
-use rustix::fs::{MemfdFlags, memfd_create};
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io,
-    os::{
-        fd::AsRawFd,
-        unix::fs::{FileExt, OpenOptionsExt},
+        Answer, FileSpec, Header, MapsRow, More, Numbering, Op, OpenMode, Outcome, PageTables,
+        Parts, Resolve, Results, Script, Step,
     },
 };
+use std::{collections::BTreeMap, fs::File, io, os::fd::AsRawFd};
 
 /// The operations for real processes.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +29,9 @@ pub struct Plan {
     pub files: BTreeMap<String, FileSpec>,
     /// Other names under which files are open, and their modes.
     pub opens: BTreeMap<String, (String, OpenMode)>,
+    /// Free huge pages of 2 MiB that the pool of the machine has at the beginning; `None`: as many
+    /// as it has. The recording sets them, and gives them back.
+    pub huge_pages: Option<u64>,
     /// Process and operation. Process 0 exists from the beginning. A step of a process that does
     /// not exist is skipped.
     pub steps: Vec<(u32, Op)>,
@@ -48,11 +50,14 @@ impl From<&Script> for Plan {
         opens.retain(|name, _| named(name));
         let mut files = script.header.files.clone();
         files.retain(|name, _| named(name) || opens.values().any(|(of, _)| of == name));
+        let pools = script.header.huge_pages();
+        let free = pools.first().map_or(0, |pool| pool.pages - pool.promised);
         let name = script.name.clone();
         Self {
             name,
             files,
             opens,
+            huge_pages: (free > 0).then_some(free),
             steps,
         }
     }
@@ -77,6 +82,12 @@ pub enum Unavailable {
     /// The pages of this machine have another size.
     #[error("pages of {0} bytes, not 4096")]
     PageSize(usize),
+    /// The pool of huge pages cannot be had for the recording.
+    #[error("the pool of huge pages: {0}")]
+    Pool(&'static str),
+    /// The kernel has no secret memory, or keeps it from this process.
+    #[error("no secret memory: {0}")]
+    Secret(io::Error),
     /// An operation that cannot be recorded: `reclaim`, a file of this library's own, a process
     /// number too high.
     #[error("step {nth}: {why}")]
@@ -99,6 +110,7 @@ pub fn record(plan: &Plan) -> Result<Recording, Unavailable> {
         return Err(Unavailable::PageSize(page));
     }
     check(plan)?;
+    let pool = Pool::of(plan)?;
     let mut recorder = Recorder::new(plan)?;
     let mut steps = Vec::new();
     for (actor, op) in &plan.steps {
@@ -113,6 +125,9 @@ pub fn record(plan: &Plan) -> Result<Recording, Unavailable> {
     let mut header = Header::new(&plan.name, 0, &recorder.kernel, ARENA, plan.files.clone());
     header.swap = (!has_swap()).then_some(0);
     header.opens.clone_from(&plan.opens);
+    if let Some(pool) = &pool {
+        header = header.with_pool(pool.before()?);
+    }
     let script = Script {
         name: plan.name.clone(),
         header,
@@ -131,8 +146,7 @@ fn has_swap() -> bool {
 /// Refuses an impossible plan before its first step.
 fn check(plan: &Plan) -> Result<(), Unavailable> {
     let refuse = |nth, why| Err(Unavailable::Step { nth, why });
-    let known = |kind| matches!(kind, FileKind::Memfd | FileKind::Sealable | FileKind::Disk);
-    if plan.files.values().any(|f| !known(f.kind)) {
+    if plan.files.values().any(|f| !files::is_known(f.kind)) {
         return refuse(0, "files of that kind cannot be made here");
     }
     for (nth, (_, op)) in plan.steps.iter().enumerate() {
@@ -143,6 +157,12 @@ fn check(plan: &Plan) -> Result<(), Unavailable> {
             }
             Op::Fork { child } if *child >= MAX_PROCESSES => {
                 return refuse(nth, "too many processes");
+            }
+            Op::Exec { addr } if !ARENA.contains(addr) => {
+                return refuse(nth, "a jump to an address outside of the arena");
+            }
+            op if !can_answer(op) => {
+                return refuse(nth, "an answer that the recorder cannot give");
             }
             op if !is_own(op) && request(op, None).is_none() => {
                 return refuse(nth, "an operation that only other recorders do");
@@ -158,54 +178,32 @@ fn check(plan: &Plan) -> Result<(), Unavailable> {
 
 /// Returns true for an operation that the recorder does, not a process alone.
 fn is_own(op: &Op) -> bool {
-    matches!(
+    let with_proc = matches!(
         op,
         Op::Fork { .. } | Op::Exit {} | Op::MemRead { .. } | Op::MemWrite { .. }
-    )
+    );
+    with_proc || Special::is_of(op) || op.has_results()
+}
+
+/// Returns false for a copy that is too long, and for a move of pages by a process that waits.
+fn can_answer(op: &Op) -> bool {
+    let short = |call: &Answer| !matches!(call, Answer::UffdCopy(c) if c.len > userfaults::MOST);
+    let stays = |call: &Answer| !matches!(call, Answer::UffdMove(_));
+    match op {
+        Op::FaultLoad(fault) => fault.resolve.iter().all(|Resolve(c)| short(c) && stays(c)),
+        Op::FaultStore(fault) => fault.resolve.iter().all(|Resolve(c)| short(c) && stays(c)),
+        other => Answer::of(other).is_none_or(|call| short(&call)),
+    }
 }
 
 fn is_open(plan: &Plan, name: &str) -> bool {
     plan.files.contains_key(name) || plan.opens.contains_key(name)
 }
 
-/// Opens a file once more, in another mode.
-fn reopened(file: &File, mode: OpenMode) -> io::Result<File> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let mut how = File::options();
-    match mode {
-        OpenMode::ReadOnly => how.read(true),
-        OpenMode::WriteOnly => how.write(true),
-        OpenMode::ReadWrite => how.read(true).write(true),
-        OpenMode::Direct => how.read(true).write(true).custom_flags(libc::O_DIRECT),
-    };
-    how.open(path)
-}
-
-/// Returns a file on the file system of temporary files, if that is ext4 with blocks of a page. The
-/// file has no name any more, but one after the last `@` in `/proc/PID/maps`.
-fn on_disk(name: &str) -> io::Result<File> {
-    static NEXT: IdSource = IdSource::starting_at(0);
-    let unique = format!("emmu-{}-{}@{name}", std::process::id(), NEXT.next());
-    let path = std::env::temp_dir().join(unique);
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)?;
-    std::fs::remove_file(&path)?;
-    let system = rustix::fs::fstatfs(&file)?;
-    if system.f_type != EXT4 || u64::try_from(system.f_bsize) != Ok(PAGE_SIZE) {
-        let why = format!("{} is no ext4 with 4-KiB blocks", path.display());
-        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-    }
-    Ok(file)
-}
-
-/// `EXT4_SUPER_MAGIC`.
-const EXT4: i64 = 0xef53;
-
 struct Recorder {
     files: BTreeMap<String, File>,
+    special: Special,
+    userfaults: Userfaults,
     family: Family,
     trace: Option<Trace>,
     kernel: String,
@@ -214,37 +212,15 @@ struct Recorder {
     zero: u64,
     layouts: BTreeMap<u32, Vec<MapsRow>>,
     pages: PageTables,
+    protected: BTreeMap<u32, Vec<u64>>,
 }
 
 impl Recorder {
     fn new(plan: &Plan) -> Result<Self, Unavailable> {
-        let mut files = BTreeMap::new();
-        for (name, about) in &plan.files {
-            let file = match about.kind {
-                FileKind::Disk => on_disk(name)?,
-                kind => {
-                    let flags = match kind {
-                        FileKind::Sealable => MemfdFlags::ALLOW_SEALING,
-                        _ => MemfdFlags::empty(),
-                    };
-                    File::from(memfd_create(name, flags).map_err(io::Error::from)?)
-                }
-            };
-            file.set_len(about.size)?;
-            for page in 0..about.size.div_ceil(PAGE_SIZE) {
-                let byte = (page % 200 + 1) as u8;
-                file.write_all_at(&[byte], page * PAGE_SIZE)?;
-            }
-            files.insert(name.clone(), file);
-        }
-        for (name, (of, mode)) in &plan.opens {
-            let file = files
-                .get(of)
-                .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
-            let again = reopened(file, *mode)?;
-            files.insert(name.clone(), again);
-        }
-        let family = Family::start(true, files.values().map(AsRawFd::as_raw_fd))?;
+        let files = files::open(plan)?;
+        let special = Special::of(plan)?;
+        let all = files.values().map(AsRawFd::as_raw_fd);
+        let family = Family::start(true, all.chain(special.descriptors()))?;
         let pid = family.living().next().map_or(0, |(_, pid)| pid);
         let trace = family.has_vm.then(|| Trace::of(pid).ok()).flatten();
         let kernel = rustix::system::uname()
@@ -253,12 +229,15 @@ impl Recorder {
             .into_owned();
         let mut recorder = Self {
             files,
+            special,
+            userfaults: Userfaults::default(),
             trace,
             kernel,
             parts: Parts::OUTCOMES,
             zero: 0,
             layouts: BTreeMap::from([(0, Vec::new())]),
             pages: PageTables::default(),
+            protected: BTreeMap::new(),
             family,
         };
         recorder.probe(pid)?;
@@ -292,35 +271,44 @@ impl Recorder {
         self.zero = zero.unwrap_or(0);
         Ok(())
     }
-    fn act(&mut self, actor: u32, op: &Op) -> io::Result<Outcome> {
-        match op {
+    fn act(&mut self, actor: u32, op: &Op) -> io::Result<(Outcome, Results)> {
+        if op.has_results() {
+            return self.userfaults.act(&mut self.family, actor, op);
+        }
+        let outcome = match op {
             Op::Fork { child } => self.family.fork(actor, *child),
             Op::Exit {} => self.family.exit(actor),
             Op::MemRead { addr, target } => look::force(self.family.pid(*target)?, *addr, None),
             Op::MemWrite { addr, target, byte } => {
                 look::force(self.family.pid(*target)?, *addr, Some(*byte))
             }
+            op if Special::is_of(op) => self.special.act(&mut self.family, actor, op),
             op => {
                 let file = op.file().and_then(|name| self.files.get(name));
                 let request = request(op, file.map(AsRawFd::as_raw_fd));
                 self.family
                     .ask(actor, request.ok_or(io::ErrorKind::Unsupported)?)
             }
-        }
+        };
+        Ok((outcome?, Results::default()))
     }
     fn step(&mut self, line: usize, actor: u32, op: &Op) -> io::Result<Step> {
-        let outcome = self.act(actor, op)?;
+        let (outcome, results) = self.act(actor, op)?;
         let notified = match &mut self.trace {
             Some(trace) => trace.take()?,
             None => Vec::new(),
         };
         let mut now = BTreeMap::new();
         let mut numbering = Numbering::default();
+        let mut protected = BTreeMap::new();
         for (process, pid) in self.family.living() {
             let layout = look::layout(pid)?;
             if self.parts.contains(Parts::PAGES) {
                 let entries = look::entries(pid, &layout, self.zero)?;
                 numbering.process(process, entries.into_iter());
+                if self.userfaults.any {
+                    protected.insert(process, look::protected(pid, &layout)?);
+                }
             }
             now.insert(process, layout);
         }
@@ -331,6 +319,15 @@ impl Recorder {
         let layouts = changed.map(|(p, rows)| (*p, rows.clone())).collect();
         let see_pages = self.parts.contains(Parts::PAGES) && pages != self.pages;
         self.layouts = now;
+        let news = |(p, pages): &(&u32, &Vec<u64>)| {
+            self.protected.get(p).map_or(&[][..], Vec::as_slice) != pages.as_slice()
+        };
+        let changed = protected.iter().filter(news);
+        let more = Box::new(More {
+            results,
+            protected: changed.map(|(p, pages)| (*p, pages.clone())).collect(),
+        });
+        self.protected = protected;
         self.pages.clone_from(&pages);
         Ok(Step {
             line,
@@ -341,7 +338,7 @@ impl Recorder {
             layouts,
             pages: see_pages.then_some(pages),
             vm_flags: BTreeMap::new(),
-            more: Box::default(),
+            more,
         })
     }
 }

@@ -5,7 +5,7 @@
 use super::{
     compare::{Expected, Parts},
     names::Names,
-    observe::{entry, is_row, vm_flags},
+    observe::{entry, is_row, looked_at, vm_flags},
     op::Op,
     pages::{Kind, Run},
     script::{MapsRow, Step},
@@ -101,8 +101,10 @@ fn maps_so(cx: &mut CallCx<'_>, mm: &Mm, arena: VpnRange, runs: &[Run], names: &
     }
     let mut ahead = Ahead { runs, seen: 0 };
     let mut same = true;
-    mm.each_page(cx, arena, |page, state| {
-        same = same && ahead.is_next(entry((page, state)), names);
-    });
+    if let Some(part) = looked_at(cx, mm, arena) {
+        mm.each_page(cx, part, |page, state| {
+            same = same && ahead.is_next(entry((page, state)), names);
+        });
+    }
     same && ahead.runs.is_empty()
 }

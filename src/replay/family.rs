@@ -12,7 +12,7 @@ use super::{
     limits::{self, ReplayLimits, beyond},
     names::Names,
     notices::Notices,
-    observe::{entry, row, vm_flags},
+    observe::{entry, looked_at, row, vm_flags},
     op::Op,
     pages::Numbering,
     process,
@@ -375,10 +375,9 @@ impl Family {
             flags.insert(process, vm_flags(cx, mm, self.notices.arena()));
             more.protected
                 .insert(process, protected(cx, mm, self.notices.arena()));
-            numbering.process(
-                process,
-                mm.pagemap(cx, self.notices.arena()).into_iter().map(entry),
-            );
+            let part = looked_at(cx, mm, self.notices.arena());
+            let pages = part.map(|part| mm.pagemap(cx, part)).unwrap_or_default();
+            numbering.process(process, pages.into_iter().map(entry));
         }
         Observed {
             outcome,
@@ -390,12 +389,12 @@ impl Family {
         }
     }
 
-    /// Ends every process, children first; then the device goes that has memory of its own.
-    pub(super) fn end(mut self, cx: &mut CallCx<'_>, machine: &Machine) {
+    /// Ends every process, children first; then segments go, and the device that has memory of its own.
+    pub(super) fn end(self, cx: &mut CallCx<'_>, machine: &Machine) {
         for mm in self.processes.into_values().rev() {
             mm.exit(cx);
         }
         drop(self.buffers);
-        self.special.device.end(cx, machine);
+        self.special.end(cx, machine);
     }
 }

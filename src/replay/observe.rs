@@ -50,6 +50,15 @@ fn what(line: &MapsLine) -> &str {
     }
 }
 
+/// Returns the part of the arena where a recorder looks at pages: those of VMAs that begin there. A
+/// VMA that has grown down across the beginning of the arena has none in a script.
+pub(super) fn looked_at(cx: &mut CallCx<'_>, mm: &Mm, arena: VpnRange) -> Option<VpnRange> {
+    match mm.end_of_vma_across(cx, arena.start()) {
+        Some(end) => VpnRange::new(end, arena.end()),
+        None => Some(arena),
+    }
+}
+
 /// Returns an entry of a page table in the form of a script.
 pub(super) fn entry((page, state): (Vpn, PageState)) -> (u64, Kind, Option<Pfn>) {
     let (kind, pfn) = match state {

@@ -108,11 +108,15 @@ impl Header {
             |pages| vec![PoolBefore { pages, promised }],
         )
     }
-    /// Sets the number of huge pages in the pool.
+    /// Sets the pool of huge pages before the first step.
     #[must_use]
-    pub fn with_huge_pages(self, pages: u64) -> Self {
-        let pool = Some(pages);
-        Self { pool, ..self }
+    pub fn with_pool(self, before: PoolBefore) -> Self {
+        let PoolBefore { pages, promised } = before;
+        Self {
+            pool: Some(pages),
+            promised,
+            ..self
+        }
     }
     /// Returns true if a file is open under that name.
     pub(super) fn has_file(&self, name: &str) -> bool {

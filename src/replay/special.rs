@@ -28,8 +28,9 @@ pub(super) struct Special {
     /// Files by path whose contents no script has, and the bytes of them that are known.
     unknown: BTreeMap<String, (Arc<DiskFile>, BTreeSet<u64>)>,
     secret: Option<Arc<File>>,
-    segment: Option<ShmId>,
-    pub(super) device: OwnMemory,
+    /// All segments that were made; the last is that of the script.
+    segments: Vec<ShmId>,
+    device: OwnMemory,
 }
 
 /// Executes a call of one process that names nothing of the script.
@@ -122,9 +123,9 @@ impl Special {
         if let Op::Shmget(Shmget { len, flags }) = *op {
             let flags = ShmGetFlags::CREAT | ShmGetFlags::from_bits_retain(flags);
             let made = machine.shmget(0, len, flags);
-            return done(made.map(|id| self.segment = Some(id)));
+            return done(made.map(|id| self.segments.push(id)));
         }
-        let Some(id) = self.segment else {
+        let Some(&id) = self.segments.last() else {
             return failed(Errno::EINVAL);
         };
         match *op {
@@ -136,6 +137,13 @@ impl Special {
             Op::Shmunlock {} => done(machine.shm_unlock(id)),
             ref other => unreachable!("{other:?} is not of a segment"),
         }
+    }
+    /// Removes what would outlive the processes: segments, and the device.
+    pub(super) fn end(mut self, cx: &mut CallCx<'_>, machine: &Machine) {
+        for id in self.segments.drain(..) {
+            let _gone_before = machine.shm_remove(id);
+        }
+        self.device.end(cx, machine);
     }
     fn new_secret(
         &mut self,

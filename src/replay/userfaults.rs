@@ -6,6 +6,7 @@
 use super::{
     came::{done, failed, touched},
     hex::Hex,
+    observe::looked_at,
     op::Op,
     script::Outcome,
     uffd_op::{Answer, Answered, Resolve, Results, ScanOf},
@@ -249,7 +250,7 @@ fn filled(result: Result<u64, UserfaultError>, len: u64) -> (Outcome, i64) {
 
 impl Answer {
     /// Returns the operation as a call on a userfaultfd, if it is one.
-    fn of(op: &Op) -> Option<Self> {
+    pub(crate) fn of(op: &Op) -> Option<Self> {
         Some(match op {
             Op::UffdRegister(r) => Self::UffdRegister(r.clone()),
             Op::UffdUnregister(r) => Self::UffdUnregister(r.clone()),
@@ -323,6 +324,8 @@ pub(super) fn clear_refs(cx: &mut CallCx<'_>, mm: &Mm, value: i64) -> Done {
 
 /// Returns the addresses of the pages of the arena that userfaultfd write-protects.
 pub(super) fn protected(cx: &mut CallCx<'_>, mm: &Arc<Mm>, arena: VpnRange) -> Vec<u64> {
-    let pages = mm.protected_pages(cx, arena);
+    let looked_at = looked_at(cx, mm, arena);
+    let pages = looked_at.map(|part| mm.protected_pages(cx, part));
+    let pages = pages.unwrap_or_default();
     pages.into_iter().map(|page| page.0 * PAGE_SIZE).collect()
 }

@@ -10,3 +10,11 @@ fn results_and_contents_are_those_of_the_model() {
         panic!("\n{failure}");
     }
 }
+
+#[test]
+fn segments_and_sealed_files_are_those_of_the_model() {
+    let suite = Suite::new([]).profile(Profile::Shared).cases(256).steps(60);
+    if let Err(failure) = suite.regressions(crate::drawn::kept("shared")).run() {
+        panic!("\n{failure}");
+    }
+}

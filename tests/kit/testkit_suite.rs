@@ -279,6 +279,17 @@ fn pages_are_pinned_referenced_and_written_by_force() {
     }
 }
 
+/// Devices translate segments and sealed files as processes do.
+#[test]
+fn segments_are_attached_and_files_are_sealed() {
+    let suite = Suite::new(all()).profile(Profile::Shared).cases(64);
+    let suite = suite.regressions(crate::drawn::kept("shared"));
+    silent(&suite.steps(60).disturbed(Disturbances {
+        windows: true,
+        ..Disturbances::default()
+    }));
+}
+
 /// Pages go to the memory of a device and come home, and no byte, right or count changes.
 #[test]
 fn pages_go_to_a_device_and_come_home() {

@@ -42,6 +42,8 @@ const UNSAFE: &[&str] = &[
     "extmmu/iommu/leased_memory.rs",
     "extmmu/vhost_iotlb/frame_memory.rs",
     "host/executor.rs",
+    "host/access.rs",
+    "host/raw.rs",
 ];
 
 /// The modules that a file names behind `crate::`, in `use` groups too.

@@ -149,6 +149,12 @@ impl Mm {
         });
         out
     }
+    /// Returns the end of the VMA that lies across `at`, beginning before it.
+    pub(crate) fn end_of_vma_across(&self, cx: &mut CallCx<'_>, at: Vpn) -> Option<Vpn> {
+        let g = self.lock_shared_over(cx, None);
+        let vma = g.layout.vmas.get(at).filter(|vma| vma.start() < at);
+        vma.map(Vma::end)
+    }
     /// Visits each page of `range` that has an entry, ascending; otherwise like
     /// [`pagemap`](Self::pagemap).
     pub(crate) fn each_page(

@@ -5,7 +5,7 @@
 //! who  kind  page  skew  pages  other  a  b
 //! ```
 
-use super::{device::on_device, userfaults::on_userfault};
+use super::{device::on_device, shared::on_shared, userfaults::on_userfault};
 use crate::{
     addr::PAGE_SIZE as PAGE,
     mm::{Advice, MapFlags, MremapArgs, MremapFlags, Prot},
@@ -162,7 +162,8 @@ fn of_frames(r: Record) -> Op {
         return on_device((addr, len.min(ZONE * PAGE)), (other, b));
     }
     match a % 26 {
-        18..=21 => on_userfault((addr, len.min(ZONE * PAGE)), remote, (other, a, b)),
+        21 => on_shared((addr, len.min(ZONE * PAGE)), (other, b)),
+        18..=20 => on_userfault((addr, len.min(ZONE * PAGE)), remote, (other, a, b)),
         0 => Op::Reclaim {},
         1 => Op::Shrink { pages: b.into() },
         2 => Op::Migrate { addr },
@@ -236,6 +237,7 @@ pub fn decode(bytes: &[u8]) -> Script {
         ("f0".to_owned(), spec(16, FileKind::Memfd)),
         ("f1".to_owned(), spec(12, FileKind::Disk)),
         ("f2".to_owned(), spec(8, FileKind::Xip)),
+        ("s0".to_owned(), spec(8, FileKind::Sealable)),
     ]);
     let mut living = BTreeSet::from([0]);
     let mut next = 1;

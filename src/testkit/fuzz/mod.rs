@@ -7,10 +7,12 @@
 //! | --- | --- |
 //! | `bytes` | the encoding of scripts as bytes |
 //! | `device` | … of operations of a device with memory of its own |
+//! | `shared` | … of operations on segments and sealed files |
 //! | `userfaults` | … of operations on userfaultfds |
 
 mod bytes;
 mod device;
+mod shared;
 mod userfaults;
 
 pub use bytes::{decode, encode};

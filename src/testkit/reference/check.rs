@@ -181,8 +181,8 @@ impl Reference {
             lines.map(|l| (l.end - l.start) / PAGE).sum()
         };
         let nameless = self.objects.iter().filter(|o| o.promised);
-        let wanted =
-            now.values().map(accounted).sum::<u64>() + nameless.map(|o| o.size / PAGE).sum::<u64>();
+        let wanted = now.values().map(accounted).sum::<u64>()
+            + nameless.map(|o| o.size.div_ceil(PAGE)).sum::<u64>();
         let got = machine.commit().pages();
         if i64::try_from(wanted) != Ok(got) {
             return Err(format!(

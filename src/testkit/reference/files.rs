@@ -2,7 +2,7 @@
 
 use super::{
     Reference,
-    outcome::{Came, DONE, Step, must},
+    outcome::{Came, DONE, Step, errno, must},
     page::{Kind, PAGE, Pages},
 };
 use crate::replay::{FileKind, Op, Outcome};
@@ -12,6 +12,9 @@ impl Reference {
         let name = op.file().expect("the caller matched");
         let nth = self.files[name];
         let file = &mut self.objects[nth];
+        if file.refuses(op) {
+            return must(&errno("EPERM"), came);
+        }
         match *op {
             Op::Ftruncate { len, .. } => {
                 must(&DONE, came)?;

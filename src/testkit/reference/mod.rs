@@ -16,7 +16,7 @@
 //! `mprotect`, `mremap` in all forms, `madvise`, `msync`, `mseal`, `mlock` and its variants, loads
 //! and stores of any byte, reads of files into memory, copies between processes, pins, references
 //! in pipes, accesses by force, `fork`, `exit`, `ftruncate`, `fallocate`, `pwrite`, also direct,
-//! `fsync`, advice, `mbind`, reclaim, migration, merging; files of every size and offset, with
+//! `fsync`, advice, seals, segments of System V, `mbind`, reclaim, migration, merging; files of every size and offset, with
 //! ext4's and shmem's rules for the bytes beyond their ends; droppable memory; and a machine
 //! without a pool of huge pages, or with one that is large enough.
 //!
@@ -28,13 +28,16 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `model` | the state, and the dispatch of a step |
-//! | `ops` | mappings, moves, forks, rights |
+//! | `ops` | mappings, forks, rights |
+//! | `moves` | `mremap` |
 //! | `kernel` | operations of the kernel by itself |
 //! | `kinds` | the flags of `mmap` |
 //! | `advise` | `madvise` |
 //! | `locks` | `mlock` and its variants |
 //! | `policy` | `mbind` |
 //! | `seals` | `mseal` |
+//! | `file_seals` | seals of shared memory |
+//! | `segments` | the segment of System V |
 //! | `files` | operations on files |
 //! | `ranges` | `fallocate`, transfers past the cache of a file |
 //! | `copies` | reads into memory, copies between processes |
@@ -51,6 +54,7 @@ mod advise;
 mod check;
 mod copies;
 mod device;
+mod file_seals;
 mod files;
 mod held;
 mod holds;
@@ -58,6 +62,7 @@ mod kernel;
 mod kinds;
 mod locks;
 mod model;
+mod moves;
 mod ops;
 mod outcome;
 mod page;
@@ -65,6 +70,7 @@ mod policy;
 mod pool;
 mod ranges;
 mod seals;
+mod segments;
 mod tracked;
 
 pub use check::Checks;

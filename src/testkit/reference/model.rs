@@ -36,6 +36,9 @@ pub struct Reference {
     pub(super) processes: BTreeMap<u32, Pages>,
     /// Processes that lock all that they map.
     pub(super) locks_all: BTreeSet<u32>,
+    /// The segment of the script, and the number of attachments so far.
+    pub(super) segment: Option<usize>,
+    pub(super) attachments: u32,
     /// Pages that the kernel's I/O holds.
     pub(super) holds: Holds,
     /// There is a pool of huge pages, and it is large enough.
@@ -73,6 +76,8 @@ impl Reference {
             direct: header.opens.iter().filter_map(direct).collect(),
             processes: BTreeMap::from([(0, Pages::new())]),
             locks_all: BTreeSet::new(),
+            segment: None,
+            attachments: 0,
             holds: Holds::default(),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),

@@ -2,13 +2,14 @@
 
 use super::{
     Reference,
+    file_seals::Against,
     kinds::{MmapRequest, asked, is_in_area},
     outcome::{Came, DONE, RWX, Step, errno, must, refusing, whole},
     page::{Kind, Object, PAGE, Page, Pages, pages},
 };
 use crate::{
     addr::TASK_PAGES,
-    mm::{MapFlags, MremapArgs, MremapFlags},
+    mm::{MapFlags, Prot},
     replay::{Op, Outcome},
 };
 use std::ops::Range;
@@ -57,6 +58,13 @@ impl Reference {
             | Op::Munlock { .. }
             | Op::Mlockall { .. }
             | Op::Munlockall {} => self.lock(actor, op, came),
+            Op::Seal { ref file, seals } => self.add_seals(file, seals, came),
+            Op::Shmget(_)
+            | Op::Shmat(_)
+            | Op::Shmdt { .. }
+            | Op::Shmrm {}
+            | Op::Shmlock {}
+            | Op::Shmunlock {} => self.on_segment(actor, op, came),
             Op::Mseal { addr, len } => self.seal(actor, (addr, len), came),
             Op::ReadInto { .. } => self.read_into(actor, op, came),
             Op::PvmRead { .. } | Op::PvmWrite { .. } => self.copy_between(actor, op, came),
@@ -77,7 +85,7 @@ impl Reference {
         must(&DONE, came).or(must(&errno("EAGAIN"), came))
     }
     /// Returns true if the range lies in the arena, where the model follows entries.
-    fn looks_at(&self, range: &Range<u64>) -> bool {
+    pub(super) fn looks_at(&self, range: &Range<u64>) -> bool {
         range.start >= self.arena.start().0 && range.end <= self.arena.end().0
     }
     /// Handles an operation outside of the model. A refusal changes nothing.
@@ -106,6 +114,9 @@ impl Reference {
                 // Pages before a hole change.
                 for number in range {
                     match all.get_mut(&number) {
+                        Some(page) if page.read_only && prot.contains(Prot::WRITE) => {
+                            return must(&errno("EACCES"), came);
+                        }
                         Some(page) if page.sealed => return must(&errno("EPERM"), came),
                         Some(page) => page.prot = prot,
                         None => return must(&whole(true), came),
@@ -150,6 +161,11 @@ impl Reference {
         let Some(wanted) = pages(addr, len) else {
             return self.odd(came);
         };
+        let read_only = match self.sealed_against(op) {
+            Against::Mapping => return refusing(came),
+            Against::Writing => true,
+            Against::Nothing => false,
+        };
         let Some(range) = self.mapped_to(actor, op, wanted, came)? else {
             return Ok(());
         };
@@ -163,6 +179,7 @@ impl Reference {
         };
         let page = Page {
             huge: self.is_of_pool(op, object),
+            read_only,
             wipe: kind.droppable,
             droppable: kind.droppable,
             ..Page::new(prot, object, kind.shared)
@@ -229,11 +246,12 @@ impl Reference {
             pages: std::collections::BTreeMap::new(),
             tail_perhaps: false,
             promised,
+            seals: None,
         });
         (self.objects.len() - 1, 0)
     }
     /// Maps pages like the first one, with the following pages of its object.
-    fn place(&mut self, actor: u32, range: Range<u64>, first: &Page, populate: bool) {
+    pub(super) fn place(&mut self, actor: u32, range: Range<u64>, first: &Page, populate: bool) {
         for (nth, number) in (0..).zip(range) {
             let object = first.object.map(|(o, index)| (o, index + nth));
             let page = Page {
@@ -245,119 +263,6 @@ impl Reference {
                 self.populate(actor, number);
             }
         }
-    }
-
-    fn mremap(&mut self, actor: u32, args: MremapArgs, came: Came<'_>) -> Step {
-        let MremapArgs {
-            addr,
-            old_len,
-            new_len,
-            flags,
-            new_addr,
-        } = args;
-        let (Some(old), Some(new)) = (pages(addr, old_len), pages(addr, new_len)) else {
-            return self.odd(came);
-        };
-        let keep = flags.contains(MremapFlags::DONTUNMAP);
-        let from = old.start;
-        if flags.contains(MremapFlags::FIXED) {
-            // Another length, or no permission to move: other errors come first.
-            let plain = flags.contains(MremapFlags::MAYMOVE) && old == new;
-            let Some(to) = pages(new_addr, new_len).filter(|_| plain) else {
-                // The old pages may be gone before a seal refused the rest.
-                let sealed = self.pages_of(actor).values().any(|page| page.sealed);
-                self.lost = sealed || matches!(came, Outcome::Ret(_));
-                return Ok(());
-            };
-            if from < to.end && to.start < old.end {
-                must(&errno("EINVAL"), came)
-            } else if !self.pages_of(actor).contains_key(&from) {
-                must(&errno("EFAULT"), came)
-            } else if self.is_sealed(actor, &old) || self.is_sealed(actor, &to) {
-                // The VMAs before the seal have moved, one by one.
-                self.lost = !self.is_sealed(actor, &(from..from + 1));
-                must(&errno("EPERM"), came)
-            } else {
-                must(&Outcome::Ret(new_addr), came)?;
-                self.relocate(actor, old, to.start, keep);
-                Ok(())
-            }
-        } else if keep {
-            self.odd(came)
-        } else if !self.pages_of(actor).contains_key(&from) {
-            must(&errno("EFAULT"), came)
-        } else if self.is_sealed(actor, &(from..from + 1)) {
-            must(&errno("EPERM"), came)
-        } else {
-            self.resize(actor, (old, new.end - from), flags, came)
-        }
-    }
-    /// `mremap` without a target address. Room is a matter of VMAs; but a mapping may not grow over
-    /// another.
-    fn resize(
-        &mut self,
-        actor: u32,
-        (old, len): (Range<u64>, u64),
-        flags: MremapFlags,
-        came: Came<'_>,
-    ) -> Step {
-        let from = old.start;
-        if from + len <= old.end {
-            if self.is_sealed(actor, &(from + len..old.end)) {
-                return must(&errno("EPERM"), came);
-            }
-            must(&Outcome::Ret(from * PAGE), came)?;
-            let cut = from + len..old.end;
-            self.pages_of(actor).retain(|n, _| !cut.contains(n));
-            self.forget_objects();
-            return Ok(());
-        }
-        let Outcome::Ret(at) = *came else {
-            return Ok(());
-        };
-        let to = at / PAGE;
-        if to != from && !flags.contains(MremapFlags::MAYMOVE) {
-            return Err("it moved the mapping without MREMAP_MAYMOVE".into());
-        }
-        let grown = old.end - from..len;
-        let all = &self.processes[&actor];
-        let begin = if to == from { grown.start } else { 0 };
-        if all.range(to + begin..to + len).next().is_some() || !all.contains_key(&(old.end - 1)) {
-            return Err(format!("it returns {at:#x}, where another mapping lies"));
-        }
-        let last = all[&(old.end - 1)].clone();
-        self.lost |= !self.looks_at(&(to..to + len));
-        if to != from {
-            self.relocate(actor, old, to, false);
-        }
-        for (nth, i) in (1..).zip(grown) {
-            let more = Page {
-                object: last.object.map(|(o, index)| (o, index + nth)),
-                ..last.fresh()
-            };
-            self.pages_of(actor).insert(to + i, more);
-        }
-        Ok(())
-    }
-    fn relocate(&mut self, actor: u32, from: Range<u64>, to: u64, keep: bool) {
-        let all = self.pages_of(actor);
-        for number in from.clone() {
-            if let Some(page) = all.remove(&number) {
-                if keep {
-                    // The remaining page loses its lock.
-                    let locked = false;
-                    all.insert(
-                        number,
-                        Page {
-                            locked,
-                            ..page.fresh()
-                        },
-                    );
-                }
-                all.insert(to + number - from.start, page);
-            }
-        }
-        self.forget_objects();
     }
 
     fn fork(&mut self, actor: u32, child: u32, came: Came<'_>) -> Step {
@@ -384,7 +289,11 @@ impl Reference {
         let gone: Vec<usize> = (0..self.objects.len())
             .filter(|&nth| {
                 let object = &self.objects[nth];
-                object.kind == Kind::Nameless && object.size > 0 && !mapped(nth)
+                let goes = matches!(
+                    object.kind,
+                    Kind::Nameless | Kind::Segment { removed: true }
+                );
+                goes && object.size > 0 && !mapped(nth)
             })
             .collect();
         for nth in gone {

@@ -1,7 +1,9 @@
 //! A page of the model, and the objects behind pages.
 
+use super::file_seals;
 use crate::{
     error::FaultError,
+    file::Seals,
     mm::Prot,
     replay::{FileKind, Header},
 };
@@ -35,6 +37,11 @@ pub(super) struct Page {
     pub(super) guard: bool,
     pub(super) no_fork: bool,
     pub(super) wipe: bool,
+    /// The mapping never gets the right to write: it is shared, and its file was sealed or is open
+    /// for reading alone.
+    pub(super) read_only: bool,
+    /// The attachment of a segment that the page is a part of.
+    pub(super) attachment: Option<u32>,
     /// Rights and place are final (`mseal`).
     pub(super) sealed: bool,
     /// Reclaim may drop the page, written or not.
@@ -58,6 +65,8 @@ impl Page {
             guard: false,
             no_fork: false,
             wipe: false,
+            read_only: false,
+            attachment: None,
             sealed: false,
             droppable: false,
             huge: false,
@@ -99,6 +108,8 @@ pub(super) struct Object {
     pub(super) tail_perhaps: bool,
     /// The commit limit counts all of the object.
     pub(super) promised: bool,
+    /// The seals of shared memory; `None`: the object takes none.
+    pub(super) seals: Option<Seals>,
 }
 
 /// Kinds of objects.
@@ -106,6 +117,10 @@ pub(super) struct Object {
 pub(super) enum Kind {
     /// Shared anonymous memory: the object goes with its last page.
     Nameless,
+    /// A segment of System V: it goes with its last page once it is removed.
+    Segment {
+        removed: bool,
+    },
     File(FileKind),
 }
 
@@ -124,6 +139,7 @@ impl Object {
                 size: file.size,
                 tail_perhaps: false,
                 promised: false,
+                seals: file_seals::at_first(file.kind),
                 pages: pages.map(|p| (p, Bytes::from([(0, byte(p))]))).collect(),
             }
         };

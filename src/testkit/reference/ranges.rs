@@ -2,11 +2,12 @@
 
 use super::{
     Reference,
+    file_seals::WRITES,
     outcome::{Came, DONE, Step, errno, must},
     page::{Kind, Object, PAGE, Pages},
 };
 use crate::{
-    file::FallocateMode,
+    file::{FallocateMode, Seals},
     replay::{FileKind, Op, Outcome},
 };
 use std::ops::Range;
@@ -98,7 +99,9 @@ impl Reference {
                     self.resident = false;
                     return must(&errno("EINVAL"), came);
                 }
-                if len == 0 || len > LONG || off > LONG {
+                // Of a sealed file a part may be written.
+                let sealed = object.has(WRITES | Seals::GROW);
+                if len == 0 || len > LONG || off > LONG || sealed {
                     return self.odd(came);
                 }
                 must(&Outcome::Ret(len), came)?;
@@ -142,6 +145,13 @@ impl Reference {
         };
         if off > LONG || len > LONG {
             return self.odd(came);
+        }
+        let forbids = match change {
+            Change::Allocate => off + len > object.size && object.has(Seals::GROW),
+            _ => object.has(WRITES),
+        };
+        if forbids {
+            return must(&errno("EPERM"), came);
         }
         let keep = mode & FallocateMode::KEEP_SIZE.bits() != 0;
         if !object.apply(&change, &(off..off + len), keep) {

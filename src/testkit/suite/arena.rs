@@ -94,6 +94,13 @@ pub(super) enum On {
     Part,
     /// A device with memory of its own takes pages and gives them back.
     Device,
+    /// A file is sealed.
+    Seal,
+    /// A segment is attached, or detached.
+    Attach,
+    Detach,
+    /// A segment is made, removed, locked or unlocked.
+    Segment,
 }
 
 /// Returns a distance in bytes from the beginning of a page, for ends and holes.

@@ -6,12 +6,12 @@ use super::{
     draw::Draw,
     files, holds, huge, mixed_profile, pages, pool,
     profile::Profile,
-    swap, tracked,
+    shared, swap, tracked,
 };
 use crate::{
     addr::PAGE_SIZE,
     mm::{Advice, MapFlags},
-    replay::{FileKind, FileSpec, Header, OURS, Op, OpenMode},
+    replay::{FileKind, FileSpec, Header, OURS, Op, OpenMode, PoolBefore},
 };
 use std::collections::BTreeMap;
 
@@ -34,6 +34,9 @@ pub(super) fn header(profile: Profile) -> Header {
     if profile == Profile::Pool {
         files.insert(pool::FILE.to_owned(), pool::file());
     }
+    if profile == Profile::Shared {
+        files.insert(shared::FILE.to_owned(), shared::file());
+    }
     let end = BASE + pages * PAGE_SIZE;
     let mut header = Header::new("testkit", 0, OURS, BASE..end, files);
     for nth in 0..3 {
@@ -41,7 +44,10 @@ pub(super) fn header(profile: Profile) -> Header {
         header.opens.insert(format!("d{nth}"), direct);
     }
     match profile {
-        Profile::Pool => header.with_huge_pages(pool::POOL),
+        Profile::Pool => header.with_pool(PoolBefore {
+            pages: pool::POOL,
+            promised: 0,
+        }),
         _ => header,
     }
 }
@@ -65,6 +71,7 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
         Profile::Device => {
             device::opening(file, |page, n, file| map(page, n, MapFlags::PRIVATE, file))
         }
+        Profile::Shared => shared::opening(|page, n, file| map(page, n, MapFlags::SHARED, file)),
         Profile::Swap => vec![map(0, FEW, MapFlags::PRIVATE, None)],
         Profile::Holds => vec![
             map(0, FEW / 2, MapFlags::PRIVATE, None),
@@ -85,7 +92,7 @@ pub(super) fn looks(profile: Profile, living: &[u32]) -> Vec<(u32, Op)> {
         Profile::Mixed => (0..2 * PAGES).collect(),
         Profile::Pages | Profile::Tracked => (0..ARENA + AROUND).collect(),
         Profile::Swap => (0..FEW).collect(),
-        Profile::Holds | Profile::Device => (0..2 * FEW).collect(),
+        Profile::Holds | Profile::Device | Profile::Shared => (0..2 * FEW).collect(),
         Profile::Huge => huge::looked_at(),
         Profile::Pool => pool::looked_at(),
         Profile::Files => files::looked_at(),
@@ -114,7 +121,9 @@ impl Profile {
             )
         );
         match self {
-            Self::Mixed | Self::Huge | Self::Pool | Self::Holds | Self::Device => false,
+            Self::Mixed | Self::Huge | Self::Pool | Self::Holds | Self::Device | Self::Shared => {
+                false
+            }
             // A draw that gives no operation stands for a look.
             Self::Pages | Self::Tracked => op.is_none(),
             Self::Files | Self::Swap => !out,
@@ -138,6 +147,7 @@ impl Profile {
             Self::Tracked => tracked::op(d),
             Self::Holds => holds::op(d, file, living),
             Self::Device => device::op(d, file),
+            Self::Shared => shared::op(d),
         };
         match op {
             Some(op) if tracked::is_of_the_first(&op) => Some((0, op)),

@@ -52,7 +52,7 @@
 //! | `disturbances`, `pace` | the settings of disturbances, the mark of a step, the progress of threads |
 //! | `case` | the source of operations, and the result of a case |
 //! | `stream`, `dispatch` | from draws to operations, by profile |
-//! | `mixed_profile`, `pages`, `files`, `swap`, `huge`, `pool`, `tracked`, `holds`, `device` | the operations of each profile |
+//! | `mixed_profile`, `pages`, `files`, `swap`, `huge`, `pool`, `tracked`, `holds`, `device`, `shared` | the operations of each profile |
 //! | `few` | operations that several of them draw |
 //! | `profile`, `draw`, `arena` | the enum, the numbers of a draw, the shared constants |
 
@@ -80,6 +80,7 @@ mod profile;
 mod run;
 #[cfg(shuttle)]
 mod scheduled;
+mod shared;
 mod shortage;
 mod shorten;
 mod stream;

@@ -59,3 +59,42 @@ pub(super) const ANY: &[Advice] = &[
     Advice::GuardInstall,
     Advice::GuardRemove,
 ];
+/// For huge pages of a pool.
+pub(super) const POOL: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::DontNeed,
+    Advice::Remove,
+    Advice::PopulateRead,
+    Advice::PopulateWrite,
+    Advice::WipeOnFork,
+    Advice::DontFork,
+    Advice::WillNeed,
+    Advice::DontNeedLocked,
+];
+/// For shared memory that is sealed, secret or of System V.
+pub(super) const SEGMENTS: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::Remove,
+    Advice::PopulateRead,
+    Advice::PopulateWrite,
+    Advice::DontFork,
+    Advice::Cold,
+    Advice::GuardInstall,
+    Advice::GuardRemove,
+];
+/// For memory that a userfaultfd fills.
+pub(super) const FILLED: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::Free,
+    Advice::Remove,
+    Advice::PopulateRead,
+    Advice::PopulateWrite,
+];
+/// For memory that is run.
+pub(super) const CODE: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::PopulateRead,
+    Advice::GuardInstall,
+    Advice::GuardRemove,
+    Advice::WipeOnFork,
+];

@@ -30,13 +30,13 @@ pub enum Profile {
 /// The numbers of one operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw {
-    who: u32,
-    kind: u32,
-    page: u64,
-    n: u64,
-    other: u64,
-    byte: u8,
-    choice: usize,
+    pub(super) who: u32,
+    pub(super) kind: u32,
+    pub(super) page: u64,
+    pub(super) n: u64,
+    pub(super) other: u64,
+    pub(super) byte: u8,
+    pub(super) choice: usize,
 }
 
 pub fn draw() -> impl Strategy<Value = Draw> {
@@ -61,9 +61,9 @@ pub fn draw() -> impl Strategy<Value = Draw> {
 }
 
 /// Pages that are used; moves go there or far away.
-const ZONE: u64 = 40;
+pub(super) const ZONE: u64 = 40;
 const FAR: u64 = 1 << 15;
-const RW: Prot = Prot::READ.union(Prot::WRITE);
+pub(super) const RW: Prot = Prot::READ.union(Prot::WRITE);
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -109,7 +109,7 @@ fn weights(profile: Profile) -> Vec<(u32, Kind)> {
     all
 }
 
-fn at(page: u64) -> u64 {
+pub(super) fn at(page: u64) -> u64 {
     ARENA.start + page * PAGE
 }
 
@@ -118,7 +118,7 @@ fn odd(choice: usize) -> u64 {
     pick(&[0, 0, 1, 7, 100, 2048, PAGE - 1], choice)
 }
 
-fn pick<T: Copy>(from: &[T], choice: usize) -> T {
+pub(super) fn pick<T: Copy>(from: &[T], choice: usize) -> T {
     from[choice % from.len()]
 }
 
@@ -175,6 +175,7 @@ impl Making {
                     }
                     _ => BTreeMap::new(),
                 },
+                huge_pages: None,
                 steps: Vec::new(),
             },
             living: BTreeSet::from([0]),

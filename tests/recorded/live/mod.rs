@@ -8,13 +8,16 @@
 
 mod advices;
 mod draw;
+mod kinds;
+mod stories;
 
 use super::{drawn, skipped::skipped};
-use draw::Profile;
+use draw::{Draw, Profile};
 use emmu::{
     host::{Plan, Recording, record},
     replay::{Difference, Notice, Notified, Outcome, Parts, Replayed, Report, replay_parts},
 };
+use kinds::Kind;
 use proptest::{
     prelude::*,
     test_runner::{TestCaseError, TestError, TestRunner},
@@ -74,15 +77,20 @@ fn keep(recording: &Recording) -> PathBuf {
 }
 
 fn compare(profile: Profile) {
-    let empty = draw::plan(profile, &[]);
-    let Some(probe) = recorded(&empty) else {
+    compare_plans(&format!("{profile:?}"), |draws| draw::plan(profile, draws));
+}
+
+/// Compares scripts of this kind that draws make.
+fn compare_plans(name: &str, plan: impl Fn(&[Draw]) -> Plan) {
+    let Some(probe) = recorded(&plan(&[])) else {
         return;
     };
-    let missing = Parts::all() - probe.parts;
+    // No recording has the flags of VMAs.
+    let missing = Parts::all() - Parts::FLAGS - probe.parts;
     if !missing.is_empty() {
-        skipped(&format!("{profile:?} scripts: {missing:?}"), CANNOT);
+        skipped(&format!("{name} scripts: {missing:?}"), CANNOT);
     }
-    if profile == Profile::Swap && !probe.parts.contains(Parts::PAGES) {
+    if name == "Swap" && !probe.parts.contains(Parts::PAGES) {
         skipped("Swap scripts", "what is swapped cannot be seen here");
         return;
     }
@@ -92,16 +100,14 @@ fn compare(profile: Profile) {
         ..drawn::config(CASES)
     });
     let scripts = prop::collection::vec(draw::draw(), 1..60);
-    let run = runner.run(&scripts, |draws| {
-        match difference(&draw::plan(profile, &draws)) {
-            Some((_, done)) => Err(TestCaseError::fail(
-                Report::of(&done).expect("differs").to_string(),
-            )),
-            None => Ok(()),
-        }
+    let run = runner.run(&scripts, |draws| match difference(&plan(&draws)) {
+        Some((_, done)) => Err(TestCaseError::fail(
+            Report::of(&done).expect("differs").to_string(),
+        )),
+        None => Ok(()),
     });
     if let Err(TestError::Fail(why, draws)) = run {
-        let plan = draw::plan(profile, &draws);
+        let plan = plan(&draws);
         let kept = recorded(&plan).map(|r| keep(&r));
         panic!("{why}\nthe script is in {kept:?}");
     }
@@ -156,6 +162,36 @@ fn pages_pushed_out() {
         return;
     }
     compare(Profile::Swap);
+}
+
+#[test]
+fn huge_pages_of_a_pool() {
+    compare_kind(Kind::Pool);
+}
+
+#[test]
+fn segments_secrets_and_seals() {
+    compare_kind(Kind::Segments);
+}
+
+#[test]
+fn pages_that_a_handler_fills() {
+    compare_kind(Kind::Filled);
+}
+
+#[test]
+fn code_that_may_be_fetched_or_not() {
+    compare_kind(Kind::Code);
+}
+
+/// Compares scripts of a kind of memory; what these calls do depends on privileges and releases.
+fn compare_kind(kind: Kind) {
+    let needed = Parts::LAYOUTS | Parts::PAGES;
+    if recorded(&Plan::default()).is_some_and(|probe| !probe.parts.contains(needed)) {
+        skipped(&format!("{kind:?} scripts"), CANNOT);
+        return;
+    }
+    compare_plans(&format!("{kind:?}"), |draws| kinds::plan(kind, draws));
 }
 
 /// A recording that is changed in one place differs there, in that part, and only if that part is

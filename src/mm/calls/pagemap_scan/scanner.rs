@@ -23,8 +23,8 @@ use crate::{
 pub(super) struct Part {
     pub(super) pages: VpnRange,
     pub(super) categories: PageCategories,
-    /// Absent pages can be protected.
-    has_markers: bool,
+    /// Memory that is registered for write protection.
+    registered: bool,
     protect: Protection,
     /// Small pages in each page, of huge pages of a pool.
     grain: Option<u64>,
@@ -39,7 +39,7 @@ impl Part {
                 true => PageCategories::WPALLOWED,
                 false => PageCategories::empty(),
             },
-            has_markers: vma.uses_markers(),
+            registered: vma.is_uffd_wp(),
             protect: Protection::by_userfault(vma, true),
             grain: vma.hugetlb().map(|_| vma.grain()),
         }
@@ -139,8 +139,9 @@ impl<'a> Scanner<'a> {
         }
         Ok(())
     }
-    /// Reports pages that have no table (`pagemap_scan_pte_hole`). They count as written where
-    /// absent pages can be protected; empty entries of a table do so everywhere.
+    /// Reports pages that have no table (`pagemap_scan_pte_hole`). They count as written where the
+    /// memory is registered for write protection, whether absent pages can be protected or not;
+    /// empty entries of a table do so everywhere.
     pub(super) fn hole(
         &mut self,
         walk: &mut impl Walk,
@@ -148,7 +149,7 @@ impl<'a> Scanner<'a> {
         part: &Part,
     ) -> Result<(), Stop> {
         let mut categories = part.categories;
-        categories.set(PageCategories::WRITTEN, part.has_markers);
+        categories.set(PageCategories::WRITTEN, part.registered);
         if !self.is_interesting(categories) {
             return Ok(());
         }
