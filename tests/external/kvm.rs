@@ -8,7 +8,8 @@ use emmu::{
     extmmu::{
         References,
         kvm::{
-            AccessedBits, Exit, Gfn, KvmMistake, MemSlot, SlotError, SlotFlags, Vcpu, Vm, VmConfig,
+            AccessedBits, Exit, Gfn, KvmMistake, MemSlot, MemoryAttributes, SlotError, SlotFlags,
+            Vcpu, Vm, VmConfig, VmType,
         },
     },
     frame::AtomicOp,
@@ -466,5 +467,41 @@ fn a_guest_does_atomic_accesses_and_has_addresses_under_its_lock() {
         assert_eq!(seen, Ok((9, 9, false)));
     });
     assert_eq!(vcpu.load(&mut cx, 8), Ok(0));
+    g.end(&mut cx);
+}
+
+/// A processor has a copy of a small entry; then another processor's miss makes a huge one of its
+/// block. The copy goes with the entry: no window over the page finds it any more.
+#[test]
+fn a_huge_entry_takes_the_copies_of_small_ones_with_it() {
+    let machine = machine();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let config = VmConfig {
+        vm_type: VmType::SwProtected,
+        ..VmConfig::default()
+    };
+    let g = guest(&mut cx, &machine, config);
+    let block = 512 * PAGE;
+    g.mm.madvise(&mut cx, BASE, block, Advice::HugePage)
+        .unwrap();
+    g.mm.store(&mut cx, BASE + 5 * PAGE, 5).unwrap();
+    let [one, other] = [(); 2].map(|()| g.vm.vcpu(&mut cx));
+    // A private frame of the block keeps its entries small.
+    for (attributes, vcpu) in [
+        (MemoryAttributes::PRIVATE, &one),
+        (MemoryAttributes::empty(), &other),
+    ] {
+        let private = (100 * PAGE, PAGE);
+        g.vm.set_memory_attributes(&mut cx, private.0, private.1, attributes)
+            .unwrap();
+        assert_eq!(vcpu.load(&mut cx, 5 * PAGE), Ok(5));
+    }
+    // The first window takes the huge entry, the second one finds none.
+    for page in [7, 5] {
+        g.mm.madvise(&mut cx, BASE + page * PAGE, PAGE, Advice::DontNeed)
+            .unwrap();
+    }
+    assert_eq!(one.load(&mut cx, 5 * PAGE), Ok(0));
     g.end(&mut cx);
 }

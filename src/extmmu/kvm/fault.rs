@@ -20,7 +20,7 @@ use crate::{
     ctx::{Atomic, CallCx},
     extmmu::References,
     mm::Mm,
-    notifier::{Access, Cached, GateGuard, Permit, Retry, ShadowEntry},
+    notifier::{Access, Cached, GateGuard, Permit, Retry, ShadowEntry, ShadowStore},
 };
 use std::sync::Arc;
 
@@ -148,10 +148,18 @@ impl Vm {
         // As the walk of a processor sets them.
         permit = permit.used_for(self.marked_as(access));
         let cached = for_access(permit.cached(), access);
+        let store = permit.guard().store();
+        let same = store
+            .get(&gfn)
+            .is_some_and(|old| old.range().pages() == cached.range().pages());
+        let expected = store.len() + usize::from(!same);
         let mut guard = match self.config.references {
             References::None => permit.establish(gfn),
             References::Held => permit.establish_held(gfn),
         };
+        if guard.store().len() != expected {
+            flush_block(guard.state(), gfn);
+        }
         guard.state().tlbs.enter(tlb, gfn, cached);
         true
     }
@@ -209,6 +217,14 @@ impl Vm {
         };
         inside && !slot.logs() && one_kind
     }
+}
+
+/// Flushes the pages of a block whose entries of another size were replaced: a TLB may have copies
+/// of these, and no window finds them any more (`tdp_mmu_map_handle_target_level`).
+fn flush_block(state: &mut State, gfn: Gfn) {
+    let first = gfn.0 & !(PMD_PAGES - 1);
+    let block = (Gfn(first), Gfn(first + PMD_PAGES));
+    state.tlbs.flush_gfns(|| std::iter::once(block));
 }
 
 /// Restricts a copy to reading, unless the access writes: a TLB entry allows writing only once the
