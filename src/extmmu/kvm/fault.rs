@@ -20,7 +20,7 @@ use crate::{
     ctx::{Atomic, CallCx},
     extmmu::References,
     mm::Mm,
-    notifier::{Access, Cached, GateGuard, Permit, Retry, ShadowEntry},
+    notifier::{Access, Cached, GateGuard, Permit, Retry, ShadowEntry, ShadowStore},
 };
 use std::sync::Arc;
 
