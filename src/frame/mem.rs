@@ -14,6 +14,7 @@ use super::{
     device_frames::DeviceFrames,
     exported::Exported,
     flags::FrameFlags,
+    folio_bits::FolioBits,
     free::FreeFrames,
     huge_pool::HugePools,
     inject::Inject,
@@ -56,8 +57,9 @@ pub struct PhysMem {
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
     pub(super) quota: Quota,
     pub(super) pools: HugePools,
-    /// Set since a huge page was allocated for the first time.
-    pub(super) has_huge: AtomicBool,
+    /// Set since a large page was allocated for the first time.
+    pub(super) has_large: AtomicBool,
+    pub(super) folio_bits: FolioBits,
     pub(super) devices: DeviceFrames,
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
     pub(super) arena: Arena,
@@ -103,7 +105,8 @@ impl PhysMem {
             watch: OnceLock::new(),
             quota: Quota::default(),
             pools: HugePools::default(),
-            has_huge: AtomicBool::new(false),
+            has_large: AtomicBool::new(false),
+            folio_bits: FolioBits::default(),
             devices: DeviceFrames::new(0..0),
             #[cfg(all(feature = "host-mapping", target_os = "linux"))]
             arena: Arena::default(),

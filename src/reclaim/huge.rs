@@ -5,8 +5,8 @@ use super::shrink::{Fate, Reclaim};
 use crate::{
     addr::Pfn,
     ctx::{Below, Cx, FolioCx, Sleepable, rank},
-    frame::{FrameFlags, FrameLock},
-    rmap::{Blocking, dissolve, split_huge_of, split_object_folio, unmap_object_folio},
+    frame::{FrameFlags, FrameLock, Large},
+    rmap::{Blocking, dissolve, split_large_of, split_object_folio, unmap_object_folio},
 };
 
 impl Reclaim<'_> {
@@ -39,7 +39,7 @@ impl Reclaim<'_> {
         let (owner, index) = self.owner_of(locked)?;
         let frames = match owner.folio(index) {
             Some(folio) => folio.frames,
-            None => mem.huge_parts(locked.pfn().head()).collect(),
+            None => mem.large_parts(Large::huge(locked.pfn().head())).collect(),
         };
         let is_dirty = |pfn: &Pfn| mem.flags(*pfn).contains(FrameFlags::DIRTY);
         if !frames.iter().any(is_dirty) {
@@ -74,7 +74,7 @@ impl Reclaim<'_> {
         if flags.contains(FrameFlags::ANON) {
             let split = !mem.is_pinned(locked.pfn());
             if split {
-                split_huge_of(registry, mem, cx, locked);
+                split_large_of(registry, mem, cx, locked);
             }
             return split;
         }

@@ -19,7 +19,7 @@ use crate::mm::{
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
-    frame::{Frame, HUGE, HugeFrame, PhysMem, PoolPage},
+    frame::{Frame, HUGE, LargeFrame, PhysMem, PoolPage},
     notifier::Event,
     rmap::Mapping,
 };
@@ -109,7 +109,7 @@ enum Frames<'m> {
         copy: Frame<'m>,
         original: Option<Frame<'m>>,
     },
-    Huge(HugeFrame<'m>),
+    Huge(LargeFrame<'m>),
     None,
 }
 

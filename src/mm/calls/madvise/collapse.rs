@@ -21,7 +21,7 @@ use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{CallCx, Sleepable},
     error::MadviseError,
-    frame::{FrameFlags, HUGE, HugeFrame, PhysMem},
+    frame::{FrameFlags, HUGE, LargeFrame, PhysMem},
     notifier::{Access, AgeKind, Event},
 };
 
@@ -327,7 +327,7 @@ impl InvalidationWindow<'_, Sleepable> {
     fn collapse(
         mut self,
         at: Vpn,
-        huge: HugeFrame<'_>,
+        huge: LargeFrame<'_>,
         (rights, armed): (Rights, bool),
     ) -> Result<(), Fail> {
         let mem = self.mm().machine().mem();

@@ -68,7 +68,7 @@ fn own_pages<'m>(
     let mut list = Vec::new();
     mm.for_each_locked_leaf(cx, block, |part, leaf| {
         let mut passed_by = mm.passed_by(leaf, part);
-        passed_by.retain(|&head| Some(head) != one);
+        passed_by.retain(|page| Some(page.head()) != one);
         let counted = part.iter().filter_map(|at| leaf.get(at).counted());
         let passes = |pfn: Pfn| is_part_of(mem, &passed_by, pfn);
         for pfn in counted.filter(|&pfn| own(pfn) && !passes(pfn) && !mem.is_device(pfn)) {
