@@ -4,7 +4,7 @@ use super::{
     alloc::OutOfFrames,
     flags::FrameFlags,
     inject::AllocKind,
-    large::Large,
+    large_page::Large,
     mem::PhysMem,
     pfn::{FOLIO, HUGE, HUGE_ZERO},
 };
@@ -53,10 +53,11 @@ impl PhysMem {
         drop(charging);
         let head = head.ok_or(OutOfFrames::UsedUp(self.capacity()))?;
         self.has_large.store(true, Ordering::Relaxed);
-        Ok(LargeFrame {
-            mem: self,
-            page: self.make_large(head, frames),
-        })
+        let page = self.make_large(head, frames);
+        if frames == HUGE {
+            self.partly.note(page, |page| self.is_left(page));
+        }
+        Ok(LargeFrame { mem: self, page })
     }
     /// Makes one large page of free frames, with a reference on each.
     pub(super) fn make_large(&self, head: Pfn, frames: u32) -> Large {

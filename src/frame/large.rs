@@ -7,45 +7,11 @@
 
 use super::{
     flags::FrameFlags,
+    large_page::Large,
     mem::{Frame, PhysMem},
-    pfn::{FOLIO, HUGE},
+    pfn::FOLIO,
 };
 use crate::{addr::Pfn, sync::Ordering};
-
-/// A large page: its first frame, and how many it was made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Large {
-    head: Pfn,
-    frames: u32,
-}
-
-impl Large {
-    /// Returns the huge page that begins with this frame.
-    pub(crate) fn huge(head: Pfn) -> Self {
-        Self { head, frames: HUGE }
-    }
-    /// Returns the first frame. It may have left the page, and be in other use.
-    pub(crate) fn head(self) -> Pfn {
-        self.head
-    }
-    /// Returns the number of frames that the page was made of.
-    pub(crate) fn frames(self) -> u32 {
-        self.frames
-    }
-    /// Returns all frames that the page was made of.
-    pub(crate) fn all(self) -> impl Iterator<Item = Pfn> {
-        (0..self.frames).map(move |nth| self.head.nth(nth))
-    }
-    /// Returns the place of one of its frames in the page.
-    pub(crate) fn place(self, part: Pfn) -> u32 {
-        part.0 - self.head.0
-    }
-    /// Returns the half-open range of its page offsets, if frame `part` has the offset `index`.
-    pub(crate) fn pages(self, part: Pfn, index: u64) -> Option<(u64, u64)> {
-        let first = index.checked_sub(self.place(part).into())?;
-        Some((first, first + u64::from(self.frames)))
-    }
-}
 
 impl PhysMem {
     /// Notes the size of a large page that is made of free frames.
@@ -54,7 +20,7 @@ impl PhysMem {
             FOLIO => self.folio_bits.set(head, self.capacity()),
             _ => self.folio_bits.clear(head, frames),
         }
-        Large { head, frames }
+        Large::new(head, frames)
     }
     /// Returns true if the frame is part of a large page.
     #[inline]
@@ -68,10 +34,7 @@ impl PhysMem {
     }
     fn large_around(&self, pfn: Pfn) -> Large {
         match self.folio_bits.has(pfn) {
-            true => Large {
-                head: Pfn(pfn.0 & !(FOLIO - 1)),
-                frames: FOLIO,
-            },
+            true => Large::new(Pfn(pfn.0 & !(FOLIO - 1)), FOLIO),
             false => Large::huge(pfn.head()),
         }
     }
@@ -88,34 +51,32 @@ impl PhysMem {
     pub(crate) fn large_parts(&self, page: Large) -> impl Iterator<Item = Pfn> {
         page.all().filter(move |&pfn| self.large(pfn) == Some(page))
     }
-    /// Returns a frame of each large page of private memory of which a part was given back, in
-    /// ascending order (`folio_test_partially_mapped`). Pages of a pool are left out: the rest of
-    /// one that is pinned waits for the end of the pins.
+    /// Returns true if any frame is left of a private large page.
+    pub(super) fn is_left(&self, page: Large) -> bool {
+        self.parts_left(page).next().is_some()
+    }
+    fn parts_left(&self, page: Large) -> impl Iterator<Item = Pfn> {
+        let private = |&pfn: &Pfn| self.flags(pfn).contains(FrameFlags::ANON);
+        let parts = self.large_parts(page).filter(private);
+        parts.filter(|&pfn| self.refcount(pfn) > 0)
+    }
+    /// Returns a frame of each large page of private memory of which a part was given back
+    /// (`folio_test_partially_mapped`), in the order of the kernel's queue. Pages of a pool are
+    /// left out: the rest of one that is pinned waits for the end of the pins.
     pub(crate) fn partly_given_back(&self) -> Vec<Pfn> {
-        let private = FrameFlags::LARGE | FrameFlags::ANON;
-        let mut found = Vec::new();
-        // The zero page is frame 0, so the frames of a machine are one more than its capacity.
-        let blocks = 0..=self.capacity() / HUGE;
-        let heads = blocks.map(|block| Pfn(block * HUGE));
-        for head in heads.filter(|&head| self.is_made(head)) {
-            let last = head.0 + HUGE.min(self.capacity() + 1 - head.0);
-            let mut at = head.0;
-            while at < last {
-                let pfn = Pfn(at);
-                let is_part = self.refcount(pfn) > 0 && self.flags(pfn).contains(private);
-                let Some(page) = self.large(pfn).filter(|_| is_part) else {
-                    at += 1;
-                    continue;
-                };
-                let live = |&part: &Pfn| self.refcount(part) > 0;
-                let parts = self.large_parts(page).filter(live).count();
-                if parts < page.frames as usize && !self.is_of_pool(pfn) {
-                    found.push(pfn);
-                }
-                at = page.head.0 + page.frames;
-            }
+        let pages = self.partly.take(|page| self.is_left(page));
+        let partly = pages.into_iter().filter_map(|page| {
+            let mut left = self.parts_left(page);
+            let first = left.next()?;
+            let is_part = left.count() + 1 < page.frames() as usize && !self.is_of_pool(first);
+            is_part.then_some((page, first))
+        });
+        let partly: Vec<_> = partly.collect();
+        // One that cannot be split stays in the queue.
+        for &(page, _) in &partly {
+            self.partly.note(page, |page| self.is_left(page));
         }
-        found
+        partly.into_iter().map(|(_, first)| first).collect()
     }
     /// Returns the number of entries, of all processes, that map any part of the page.
     pub(crate) fn large_mappings(&self, page: Large) -> u64 {

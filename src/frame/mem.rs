@@ -22,6 +22,7 @@ use super::{
     meta::{Meta, Metas},
     observer::FrameWatch,
     owner::Owner,
+    partly::Partly,
     pfn::ZERO,
     pinned::PinnedFrames,
     quota::Quota,
@@ -60,6 +61,7 @@ pub struct PhysMem {
     /// Set since a large page was allocated for the first time.
     pub(super) has_large: AtomicBool,
     pub(super) folio_bits: FolioBits,
+    pub(super) partly: Partly,
     pub(super) devices: DeviceFrames,
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
     pub(super) arena: Arena,
@@ -107,6 +109,7 @@ impl PhysMem {
             pools: HugePools::default(),
             has_large: AtomicBool::new(false),
             folio_bits: FolioBits::default(),
+            partly: Partly::default(),
             devices: DeviceFrames::new(0..0),
             #[cfg(all(feature = "host-mapping", target_os = "linux"))]
             arena: Arena::default(),
@@ -155,10 +158,6 @@ impl PhysMem {
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
     pub(super) fn numbers(&self) -> u32 {
         CHUNK * u32::try_from(self.chunks.len()).expect("frames have numbers of 32 bits")
-    }
-    /// Returns true if the frame, or one near it, was used before.
-    pub(super) fn is_made(&self, pfn: Pfn) -> bool {
-        self.chunks[(pfn.0 / CHUNK) as usize].get().is_some()
     }
     /// Makes the chunk of a frame.
     #[cold]

@@ -39,6 +39,8 @@
 //! | `pinned` | frames that are pinned, and how often |
 //! | `quota` | the limit of page tables |
 //! | `huge_pool` | pools of huge pages, and their reservations |
+//! | `large_page` | the name of a large page |
+//! | `partly` | large pages of which a part may have been given back |
 //! | `folio_bits` | which large pages are folios of 64 KiB |
 //! | `resv_map` | the pages of a mapping or file that have a reservation |
 //! | `inject` | allocations that fail on purpose |
@@ -58,6 +60,7 @@
 //! | `view` | looking at a frame without a reference: the oracle |
 //! | `lock` | the lock of a frame |
 //! | `lru` | moving between the lists of reclaim |
+//! | `lru_large` | the place of a large page on these lists |
 //! | `collect` | collecting pages on their way to a list |
 //! | `swap_cache` | swapping out and in |
 //! | `export` | notices to the drivers of exported frames |
@@ -91,6 +94,7 @@ mod huge;
 mod huge_pool;
 mod inject;
 mod large;
+mod large_page;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 mod lend;
 #[cfg(all(feature = "remote", target_os = "linux"))]
@@ -99,11 +103,13 @@ mod lifetime;
 mod lists;
 mod lock;
 mod lru;
+mod lru_large;
 mod mem;
 mod meta;
 mod observer;
 mod owner;
 mod page_bytes;
+mod partly;
 mod pfn;
 mod pin;
 mod pinned;
@@ -133,7 +139,7 @@ pub use flags::FrameFlags;
 pub(crate) use huge::LargeFrame;
 pub use huge_pool::{HugePool, HugePoolConfig, HugeSize};
 pub use inject::{AllocKind, Inject, Injected};
-pub(crate) use large::Large;
+pub(crate) use large_page::Large;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use lent::{Kept, Lender, Loan, Place};
 pub(crate) use lifetime::Retired;

@@ -185,8 +185,6 @@ impl PhysMem {
     }
     /// Counts a retired frame of a huge page of a pool; the last one frees the page
     /// (`free_huge_folio`). Returns false for a frame of no pool.
-    #[cold]
-    #[inline(never)]
     pub(super) fn return_to_pool(&self, pfn: Pfn) -> bool {
         // A page of a pool has frames that are not retired yet: this one, among others.
         self.pools.used.load(Ordering::Relaxed) > 0

@@ -114,8 +114,8 @@ impl Header {
             |pages| vec![PoolBefore { pages, promised }],
         )
     }
-    /// Returns the private memory in which faults bring in 64 KiB at once. Recordings of a time when
-    /// the header did not tell it have the setting in their names.
+    /// Returns the private memory in which faults bring in 64 KiB at once. Recordings of a time
+    /// when the header did not tell it have the setting in their names.
     pub fn folios(&self) -> FolioPolicy {
         let by_name = || recorded_folios(&self.profile, &self.seed);
         self.folio_policy.unwrap_or_else(by_name)

@@ -48,8 +48,8 @@ pub(crate) trait FrameOwner: Send + Sync {
         let _unused = (cx, pages, visit);
     }
 
-    /// Maps by small entries, at every place where it is mapped, a large page of private memory that
-    /// has the page offsets `pages`. Afterwards its frames are single pages (`split_folio`).
+    /// Maps by small entries, at every place where it is mapped, a large page of private memory
+    /// that has the page offsets `pages`. Afterwards its frames are single pages (`split_folio`).
     fn split_large(&self, mem: &PhysMem, cx: RmapCx<'_>, page: Large, pages: (u64, u64)) {
         let _unused = (mem, cx, page, pages);
     }

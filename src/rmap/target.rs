@@ -134,6 +134,30 @@ pub(crate) trait RmapTarget: Send + Sync {
     /// Reads and clears the use of the mapping of the locked frame at `spot`, by the processor and
     /// by every external MMU (`folio_referenced_one`). `None`: the frame is not mapped there.
     fn referenced(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> Option<Young>;
+    /// Reads and clears the use of the mappings in `part`, the part of a VMA at `spot`, of a large
+    /// page of private memory, and returns their number. They are locked if the VMA is and maps all
+    /// of the page; the use of a part of the page in locked memory counts for nothing.
+    fn referenced_large(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        page: Large,
+    ) -> (u64, Young);
+    /// Drops the mappings in `part`, the part of a VMA at `spot`, of a large page of private
+    /// memory, of which the caller has this frame locked, in one window over `part`. None is
+    /// dropped if one of them is dirty: the page is not to be given up (`try_to_unmap_one`).
+    ///
+    /// # Errors
+    ///
+    /// [`UnmapRefused`]: the mappings must stay.
+    fn discard_large(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        of: (Large, Pfn),
+    ) -> Result<(), UnmapRefused>;
     /// Takes the right to write from the mapping of `pfn` at `spot`, so that the next store faults.
     /// Returns true if the mapping was dirty or writable (`page_vma_mkclean_one`).
     fn write_protect(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> bool;
@@ -233,6 +257,24 @@ impl RmapTarget for Nowhere {
     fn restore_large(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: (Large, Pfn)) {}
     fn referenced(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> Option<Young> {
         None
+    }
+    fn referenced_large(
+        &self,
+        _: RmapCx<'_>,
+        _: &MappedAt<'_>,
+        _: VpnRange,
+        _: Large,
+    ) -> (u64, Young) {
+        (0, Young::No)
+    }
+    fn discard_large(
+        &self,
+        _: RmapCx<'_>,
+        _: &MappedAt<'_>,
+        _: VpnRange,
+        _: (Large, Pfn),
+    ) -> Result<(), UnmapRefused> {
+        Ok(())
     }
     fn write_protect(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> bool {
         false

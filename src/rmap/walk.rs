@@ -160,6 +160,71 @@ fn walk_large_page(
     }
 }
 
+/// Does so for the large page of private memory that a locked frame is part of: VMA by VMA, each of
+/// which counts once.
+fn referenced_large<R: Below<rank::Rmap>>(
+    registry: &Registry,
+    mem: &PhysMem,
+    cx: &mut Cx<'_, R, Sleepable>,
+    (locked, page): (&FrameLock<'_>, Large),
+) -> Usage {
+    let mut out = Usage::By(0);
+    let mut asked = 0;
+    walk_large_of(registry, cx, (locked, page), |cx, spot, part| {
+        let (mappings, young) = spot.space.referenced_large(cx, spot, part, page);
+        match (young, &mut out) {
+            (Young::Locked, out) => *out = Usage::Locked,
+            (Young::Yes, Usage::By(n)) => *n += 1,
+            _ => {}
+        }
+        asked += mappings;
+        asked < mem.large_mappings(page) && out != Usage::Locked
+    });
+    out
+}
+
+/// Drops every mapping of the large page of private memory that a locked frame is part of: VMA by
+/// VMA, each in a window over its part (`try_to_unmap` of a page that `MADV_FREE` has marked).
+///
+/// # Errors
+///
+/// [`UnmapRefused`]: a part was written since, or is in use; the mappings before it are gone.
+pub(crate) fn discard_large(
+    registry: &Registry,
+    mem: &PhysMem,
+    cx: &mut FolioCx<'_>,
+    (locked, page): (&FrameLock<'_>, Large),
+) -> Result<(), UnmapRefused> {
+    let mut out = Ok(());
+    walk_large_of(registry, cx, (locked, page), |cx, spot, part| {
+        out = spot
+            .space
+            .discard_large(cx, spot, part, (page, locked.pfn()));
+        out.is_ok() && mem.large_mappings(page) > 0
+    });
+    match mem.large_mappings(page) {
+        0 => Ok(()),
+        _ => out.and(Err(UnmapRefused::Needed)),
+    }
+}
+
+/// Visits the part of each VMA that may map the large page of a locked frame.
+fn walk_large_of<R: Below<rank::Rmap>>(
+    registry: &Registry,
+    cx: &mut Cx<'_, R, Sleepable>,
+    (locked, page): (&FrameLock<'_>, Large),
+    mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
+) {
+    let Some(owner) = locked.owner() else {
+        return;
+    };
+    if let Some(found) = registry.find(owner.id)
+        && let Some(pages) = page.pages(locked.pfn(), owner.index)
+    {
+        found.walk_huge(cx.descend(), pages, &mut visit);
+    }
+}
+
 /// The use of a page since it was last asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Usage {
@@ -178,6 +243,9 @@ pub(crate) fn referenced<R: Below<rank::Rmap>>(
     locked: &FrameLock<'_>,
 ) -> Usage {
     let pfn = locked.pfn();
+    if let Some(page) = mem.private_large(pfn) {
+        return referenced_large(registry, mem, cx, (locked, page));
+    }
     let mut out = Usage::By(0);
     if mem.mapcount(pfn) == 0 {
         return out;

@@ -48,11 +48,10 @@ impl FaultScope<'_> {
             }
             for (pfn, page) in folio.page().all().zip(pages.iter()) {
                 mem.map_inc(pfn);
-                mem.lru_add(pfn);
                 leaf.set(page, RawPte::frame(pfn, rights).mkdirty());
             }
             // The entries have the references now.
-            let _mapped = folio.into_raw();
+            mem.lru_add(folio.into_raw());
         })?;
         Ok(true)
     }

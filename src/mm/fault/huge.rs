@@ -76,12 +76,11 @@ impl<'h> FaultScope<'h> {
         let (head, rights) = (huge.head(), vma.rights());
         let mapped = self.set_huge(at, |i| {
             mem.map_inc(head.nth(i));
-            mem.lru_add(head.nth(i));
             RawPte::frame(head.nth(i), rights).mkdirty()
         })?;
         if mapped {
             // Unless another thread was first, the entries have the references now.
-            let _mapped = huge.into_raw();
+            mem.lru_add(huge.into_raw());
         }
         Ok(true)
     }

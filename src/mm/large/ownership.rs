@@ -112,11 +112,27 @@ impl Mm {
     }
 }
 
+/// The treatment of a large page that is mapped by small entries, all of it here and some of it
+/// elsewhere as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::mm) enum Shared {
+    /// The advice passes it by.
+    PassesBy,
+    /// The advice frees it lazily (`madvise_free_pte_range`), if nothing was written but through
+    /// its entries.
+    MayBeFreed,
+}
+
 impl Mm {
     /// Returns the large pages in `range`, a part of one leaf, that an advice passes by, since they
     /// are or seem to be shared. Of a page that is mapped in parts only such are left that could
     /// not be split.
-    pub(in crate::mm) fn passed_by(&self, leaf: &LockedLeaf<'_>, range: VpnRange) -> Vec<Large> {
+    pub(in crate::mm) fn passed_by(
+        &self,
+        leaf: &LockedLeaf<'_>,
+        range: VpnRange,
+        shared: Shared,
+    ) -> Vec<Large> {
         let mem = self.machine().mem();
         let mut passed_by = Vec::new();
         if !mem.has_large() {
@@ -128,7 +144,8 @@ impl Mm {
             let Some((page, pfn)) = mapped.and_then(|pfn| Some((mem.large(pfn)?, pfn))) else {
                 continue;
             };
-            if last.replace(page) != Some(page) && self.passes_by(leaf, range, at, (page, pfn)) {
+            let is_next = last.replace(page) != Some(page);
+            if is_next && self.passes_by(leaf, range, at, (page, pfn), shared) {
                 passed_by.push(page);
             }
         }
@@ -141,18 +158,28 @@ impl Mm {
         range: VpnRange,
         at: Vpn,
         (page, part): (Large, Pfn),
+        shared: Shared,
     ) -> bool {
+        let mem = self.machine().mem();
         if leaf.is_huge() {
-            return shared_huge(self.machine().mem(), leaf);
+            return shared_huge(mem, leaf);
         }
-        let all = self.machine().mem().large_mappings(page);
-        !is_whole(leaf, range, at, (page, part)) || all != u64::from(page.frames())
+        let kept = FrameFlags::DIRTY | FrameFlags::SWAP_CACHE;
+        let is_kept = |pfn| mem.flags(pfn).intersects(kept);
+        !is_whole(leaf, range, at, (page, part))
+            || mem.large_mappings(page) != u64::from(page.frames())
+                && (shared == Shared::PassesBy || mem.large_parts(page).any(is_kept))
     }
 }
 
 /// Returns true if all of the large page of which `at` maps a part is mapped in a row, in one leaf
 /// and in `range` (`madvise_folio_pte_batch`).
-fn is_whole(leaf: &LockedLeaf<'_>, range: VpnRange, at: Vpn, (page, part): (Large, Pfn)) -> bool {
+pub(in crate::mm) fn is_whole(
+    leaf: &LockedLeaf<'_>,
+    range: VpnRange,
+    at: Vpn,
+    (page, part): (Large, Pfn),
+) -> bool {
     let first = at.0.checked_sub(page.place(part).into()).map(Vpn);
     let row = first.and_then(|first| VpnRange::new(first, first.plus(page.frames().into())));
     let Some(row) = row.filter(|&row| VpnRange::block_of(at).covers(row) && range.covers(row))

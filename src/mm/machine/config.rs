@@ -43,7 +43,7 @@ pub struct MachineConfig {
     pub page_tables: Option<u64>,
     /// How [`khugepaged`](super::Machine::khugepaged) chooses memory.
     pub khugepaged: KhugepagedLimits,
-    /// Whether faults in private memory bring in folios of 64 KiB.
+    /// The private memory in which faults bring in folios of 64 KiB.
     pub folios: FolioPolicy,
     /// The pool of huge pages of 2 MiB. A machine without so many blocks of free memory has a
     /// smaller one.

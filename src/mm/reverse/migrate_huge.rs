@@ -42,8 +42,8 @@ impl Mm {
         }
         self.migrate_split(cx, (pfn, page))
     }
-    /// Splits the large page that frame `pfn` is part of and moves its pages, the first one last, as
-    /// the kernel's list has them (`try_split_folio`).
+    /// Splits the large page that frame `pfn` is part of and moves its pages, the first one last,
+    /// as the kernel's list has them (`try_split_folio`).
     fn migrate_split(
         &self,
         cx: &mut CallCx<'_>,
@@ -242,8 +242,10 @@ impl Drop for LargeMarks<'_> {
         let moved = self.to.pfn() != old.head();
         let listed = FrameFlags::LRU | FrameFlags::UNEVICTABLE;
         for (i, before) in (0..).zip(&self.before) {
-            if moved || before.intersects(listed) {
-                mem.lru_add(self.to.pfn().nth(i));
+            let part = self.to.pfn().nth(i);
+            let has_place = mem.stands_for(part) == part;
+            if has_place && (moved || before.intersects(listed)) {
+                mem.lru_add(part);
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Mappings whose accesses do not predict further accesses (`vma_has_recency`).
-const NO_RECENCY: VmFlags = VmFlags::SEQ_READ.union(VmFlags::RAND_READ);
+pub(super) const NO_RECENCY: VmFlags = VmFlags::SEQ_READ.union(VmFlags::RAND_READ);
 
 impl RmapTarget for Mm {
     fn unmap_range(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, range: VpnRange, cows: EvenCows) {
@@ -146,6 +146,24 @@ impl RmapTarget for Mm {
         let kind = AgeKind::ClearFlush;
         let young = self.age_range(&mut cx, range, kind) && !flags.intersects(NO_RECENCY);
         Some(if young { Young::Yes } else { Young::No })
+    }
+    fn referenced_large(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        page: Large,
+    ) -> (u64, Young) {
+        self.referenced_large_at(cx, spot, part, page)
+    }
+    fn discard_large(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        of: (Large, Pfn),
+    ) -> Result<(), UnmapRefused> {
+        self.discard_large_at(cx, spot, part, of)
     }
     fn write_protect(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> bool {
         if !VmFlags::from_bits_retain(spot.flags).contains(VmFlags::SHARED) {

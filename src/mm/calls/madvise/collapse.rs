@@ -357,11 +357,11 @@ impl InvalidationWindow<'_, Sleepable> {
                     mem.copy(pfn, new);
                 }
                 mem.map_inc(new);
-                mem.lru_add(new);
                 leaf.set(page, RawPte::frame(new, rights).mkdirty());
                 crate::mm::entry::release::drop_entry(mem, old, flushed);
             }
             leaf.set_huge(true);
+            mem.lru_add(head);
             Ok(Some(()))
         });
         self.close();
