@@ -14,7 +14,7 @@ use crate::{
     addr::{PAGE_SIZE, PMD_PAGES},
     ctx::{Cx, Rank, Sleepable, rank},
     error::{NoMemory, ObjectError},
-    frame::{FrameFlags, FrameLock, HUGE, HugeFrame},
+    frame::{FrameFlags, FrameLock, HUGE, Large, LargeFrame},
     rmap::{Blocking, EvenCows, FrameOwner, Unmap, unmap_frame},
     sync::Despite,
 };
@@ -168,7 +168,7 @@ impl<'c> Cutting<'c, '_> {
         }
     }
     /// Puts the huge page in the place of the small ones, and drops the tables that mapped these.
-    fn put_huge(&mut self, first: u64, huge: HugeFrame<'c>, taken: Vec<Taken<'c>>) {
+    fn put_huge(&mut self, first: u64, huge: LargeFrame<'c>, taken: Vec<Taken<'c>>) {
         let cache = self.cache();
         let mem = cache.host().mem();
         let head = huge.head();
@@ -256,7 +256,7 @@ impl<'c> Cutting<'c, '_> {
             let mapping = cache.mapping();
             let whole = (folio.start, folio.start + PMD_PAGES);
             mapping.unmap_huge(mem, cx.descend(), locked.pfn(), whole);
-            mem.forget_huge(locked.pfn());
+            mem.forget_large(Large::huge(locked.pfn()));
         } else {
             self.unmap_folio(folio, true);
         }
@@ -294,7 +294,7 @@ impl<'c> Cutting<'c, '_> {
     pub(super) fn give_up_huge(&mut self, index: u64) {
         let cache = self.cache();
         if let Some(locked) = cache.lock_huge(self.cx(), index) {
-            cache.host().mem().forget_huge(locked.pfn());
+            cache.host().mem().forget_large(Large::huge(locked.pfn()));
             cache.slots.lock().folios.forget(index);
         }
     }

@@ -9,6 +9,9 @@ const FEW: u32 = 3;
 impl PhysMem {
     /// Collects a page that `MADV_FREE` has marked.
     pub(crate) fn collect_lazily(&self, pfn: Pfn) {
+        if self.is_large(pfn) {
+            return; // It goes to its list at once.
+        }
         let page = (pfn, self.generation(pfn));
         self.batches.collect(page, Batch::Lazily);
     }

@@ -172,6 +172,9 @@ impl PhysMem {
         self.watch_retirement(pfn);
         let flags = meta.flags();
         if flags.intersects(FrameFlags::LRU | FrameFlags::EXPORTED) {
+            if flags.contains(FrameFlags::LRU | FrameFlags::LARGE) {
+                self.lru_pass_on(pfn);
+            }
             self.lru_remove(pfn);
             self.unexport(pfn);
         }
@@ -183,8 +186,19 @@ impl PhysMem {
         if self.config.contents != Contents::None {
             self.clear_page(pfn);
         }
-        let to_pool = flags.contains(FrameFlags::LARGE) && self.part_retired(pfn);
+        let to_pool = flags.contains(FrameFlags::LARGE) && self.leave_large(pfn);
         !(to_pool || self.return_to_device(pfn))
+    }
+    /// Counts a retired frame of a large page. Returns true if the page is one of a pool, which
+    /// gets it back.
+    #[cold]
+    #[inline(never)]
+    fn leave_large(&self, pfn: Pfn) -> bool {
+        let to_pool = self.return_to_pool(pfn);
+        if !to_pool && let Some(page) = self.private_large(pfn) {
+            self.partly.note(page, |page| self.is_left(page));
+        }
+        to_pool
     }
     /// Releases the contents; apart, so that `leave` stays small.
     #[inline(never)]

@@ -1,8 +1,8 @@
 //! The lists of reclaim: frames by kind, and by recent use.
 //!
 //! Guarantee: a frame is on at most one list, in the order in which it was added; a free frame is
-//! on none. Only a machine with a swap device has lists: a machine that can reclaim nothing pays
-//! nothing.
+//! on none. One frame stands for a large page of private memory, and counts as all of its pages.
+//! Only a machine with a swap device has lists: a machine that can reclaim nothing pays nothing.
 
 use super::flags::FrameFlags;
 use crate::sync::Mutex;
@@ -46,10 +46,12 @@ impl LruList {
 pub(super) struct Link {
     pub(super) head: u32,
     tail: u32,
+    /// The number of pages for which the frame stands.
+    pub(super) pages: u16,
     list: Option<u8>,
 }
 
-/// Head, tail and length of a list.
+/// Head and tail of a list, and the number of its pages.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     head: u32,
@@ -87,25 +89,64 @@ impl Lists {
         }
         &mut self.links[i]
     }
-    /// Adds a frame to the head of a list.
-    pub(super) fn push(&mut self, list: u8, pfn: u32) {
+    /// Adds a frame that stands for so many pages to the head of a list.
+    pub(super) fn push(&mut self, list: u8, pfn: u32, pages: u16) {
         let old = std::mem::replace(&mut self.ends[usize::from(list)].head, pfn);
         let link = Link {
             head: 0,
             tail: old,
+            pages,
             list: Some(list),
         };
         *self.link(pfn) = link;
         let ends = &mut self.ends[usize::from(list)];
-        ends.len += 1;
+        ends.len += u64::from(pages);
         match old {
             0 => ends.tail = pfn,
             old => self.link(old).head = pfn,
         }
     }
+    /// Adds a frame next to another, towards the head of that one's list, if it is on one. Returns
+    /// true if it is.
+    pub(super) fn push_next_to(&mut self, other: u32, pfn: u32, pages: u16) -> bool {
+        let Link { head, list, .. } = *self.link(other);
+        let Some(list) = list else {
+            return false;
+        };
+        if head == 0 {
+            self.push(list, pfn, pages);
+            return true;
+        }
+        *self.link(pfn) = Link {
+            head,
+            tail: other,
+            pages,
+            list: Some(list),
+        };
+        self.link(head).tail = pfn;
+        self.link(other).head = pfn;
+        self.ends[usize::from(list)].len += u64::from(pages);
+        true
+    }
+    /// Changes the number of pages for which a frame on a list stands.
+    pub(super) fn set_pages(&mut self, pfn: u32, pages: u16) {
+        let Link {
+            list, pages: old, ..
+        } = *self.link(pfn);
+        if let Some(list) = list {
+            self.link(pfn).pages = pages;
+            let len = &mut self.ends[usize::from(list)].len;
+            *len = *len + u64::from(pages) - u64::from(old);
+        }
+    }
     /// Removes a frame from its list. Returns true if it was on one.
     pub(super) fn remove(&mut self, pfn: u32) -> bool {
-        let Link { head, tail, list } = *self.link(pfn);
+        let Link {
+            head,
+            tail,
+            pages,
+            list,
+        } = *self.link(pfn);
         let Some(list) = list else {
             return false;
         };
@@ -120,7 +161,7 @@ impl Lists {
         } else {
             self.link(tail).head = head;
         }
-        self.ends[usize::from(list)].len -= 1;
+        self.ends[usize::from(list)].len -= u64::from(pages);
         true
     }
 }

@@ -2,11 +2,17 @@
 
 use super::{
     flags::FrameFlags,
+    large_page::Large,
     lists::{LruCost, LruList},
     mem::{Frame, PhysMem},
     owner::{MERGED_INDEX, Owner},
 };
 use crate::addr::Pfn;
+
+/// Returns the number of pages for which the frame of a large page stands on its list.
+fn weight(page: Large) -> u16 {
+    u16::try_from(page.frames()).expect("at most a huge page")
+}
 
 impl PhysMem {
     /// Returns true if this machine has lists: if it has a swap device.
@@ -16,20 +22,27 @@ impl PhysMem {
     /// Adds a frame to the head of the list that its flags choose (`folio_add_lru`); a frame of a
     /// device is on none.
     pub(crate) fn lru_add(&self, pfn: Pfn) {
-        self.collect_new(pfn);
+        if !self.is_large(pfn) {
+            self.collect_new(pfn);
+        }
         self.put_on_list(pfn);
     }
+    /// Adds a frame, or the one that stands for its page, to the head of the list that its flags
+    /// choose.
     fn put_on_list(&self, pfn: Pfn) {
+        let pfn = self.stands_for(pfn);
         if !self.has_lru()
             || self.is_device(pfn)
             || self.flags(pfn).contains(FrameFlags::UNEVICTABLE)
         {
             return;
         }
+        let pages = self.private_large(pfn).map_or(1, weight);
         let mut lists = self.lru.0.lock();
         lists.remove(pfn.0);
         self.set_flags(pfn, FrameFlags::LRU);
-        lists.push(LruList::of(self.flags(pfn)) as u8, pfn.0);
+        let list = LruList::of(self.flags(pfn));
+        lists.push(list as u8, pfn.0, pages);
     }
     /// Removes a frame from its list (`folio_isolate_lru`). Returns true if it was on one.
     pub(crate) fn lru_remove(&self, pfn: Pfn) -> bool {
@@ -61,6 +74,11 @@ impl PhysMem {
     pub(crate) fn lru_unlock(&self, pfn: Pfn) {
         if self.flags(pfn).contains(FrameFlags::UNEVICTABLE) && !self.is_merged(pfn) {
             self.clear_flags(pfn, FrameFlags::UNEVICTABLE);
+            // A part of a large page unlocks all of it.
+            let page = self.private_large(pfn).into_iter();
+            for part in page.flat_map(|page| self.large_parts(page)) {
+                self.clear_flags(part, FrameFlags::UNEVICTABLE);
+            }
             self.lru_add(pfn);
         }
     }
@@ -70,24 +88,37 @@ impl PhysMem {
         let is_merged = |owner: Owner| owner.index == MERGED_INDEX;
         self.flags(pfn).contains(FrameFlags::ANON) && self.owner(pfn).is_some_and(is_merged)
     }
-    /// Takes up to `most` frames from the tail of a list, oldest first.
-    pub(crate) fn lru_isolate(&self, list: LruList, most: u64) -> Vec<Frame<'_>> {
-        let mut out = Vec::new();
+    /// Takes frames from the tail of a list, oldest first, until they stand for `most` pages.
+    /// Returns the number of these pages as well.
+    pub(crate) fn lru_isolate(&self, list: LruList, most: u64) -> (Vec<Frame<'_>>, u64) {
+        self.lru_isolate_those(list, most, |_| true)
+    }
+    /// Takes only those frames for which `wanted` returns true.
+    pub(crate) fn lru_isolate_those(
+        &self,
+        list: LruList,
+        most: u64,
+        wanted: impl Fn(Pfn) -> bool,
+    ) -> (Vec<Frame<'_>>, u64) {
+        let (mut out, mut pages) = (Vec::new(), 0);
         let mut lists = self.lru.0.lock();
         let mut at = lists.ends[list as usize].tail;
-        while at != 0 && (out.len() as u64) < most {
+        while at != 0 && pages < most {
             let next = lists.link(at).head;
             // A frame without a reference is being freed: its own retirement removes it.
-            if let Some(frame) = self.try_get(Pfn(at)) {
+            if wanted(Pfn(at))
+                && let Some(frame) = self.try_get(Pfn(at))
+            {
+                pages += u64::from(lists.link(at).pages);
                 lists.remove(at);
                 self.clear_flags(Pfn(at), FrameFlags::LRU);
                 out.push(frame);
             }
             at = next;
         }
-        out
+        (out, pages)
     }
-    /// Returns the number of frames on a list.
+    /// Returns the number of pages on a list.
     pub(crate) fn lru_len(&self, list: LruList) -> u64 {
         self.lru.0.lock().ends[list as usize].len
     }
@@ -117,6 +148,7 @@ impl PhysMem {
         if !self.has_lru() {
             return;
         }
+        let pfn = self.stands_for(pfn);
         let flags = self.flags(pfn);
         if !flags.contains(FrameFlags::REFERENCED) {
             self.set_flags(pfn, FrameFlags::REFERENCED);
@@ -147,7 +179,7 @@ mod tests {
         assert!(mem.lru_remove(frames[2].pfn()) && !mem.lru_remove(frames[2].pfn()));
         mem.mark_accessed(frames[3].pfn());
         mem.mark_accessed(frames[3].pfn());
-        let taken = mem.lru_isolate(LruList::InactiveAnon, 10);
+        let (taken, _) = mem.lru_isolate(LruList::InactiveAnon, 10);
         let order: Vec<_> = taken.iter().map(|f| f.pfn()).collect();
         assert_eq!(order, [frames[1].pfn(), frames[4].pfn(), frames[0].pfn()]);
         assert_eq!(mem.lru_len(LruList::ActiveAnon), 1);

@@ -14,6 +14,7 @@ use super::{
     device_frames::DeviceFrames,
     exported::Exported,
     flags::FrameFlags,
+    folio_bits::FolioBits,
     free::FreeFrames,
     huge_pool::HugePools,
     inject::Inject,
@@ -21,6 +22,7 @@ use super::{
     meta::{Meta, Metas},
     observer::FrameWatch,
     owner::Owner,
+    partly::Partly,
     pfn::ZERO,
     pinned::PinnedFrames,
     quota::Quota,
@@ -58,10 +60,10 @@ pub struct PhysMem {
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
     pub(super) quota: Quota,
     pub(super) pools: HugePools,
-    /// Set since a huge page was allocated for the first time.
-    pub(super) has_huge: AtomicBool,
-    /// A frame of a huge page was given back since all of them were last looked at.
-    pub(super) has_partial: AtomicBool,
+    /// Set since a large page was allocated for the first time.
+    pub(super) has_large: AtomicBool,
+    pub(super) folio_bits: FolioBits,
+    pub(super) partly: Partly,
     pub(super) devices: DeviceFrames,
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
     pub(super) arena: Arena,
@@ -107,8 +109,9 @@ impl PhysMem {
             watch: OnceLock::new(),
             quota: Quota::default(),
             pools: HugePools::default(),
-            has_huge: AtomicBool::new(false),
-            has_partial: AtomicBool::new(false),
+            has_large: AtomicBool::new(false),
+            folio_bits: FolioBits::default(),
+            partly: Partly::default(),
             devices: DeviceFrames::new(0..0),
             #[cfg(all(feature = "host-mapping", target_os = "linux"))]
             arena: Arena::default(),
@@ -157,10 +160,6 @@ impl PhysMem {
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
     pub(super) fn numbers(&self) -> u32 {
         CHUNK * u32::try_from(self.chunks.len()).expect("frames have numbers of 32 bits")
-    }
-    /// Returns true if the frame, or one near it, was used before.
-    pub(super) fn is_made(&self, pfn: Pfn) -> bool {
-        self.chunks[(pfn.0 / CHUNK) as usize].get().is_some()
     }
     /// Makes the chunk of a frame.
     #[cold]

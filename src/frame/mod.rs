@@ -39,6 +39,9 @@
 //! | `pinned` | frames that are pinned, and how often |
 //! | `quota` | the limit of page tables |
 //! | `huge_pool` | pools of huge pages, and their reservations |
+//! | `large_page` | the name of a large page |
+//! | `partly` | large pages of which a part may have been given back |
+//! | `folio_bits` | which large pages are folios of 64 KiB |
 //! | `resv_map` | the pages of a mapping or file that have a reservation |
 //! | `inject` | allocations that fail on purpose |
 //! | `observer` | the trait of an oracle that watches frames |
@@ -49,13 +52,15 @@
 //! | --- | --- |
 //! | `alloc` | allocation of one frame, or of many |
 //! | `lifetime` | references and mappings, and where a frame is given back |
-//! | `huge` | 512 frames in a row |
+//! | `huge` | large pages allocated, and views of their frames |
+//! | `large` | large pages, of 512 or 16 frames in a row, and what is left of them |
 //! | `pool_pages` | huge pages taken from a pool, and given back to it |
 //! | `access_bits` | bits of removed entries, merged into flags |
 //! | `bytes` | reading and writing |
 //! | `view` | looking at a frame without a reference: the oracle |
 //! | `lock` | the lock of a frame |
 //! | `lru` | moving between the lists of reclaim |
+//! | `lru_large` | the place of a large page on these lists |
 //! | `collect` | collecting pages on their way to a list |
 //! | `swap_cache` | swapping out and in |
 //! | `export` | notices to the drivers of exported frames |
@@ -82,11 +87,14 @@ mod device_frames;
 mod export;
 mod exported;
 mod flags;
+mod folio_bits;
 mod free;
 mod host_page;
 mod huge;
 mod huge_pool;
 mod inject;
+mod large;
+mod large_page;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 mod lend;
 #[cfg(all(feature = "remote", target_os = "linux"))]
@@ -95,11 +103,13 @@ mod lifetime;
 mod lists;
 mod lock;
 mod lru;
+mod lru_large;
 mod mem;
 mod meta;
 mod observer;
 mod owner;
 mod page_bytes;
+mod partly;
 mod pfn;
 mod pin;
 mod pinned;
@@ -126,9 +136,10 @@ pub use device::DeviceMemory;
 pub use device_frames::{DeviceId, DeviceKind};
 pub(crate) use exported::Lost;
 pub use flags::FrameFlags;
-pub(crate) use huge::HugeFrame;
+pub(crate) use huge::LargeFrame;
 pub use huge_pool::{HugePool, HugePoolConfig, HugeSize};
 pub use inject::{AllocKind, Inject, Injected};
+pub(crate) use large_page::Large;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use lent::{Kept, Lender, Loan, Place};
 pub(crate) use lifetime::Retired;
@@ -137,7 +148,7 @@ pub use lock::FrameLock;
 pub use mem::{Frame, PhysMem};
 pub(crate) use observer::FrameWatch;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, MERGED_INDEX, Owner, OwnerId, SPARSE_INDEX};
-pub(crate) use pfn::HUGE;
+pub(crate) use pfn::{FOLIO, HUGE};
 pub(crate) use pin::HeldFrame;
 pub(crate) use pool_pages::{Claim, PoolPage};
 pub use quota::RefusedAllocations;

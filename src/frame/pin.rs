@@ -8,7 +8,6 @@
 use super::{
     flags::FrameFlags,
     mem::{Frame, PhysMem},
-    pfn::HUGE,
 };
 use crate::addr::Pfn;
 use std::mem::ManuallyDrop;
@@ -34,7 +33,7 @@ impl PhysMem {
     pub fn pins(&self, pfn: Pfn) -> u64 {
         self.pinned.count(pfn.0..pfn.0 + 1)
     }
-    /// Returns true if the frame is pinned, or any part of its huge page
+    /// Returns true if the frame is pinned, or any part of its large page
     /// (`folio_maybe_dma_pinned`).
     #[inline]
     pub(crate) fn is_pinned(&self, pfn: Pfn) -> bool {
@@ -52,9 +51,12 @@ impl PhysMem {
     #[cold]
     #[inline(never)]
     fn look_for_pins(&self, pfn: Pfn) -> bool {
-        let pins = match self.is_large(pfn) {
-            true => self.pinned.count(pfn.head().0..pfn.head().0 + HUGE),
-            false => self.pins(pfn),
+        let pins = match self.large(pfn) {
+            Some(page) => {
+                let first = page.head().0;
+                self.pinned.count(first..first + page.frames())
+            }
+            None => self.pins(pfn),
         };
         pins != 0
     }

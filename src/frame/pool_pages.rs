@@ -141,9 +141,7 @@ impl PhysMem {
         pool.used.insert(head.0, page);
         self.pools.used.fetch_add(1, Ordering::Relaxed);
         drop(pool);
-        for i in 0..size.frames() {
-            self.init_allocated(head.nth(i), FrameFlags::LARGE, None);
-        }
+        self.make_large(head, size.frames());
         claim.commit();
         Some(PoolPage {
             mem: Arc::clone(self),

@@ -1,8 +1,6 @@
 //! Counts, retirement, exhaustion, and the oracle.
 
-use super::{
-    AllocKind, Contents, FrameFlags, MemConfig, OutOfFrames, PhysMem, mem::CHUNK, pfn::HUGE,
-};
+use super::{AllocKind, Contents, FrameFlags, MemConfig, OutOfFrames, PhysMem, mem::CHUNK};
 use crate::addr::Pfn;
 
 fn memory(frames: u32) -> PhysMem {
@@ -187,21 +185,6 @@ fn threads_share_and_leave_nothing() {
         }
     });
     assert_eq!(mem.in_use(), 0);
-}
-
-#[test]
-fn a_huge_page_that_lost_a_part_is_looked_for_once() {
-    let mem = bare(4 * HUGE - 1);
-    let head = mem.alloc_huge().unwrap().into_raw();
-    (0..HUGE).for_each(|i| mem.set_flags(head.nth(i), FrameFlags::ANON));
-    assert!(mem.partly_given_back().is_empty());
-    drop(mem.adopt(head));
-    assert_eq!(mem.partly_given_back(), [head.nth(1)]);
-    assert!(mem.partly_given_back().is_empty());
-    mem.note_partly_given_back();
-    assert_eq!(mem.partly_given_back(), [head.nth(1)]);
-    (1..HUGE).for_each(|i| drop(mem.adopt(head.nth(i))));
-    assert!(mem.partly_given_back().is_empty());
 }
 
 #[test]

@@ -5,19 +5,22 @@ use super::shrink::{Fate, Reclaim};
 use crate::{
     addr::Pfn,
     ctx::{Below, Cx, FolioCx, Sleepable, rank},
-    frame::{FrameFlags, FrameLock},
-    rmap::{Blocking, dissolve, split_huge_of, split_object_folio, unmap_object_folio},
+    frame::{Frame, FrameFlags, FrameLock, Large},
+    rmap::{
+        Blocking, discard_large, dissolve, split_large_of, split_object_folio, unmap_object_folio,
+    },
 };
 
-impl Reclaim<'_> {
-    /// Splits the huge page of a locked frame that is to be given up: page by page, as if swap had
-    /// no room for all in a row. Returns the fate of the frame if it is not given up.
+impl<'r> Reclaim<'r> {
+    /// Splits the large page of a locked frame that is to be given up: page by page, as if swap had
+    /// no room for all in a row. A private one that `MADV_FREE` has marked goes as a whole. Returns
+    /// the fate of the frame if it is not given up now; the other frames come `next`.
     pub(super) fn split_first(
         &self,
         cx: &mut FolioCx<'_>,
-        locked: &FrameLock<'_>,
-        flags: FrameFlags,
-        blocking: Blocking,
+        locked: &FrameLock<'r>,
+        (flags, blocking): (FrameFlags, Blocking),
+        next: &mut Vec<Frame<'r>>,
     ) -> Option<Fate> {
         if blocking == Blocking::MustNot {
             return Some(Fate::Deferred);
@@ -26,7 +29,49 @@ impl Reclaim<'_> {
         if flags & kinds == FrameFlags::SWAP_BACKED {
             return self.split_shared(cx, locked);
         }
-        (!self.split_locked(cx, locked, flags)).then_some(Fate::Kept)
+        match self.mem().private_large(locked.pfn()) {
+            Some(page) if !flags.contains(FrameFlags::SWAP_BACKED) => {
+                Some(self.discard_whole(cx, (locked, page)))
+            }
+            Some(page) => self.split_private(cx, (locked, page), next),
+            None => (!self.split_locked(cx, locked, flags)).then_some(Fate::Kept),
+        }
+    }
+    /// Gives up all of a large page of private memory that `MADV_FREE` has marked.
+    fn discard_whole(&self, cx: &mut FolioCx<'_>, of: (&FrameLock<'_>, Large)) -> Fate {
+        let (registry, mem) = (&self.host().registry, self.mem());
+        let frames = mem.large_parts(of.1).filter(|&pfn| mem.refcount(pfn) > 0);
+        let frames = frames.count() as u64;
+        match discard_large(registry, mem, cx, of) {
+            Ok(()) => Fate::Freed(frames),
+            Err(_) => Fate::Active,
+        }
+    }
+    /// Splits a large page of private memory, and takes its frames off their lists: the last one is
+    /// next, and the first one goes now. If the first one is gone, the one that stood for the page
+    /// comes last.
+    fn split_private(
+        &self,
+        cx: &mut FolioCx<'_>,
+        (locked, page): (&FrameLock<'r>, Large),
+        next: &mut Vec<Frame<'r>>,
+    ) -> Option<Fate> {
+        let (registry, mem) = (&self.host().registry, self.mem());
+        if mem.is_pinned(locked.pfn()) {
+            return Some(Fate::Kept); // `can_split_folio`
+        }
+        let others = mem.large_parts(page).filter(|&part| part != locked.pfn());
+        let others: Vec<_> = others.filter_map(|part| mem.try_get(part)).collect();
+        split_large_of(registry, mem, cx, locked);
+        let has_first = locked.pfn() == page.head();
+        if !has_first {
+            next.push(locked.frame().clone());
+        }
+        next.extend(others.into_iter().filter(|part| {
+            // Those that held only zeros are mapped no longer.
+            mem.lru_remove(part.pfn()) && mem.mapcount(part.pfn()) > 0
+        }));
+        (!has_first).then_some(Fate::Split)
     }
     /// Unmaps the huge page or folio of shared memory that a locked frame is part of, as a whole,
     /// and splits it to write it page by page. A clean one needs no write, and no split: all of its
@@ -39,7 +84,7 @@ impl Reclaim<'_> {
         let (owner, index) = self.owner_of(locked)?;
         let frames = match owner.folio(index) {
             Some(folio) => folio.frames,
-            None => mem.huge_parts(locked.pfn().head()).collect(),
+            None => mem.large_parts(Large::huge(locked.pfn().head())).collect(),
         };
         let is_dirty = |pfn: &Pfn| mem.flags(*pfn).contains(FrameFlags::DIRTY);
         if !frames.iter().any(is_dirty) {
@@ -74,26 +119,21 @@ impl Reclaim<'_> {
         if flags.contains(FrameFlags::ANON) {
             let split = !mem.is_pinned(locked.pfn());
             if split {
-                split_huge_of(registry, mem, cx, locked);
+                split_large_of(registry, mem, cx, locked);
             }
             return split;
         }
         split_object_folio(registry, mem, cx, locked)
     }
-    /// Splits every huge page of private memory of which a part was given back, and returns how
-    /// many. The page that was allocated last comes first, as the kernel's scan does with pages
-    /// that it has not met before.
+    /// Splits every large page of private memory of which a part was given back, and returns how
+    /// many. The page that came into the queue last is the first, as in the kernel's scan.
     pub(crate) fn split_deferred<R: Below<rank::Folio>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
     ) -> usize {
         let partly = self.mem().partly_given_back();
-        let split = |&&pfn: &&Pfn| self.split(cx, pfn);
-        let count = partly.iter().rev().filter(split).count();
-        if count < partly.len() {
-            self.mem().note_partly_given_back();
-        }
-        count
+        let split = partly.into_iter().rev().filter(|&pfn| self.split(cx, pfn));
+        split.count()
     }
     /// Splits the huge page that frame `pfn` is part of, wherever it is mapped (`split_folio`).
     /// Returns false, and the page stays huge, if it cannot be split, as one of a pool.

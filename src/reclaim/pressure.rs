@@ -56,7 +56,7 @@ impl Reclaim<'_> {
         wanted: u64,
     ) -> u64 {
         self.mem().drain_batches();
-        let mut freed = 0;
+        let mut freed = self.free_written(cx);
         let mut rebalanced = false;
         while freed < wanted {
             match self.attempt(cx, wanted - freed) {
@@ -88,6 +88,22 @@ impl Reclaim<'_> {
         freed
     }
 
+    /// Frees private pages that an earlier attempt wrote to swap, and returns how many. When its
+    /// write ends, Linux moves such a page to the tail of its list (`folio_rotate_reclaimable`), so
+    /// the next attempt meets it first, and looks at no page in use if these are enough.
+    fn free_written<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) -> u64 {
+        let mem = self.mem();
+        let is_written = |pfn| {
+            let flags = mem.flags(pfn);
+            let (all, any) = (
+                FrameFlags::SWAP_CACHE | FrameFlags::RECLAIM,
+                FrameFlags::DIRTY,
+            );
+            flags.contains(all) && !flags.contains(any) && mem.mapcount(pfn) == 0
+        };
+        let (pages, _) = mem.lru_isolate_those(LruList::InactiveAnon, u64::MAX, is_written);
+        self.shrink(cx, pages, References::Ignore).freed
+    }
     /// Makes one attempt to free frames (`do_try_to_free_pages`): twice without active pages, as
     /// the second time frees pages that the first time wrote out, then with active pages, if some
     /// were passed over.
@@ -187,8 +203,7 @@ impl Reclaim<'_> {
     ) -> u64 {
         match list {
             LruList::InactiveAnon | LruList::InactiveFile => {
-                let batch = self.mem().lru_isolate(list, most);
-                let looked_at = batch.len() as u64;
+                let (batch, looked_at) = self.mem().lru_isolate(list, most);
                 let done = self.shrink(cx, batch, References::Check);
                 let cost = done.written * BATCH + (looked_at - done.freed);
                 self.mem().lru_note_cost(list, cost);
@@ -237,7 +252,7 @@ impl Reclaim<'_> {
         most: u64,
     ) {
         let mem = self.mem();
-        let frames = mem.lru_isolate(list, most);
+        let (frames, _) = mem.lru_isolate(list, most);
         let batch = Isolated { mem, frames };
         for frame in &batch.frames {
             if let Ok(locked) = mem.try_lock(frame.clone()) {

@@ -25,7 +25,10 @@ pub(crate) enum References {
 /// The result of an attempt to give up a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    Freed,
+    /// Frames that are free now.
+    Freed(u64),
+    /// A large page whose first frame is gone: those that are left are next.
+    Split,
     /// Still needed, or busy.
     Kept,
     /// No longer mapped, and on the way to swap: its next turn frees it.
@@ -172,8 +175,9 @@ impl<'r> Reclaim<'r> {
             };
             let locked = &isolated.locked;
             let mut cx = cx.descend::<rank::Folio, _>();
-            match self.shrink_one(&mut cx, locked, how) {
-                Fate::Freed => batch.done.freed += 1,
+            match self.shrink_one(&mut cx, locked, how, &mut rest.frames) {
+                Fate::Freed(frames) => batch.done.freed += frames,
+                Fate::Split => {}
                 Fate::Deferred => batch.deferred.push(locked.frame().clone()),
                 Fate::Kept => batch.kept.frames.push(locked.frame().clone()),
                 Fate::Written => {
@@ -187,12 +191,13 @@ impl<'r> Reclaim<'r> {
             }
         }
     }
-    /// Tries to give up one locked page.
+    /// Tries to give up one locked page. Of one that is split, the other frames come `next`.
     fn shrink_one(
         &self,
         cx: &mut FolioCx<'_>,
         locked: &FrameLock<'r>,
         (references, blocking): (References, Blocking),
+        next: &mut Vec<Frame<'r>>,
     ) -> Fate {
         let flags = self.mem().flags(locked.pfn());
         if flags.contains(FrameFlags::UNEVICTABLE) || self.keep_unevictable(locked) {
@@ -207,7 +212,7 @@ impl<'r> Reclaim<'r> {
             return Fate::Kept;
         }
         if self.is_whole(locked, flags)
-            && let Some(fate) = self.split_first(cx, locked, flags, blocking)
+            && let Some(fate) = self.split_first(cx, locked, (flags, blocking), next)
         {
             return fate;
         }
@@ -230,7 +235,7 @@ impl<'r> Reclaim<'r> {
         mem.clear_flags(pfn, FrameFlags::REFERENCED);
         match used {
             Usage::Locked => {
-                mem.set_flags(pfn, FrameFlags::UNEVICTABLE);
+                mem.set_flags_of_page(pfn, FrameFlags::UNEVICTABLE);
                 Some(Fate::Kept)
             }
             Usage::By(0) => None,
@@ -272,21 +277,22 @@ impl<'r> Reclaim<'r> {
         }
         match how {
             // Only this list refers to the frame: dropping the reference frees it.
-            Unmap::Discard | Unmap::Replace | Unmap::Migration => Fate::Freed,
+            Unmap::Discard | Unmap::Replace | Unmap::Migration => Fate::Freed(1),
             Unmap::Swap(_) => {
                 let written = mem.flags(pfn).contains(FrameFlags::DIRTY);
                 if written {
                     mem.swap_write(pfn);
+                    mem.set_flags(pfn, FrameFlags::RECLAIM);
                 }
                 // The device is at work on the written page (`pageout`): its next turn frees it.
                 let later = written && references == References::Check;
                 if !later && mem.swap_evict(pfn) {
-                    return Fate::Freed;
+                    return Fate::Freed(1);
                 }
                 // Its last mapping was removed meanwhile by another way, so no entry will want it,
                 // and no later event frees it.
                 if mem.mapcount(pfn) == 0 && mem.swap_cache_drop(locked) {
-                    return Fate::Freed;
+                    return Fate::Freed(1);
                 }
                 if later { Fate::Written } else { Fate::Kept }
             }
@@ -362,7 +368,11 @@ impl<'r> Reclaim<'r> {
         let evicted = self
             .owner_of(locked)
             .is_some_and(|(owner, index)| owner.evict(locked, index));
-        if evicted { Fate::Freed } else { Fate::Active }
+        if evicted {
+            Fate::Freed(1)
+        } else {
+            Fate::Active
+        }
     }
     /// Returns the owner of the page, and the page's index there.
     pub(super) fn owner_of(&self, locked: &FrameLock<'_>) -> Option<(Arc<dyn FrameOwner>, u64)> {

@@ -6,7 +6,7 @@ use crate::{
     ctx::CallCx,
     error::FaultError,
     file::FileMode,
-    mm::{Mm, Segment, VmFlags},
+    mm::{FolioPolicy, Mm, Segment, VmFlags},
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -72,6 +72,15 @@ pub(super) fn possible_pools(profile: &str, seed: &Seed) -> Vec<PoolBefore> {
             _ => all_free(0),
         },
         _ => all_free(0),
+    }
+}
+
+/// Returns the folios of 64 KiB of a recording whose header does not tell it: those about them have
+/// the kernel's word for such sizes, multi-size THP, in their names.
+pub(super) fn recorded_folios(profile: &str, seed: &Seed) -> FolioPolicy {
+    match (profile, seed) {
+        ("kind", Seed::Name(name)) if name.starts_with("mthp") => FolioPolicy::Advise,
+        _ => FolioPolicy::Never,
     }
 }
 

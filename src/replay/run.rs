@@ -221,6 +221,7 @@ fn steps(
 ) -> Result<(Option<Difference>, Presented), ReplayError> {
     let rest = MachineConfig {
         fork: how.fork,
+        folios: script.header.folios(),
         huge_pages: HugePoolConfig {
             pages: pool.pages,
             overcommit: 0,

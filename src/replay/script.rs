@@ -1,7 +1,7 @@
 //! A recorded script as types: its header, its steps, and the reaction of Linux to each.
 
 use super::{
-    ground::{Before, OpenMode, PoolBefore, Seed, possible_pools},
+    ground::{Before, OpenMode, PoolBefore, Seed, possible_pools, recorded_folios},
     hex::Hex,
     limits::{InputError, ReplayLimits, beyond},
     op::Op,
@@ -12,6 +12,7 @@ use crate::{
     addr::{PAGE_SIZE, TASK_SIZE},
     error::Signal,
     file::HugePolicy,
+    mm::FolioPolicy,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, ops::Range};
@@ -63,6 +64,10 @@ pub struct Header {
         skip_serializing_if = "super::ground::is_zero"
     )]
     promised: u64,
+    /// The private memory in which faults brought in 64 KiB at once; `None`: see
+    /// [`folios`](Self::folios).
+    #[serde(default, rename = "folios", skip_serializing_if = "Option::is_none")]
+    folio_policy: Option<FolioPolicy>,
     /// The initial state of process 0.
     #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
     pub(super) before: Box<Before>,
@@ -89,6 +94,7 @@ impl Header {
             swap: None,
             pool: None,
             promised: 0,
+            folio_policy: None,
             before: Box::default(),
         }
     }
@@ -107,6 +113,12 @@ impl Header {
             || possible_pools(&self.profile, &self.seed),
             |pages| vec![PoolBefore { pages, promised }],
         )
+    }
+    /// Returns the private memory in which faults bring in 64 KiB at once. Recordings of a time
+    /// when the header did not tell it have the setting in their names.
+    pub fn folios(&self) -> FolioPolicy {
+        let by_name = || recorded_folios(&self.profile, &self.seed);
+        self.folio_policy.unwrap_or_else(by_name)
     }
     /// Sets the pool of huge pages before the first step.
     #[must_use]

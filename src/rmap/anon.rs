@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    frame::{Owner, OwnerId, PhysMem},
+    frame::{Large, Owner, OwnerId, PhysMem},
     interval::Key,
     sync::Mutex,
 };
@@ -130,14 +130,15 @@ impl FrameOwner for AnonVma {
     fn walk_huge(&self, cx: RmapCx<'_>, (from, to): (u64, u64), visit: &mut VisitPart<'_>) {
         self.tree.walk(cx, from, to, visit);
     }
-    fn split_huge(&self, mem: &PhysMem, cx: RmapCx<'_>, head: Pfn, (from, to): (u64, u64)) {
+    fn split_large(&self, mem: &PhysMem, cx: RmapCx<'_>, page: Large, (from, to): (u64, u64)) {
         let mut split = 0;
         self.tree.walk(cx, from, to, |cx, spot, part| {
-            split += spot.space.split_folio(cx, part, head);
+            split += spot.space.split_large(cx, part, page);
             // Read anew for each VMA: a fork may have mapped the page once more meanwhile.
-            split < mem.huge_mappings(head)
+            split < mem.large_mappings(page)
         });
-        mem.forget_huge(head);
+        mem.lru_split(page);
+        mem.forget_large(page);
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     addr::{PMD_PAGES, Pfn},
     ctx::{Below, Cx, FolioCx, Sleepable, rank},
-    frame::{FrameFlags, FrameLock, HUGE, PhysMem},
+    frame::{FrameFlags, FrameLock, HUGE, Large, PhysMem},
 };
 
 impl Mapping {
@@ -129,7 +129,7 @@ fn unmap_whole(
         return true; // Another thread was first.
     }
     let first = owner.index - u64::from(pfn.0 - head.0);
-    let frames = mem.huge_parts(head).collect();
+    let frames = mem.large_parts(Large::huge(head)).collect();
     let parts = Folio { first, frames };
     unmap_parts(&*mapping, mem, &parts, becomes, |_| {
         let pages = (first, first + u64::from(HUGE));

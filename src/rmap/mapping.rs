@@ -13,7 +13,7 @@ use crate::{
     addr::{Pfn, VpnRange},
     ctx::{Below, CallCx, Cx, FolioCx, Sleepable, rank},
     error::NoMemory,
-    frame::{FrameLock, Owner, OwnerId, PhysMem},
+    frame::{FrameLock, Large, Owner, OwnerId, PhysMem},
     sync::{AtomicBool, OnceLock, Ordering},
 };
 use std::{
@@ -183,10 +183,10 @@ impl FrameOwner for Mapping {
             match spot.nonlinear {
                 true => spot.space.unmap_nonlinear(cx, spot.vma, from, to),
                 false => {
-                    let _still_mapped = spot.space.split_folio(cx, part, head);
+                    let _still_mapped = spot.space.split_large(cx, part, Large::huge(head));
                 }
             }
-            mem.huge_mappings(head) > 0
+            mem.large_mappings(Large::huge(head)) > 0
         });
     }
     fn folio(&self, index: u64) -> Option<Folio> {

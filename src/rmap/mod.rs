@@ -47,6 +47,6 @@ pub(crate) use target::{
 };
 pub(crate) use tree::Frozen;
 pub(crate) use walk::{
-    Usage, referenced, restore, restore_huge_page, split_huge_of, unmap_frame, unmap_huge_page,
-    walk_frame,
+    Usage, discard_large, referenced, restore, restore_large_page, split_large_of, unmap_frame,
+    unmap_large_page, walk_frame,
 };

@@ -5,7 +5,7 @@ use crate::{
     addr::{Pfn, VpnRange},
     ctx::{CallCx, FolioCx},
     error::NoMemory,
-    frame::{FrameLock, PhysMem},
+    frame::{FrameLock, Large, PhysMem},
 };
 
 /// The visitor of a walk over pages; it returns true to continue.
@@ -48,11 +48,10 @@ pub(crate) trait FrameOwner: Send + Sync {
         let _unused = (cx, pages, visit);
     }
 
-    /// Maps by small entries, at every place where it is mapped, the huge page of private memory
-    /// that begins with frame `head` and has the page offsets `pages`. Afterwards the page is no
-    /// huge page (`split_folio`).
-    fn split_huge(&self, mem: &PhysMem, cx: RmapCx<'_>, head: Pfn, pages: (u64, u64)) {
-        let _unused = (mem, cx, head, pages);
+    /// Maps by small entries, at every place where it is mapped, a large page of private memory
+    /// that has the page offsets `pages`. Afterwards its frames are single pages (`split_folio`).
+    fn split_large(&self, mem: &PhysMem, cx: RmapCx<'_>, page: Large, pages: (u64, u64)) {
+        let _unused = (mem, cx, page, pages);
     }
 
     /// Drops the mappings of the huge page of an object that begins with the locked frame `head`

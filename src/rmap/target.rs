@@ -4,7 +4,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     error::NoMemory,
-    frame::SwapSlot,
+    frame::{Large, SwapSlot},
     sync::{AtomicU64, Ordering},
 };
 use std::sync::{Arc, Weak};
@@ -93,11 +93,10 @@ pub(crate) trait RmapTarget: Send + Sync {
     ///
     /// No memory for a table.
     fn enter_huge(&self, cx: RmapCx<'_>, page: VpnRange, first: u64) -> Result<(), NoMemory>;
-    /// Opens a window over `part` and maps by small entries the pages there of the huge page that
-    /// begins with `head`; drops them instead if the page belongs to an object. Returns the number
-    /// of entries that map it in `part` afterwards (`try_to_migrate_one`, `try_to_unmap_one` for a
-    /// split).
-    fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64;
+    /// Opens a window over `part` and maps by small entries the pages there of a large page; drops
+    /// them instead if the page belongs to an object. Returns the number of entries that map it in
+    /// `part` afterwards (`try_to_migrate_one`, `try_to_unmap_one` for a split).
+    fn split_large(&self, cx: RmapCx<'_>, part: VpnRange, page: Large) -> u64;
     /// Drops the table of the 2 MiB at `spot`, in a window over them, since the huge page that
     /// begins with `head` now holds these pages of the object. The table stays if the pages cannot
     /// be mapped as one (`retract_page_tables`).
@@ -119,17 +118,46 @@ pub(crate) trait RmapTarget: Send + Sync {
     /// Puts frame `new` in the place of the migration mark of `old` at `spot`
     /// (`remove_migration_pte`).
     fn restore(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, old: Pfn, new: Pfn);
-    /// Replaces the mappings in `part`, the part of a VMA at `spot`, of the huge page that begins
-    /// with the locked frame `head` by migration marks, in one window over `part`
-    /// (`try_to_migrate_one`).
-    fn leave_huge(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, head: Pfn);
-    /// Puts the frames of the huge page that begins with `new` in the place of the migration marks
-    /// in `part` of the one that begins with `old`. A page that was mapped as one is so again, if
-    /// all of it is still there (`remove_migration_pmd`, `remove_migration_pte`).
-    fn restore_huge(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, pages: (Pfn, Pfn));
+    /// Replaces the mappings in `part`, the part of a VMA at `spot`, of a large page, whose frames
+    /// are locked, by migration marks, in one window over `part` (`try_to_migrate_one`).
+    fn leave_large(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, page: Large);
+    /// Puts the frames of the large page that begins with the second of `pages` in the place of the
+    /// migration marks in `part` of the first. A page that was mapped as one is so again, if all of
+    /// it is still there (`remove_migration_pmd`, `remove_migration_pte`).
+    fn restore_large(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        pages: (Large, Pfn),
+    );
     /// Reads and clears the use of the mapping of the locked frame at `spot`, by the processor and
     /// by every external MMU (`folio_referenced_one`). `None`: the frame is not mapped there.
     fn referenced(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> Option<Young>;
+    /// Reads and clears the use of the mappings in `part`, the part of a VMA at `spot`, of a large
+    /// page of private memory, and returns their number. They are locked if the VMA is and maps all
+    /// of the page; the use of a part of the page in locked memory counts for nothing.
+    fn referenced_large(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        page: Large,
+    ) -> (u64, Young);
+    /// Drops the mappings in `part`, the part of a VMA at `spot`, of a large page of private
+    /// memory, of which the caller has this frame locked, in one window over `part`. None is
+    /// dropped if one of them is dirty: the page is not to be given up (`try_to_unmap_one`).
+    ///
+    /// # Errors
+    ///
+    /// [`UnmapRefused`]: the mappings must stay.
+    fn discard_large(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        of: (Large, Pfn),
+    ) -> Result<(), UnmapRefused>;
     /// Takes the right to write from the mapping of `pfn` at `spot`, so that the next store faults.
     /// Returns true if the mapping was dirty or writable (`page_vma_mkclean_one`).
     fn write_protect(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> bool;
@@ -210,7 +238,7 @@ impl RmapTarget for Nowhere {
     fn enter_huge(&self, _: RmapCx<'_>, _: VpnRange, _: u64) -> Result<(), NoMemory> {
         Ok(())
     }
-    fn split_folio(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> u64 {
+    fn split_large(&self, _: RmapCx<'_>, _: VpnRange, _: Large) -> u64 {
         0
     }
     fn retract(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}
@@ -225,10 +253,28 @@ impl RmapTarget for Nowhere {
         Ok(())
     }
     fn restore(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn, _: Pfn) {}
-    fn leave_huge(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Pfn) {}
-    fn restore_huge(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: (Pfn, Pfn)) {}
+    fn leave_large(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Large) {}
+    fn restore_large(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: (Large, Pfn)) {}
     fn referenced(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> Option<Young> {
         None
+    }
+    fn referenced_large(
+        &self,
+        _: RmapCx<'_>,
+        _: &MappedAt<'_>,
+        _: VpnRange,
+        _: Large,
+    ) -> (u64, Young) {
+        (0, Young::No)
+    }
+    fn discard_large(
+        &self,
+        _: RmapCx<'_>,
+        _: &MappedAt<'_>,
+        _: VpnRange,
+        _: (Large, Pfn),
+    ) -> Result<(), UnmapRefused> {
+        Ok(())
     }
     fn write_protect(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> bool {
         false

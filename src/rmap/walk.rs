@@ -8,7 +8,7 @@ use super::{
 use crate::{
     addr::{Pfn, VpnRange},
     ctx::{Below, Cx, FolioCx, Sleepable, rank},
-    frame::{FrameLock, HUGE, PhysMem},
+    frame::{FrameLock, Large, PhysMem},
 };
 
 /// Visits every page of an address space that may map the frame, with the lock held that keeps it
@@ -41,22 +41,21 @@ fn walk_as<R: Below<rank::Rmap>>(
     }
 }
 
-/// Maps by small entries, wherever it is mapped, the huge page that a locked frame is part of
-/// (`split_folio`).
-pub(crate) fn split_huge_of(
+/// Maps by small entries, wherever it is mapped, the large page of private memory that a locked
+/// frame is part of, and makes its frames single pages (`split_folio`).
+pub(crate) fn split_large_of(
     registry: &Registry,
     mem: &PhysMem,
     cx: &mut FolioCx<'_>,
     locked: &FrameLock<'_>,
 ) {
-    let head = locked.pfn().head();
-    let Some(owner) = locked.owner() else {
+    let (Some(owner), Some(page)) = (locked.owner(), mem.large(locked.pfn())) else {
         return;
     };
-    if let Some(found) = registry.find(owner.id) {
-        let first = owner.index - u64::from(locked.pfn().0 - head.0);
-        let pages = (first, first + u64::from(HUGE));
-        found.split_huge(mem, cx.descend(), head, pages);
+    if let Some(found) = registry.find(owner.id)
+        && let Some(pages) = page.pages(locked.pfn(), owner.index)
+    {
+        found.split_large(mem, cx.descend(), page, pages);
     }
 }
 
@@ -103,58 +102,125 @@ pub(crate) fn restore(
     });
 }
 
-/// Replaces every mapping of a huge page, whose frames are all locked, by migration marks: VMA by
-/// VMA, each in a window over its part, until no mapping is left (`try_to_migrate`). Returns true
-/// if none is left.
-pub(crate) fn unmap_huge_page(
+/// Replaces every mapping of a large page, whose frames are all locked, by migration marks: VMA by
+/// VMA, each in a window over its part, until no mapping is left (`try_to_migrate`). `head` is its
+/// first frame. Returns true if no mapping is left.
+pub(crate) fn unmap_large_page(
     registry: &Registry,
     mem: &PhysMem,
     cx: &mut FolioCx<'_>,
-    head: &FrameLock<'_>,
+    (head, page): (&FrameLock<'_>, Large),
 ) -> bool {
-    let pfn = head.pfn();
     let notify = |cx: &mut FolioCx<'_>, turn| {
-        (0..HUGE).for_each(|i| registry.exports.notify_in_turn(mem, cx, pfn.nth(i), turn));
+        for pfn in page.all() {
+            registry.exports.notify_in_turn(mem, cx, pfn, turn);
+        }
     };
     notify(cx, ExportOrder::BeforeRmaps);
-    walk_huge_page(registry, cx, head, |cx, spot, part| {
+    walk_large_page(registry, cx, (head, page), |cx, spot, part| {
         // The marks in a nonlinear VMA would not be found again.
         if !spot.nonlinear {
-            spot.space.leave_huge(cx, spot, part, pfn);
+            spot.space.leave_large(cx, spot, part, page);
         }
-        mem.huge_mappings(pfn) > 0
+        mem.large_mappings(page) > 0
     });
     notify(cx, ExportOrder::AfterRmaps);
-    mem.huge_mappings(pfn) == 0
+    mem.large_mappings(page) == 0
 }
 
-/// Puts the huge page that begins with `new`, which may be the old one, in the place of every
-/// migration mark of the one that begins with `old` (`remove_migration_ptes`). The marks are looked
-/// for where the owner of `new` may be mapped.
-pub(crate) fn restore_huge_page(
+/// Puts the large page that begins with `new`, which may be the old one, in the place of every
+/// migration mark of `old` (`remove_migration_ptes`). The marks are looked for where the owner of
+/// `new` may be mapped.
+pub(crate) fn restore_large_page(
     registry: &Registry,
     cx: &mut FolioCx<'_>,
-    old: Pfn,
+    old: Large,
     new: &FrameLock<'_>,
 ) {
-    walk_huge_page(registry, cx, new, |cx, spot, part| {
-        spot.space.restore_huge(cx, spot, part, (old, new.pfn()));
+    walk_large_page(registry, cx, (new, old), |cx, spot, part| {
+        spot.space.restore_large(cx, spot, part, (old, new.pfn()));
         true
     });
 }
 
-/// Visits the part of each VMA that may map the huge page that begins with a locked frame.
-fn walk_huge_page(
+/// Visits the part of each VMA that may map a page of the size of `page` that begins with a locked
+/// frame.
+fn walk_large_page(
     registry: &Registry,
     cx: &mut FolioCx<'_>,
-    head: &FrameLock<'_>,
+    (head, page): (&FrameLock<'_>, Large),
     mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
 ) {
     let Some(owner) = head.owner() else {
         return;
     };
     if let Some(found) = registry.find(owner.id) {
-        let pages = (owner.index, owner.index + u64::from(HUGE));
+        let pages = (owner.index, owner.index + u64::from(page.frames()));
+        found.walk_huge(cx.descend(), pages, &mut visit);
+    }
+}
+
+/// Does so for the large page of private memory that a locked frame is part of: VMA by VMA, each of
+/// which counts once.
+fn referenced_large<R: Below<rank::Rmap>>(
+    registry: &Registry,
+    mem: &PhysMem,
+    cx: &mut Cx<'_, R, Sleepable>,
+    (locked, page): (&FrameLock<'_>, Large),
+) -> Usage {
+    let mut out = Usage::By(0);
+    let mut asked = 0;
+    walk_large_of(registry, cx, (locked, page), |cx, spot, part| {
+        let (mappings, young) = spot.space.referenced_large(cx, spot, part, page);
+        match (young, &mut out) {
+            (Young::Locked, out) => *out = Usage::Locked,
+            (Young::Yes, Usage::By(n)) => *n += 1,
+            _ => {}
+        }
+        asked += mappings;
+        asked < mem.large_mappings(page) && out != Usage::Locked
+    });
+    out
+}
+
+/// Drops every mapping of the large page of private memory that a locked frame is part of: VMA by
+/// VMA, each in a window over its part (`try_to_unmap` of a page that `MADV_FREE` has marked).
+///
+/// # Errors
+///
+/// [`UnmapRefused`]: a part was written since, or is in use; the mappings before it are gone.
+pub(crate) fn discard_large(
+    registry: &Registry,
+    mem: &PhysMem,
+    cx: &mut FolioCx<'_>,
+    (locked, page): (&FrameLock<'_>, Large),
+) -> Result<(), UnmapRefused> {
+    let mut out = Ok(());
+    walk_large_of(registry, cx, (locked, page), |cx, spot, part| {
+        out = spot
+            .space
+            .discard_large(cx, spot, part, (page, locked.pfn()));
+        out.is_ok() && mem.large_mappings(page) > 0
+    });
+    match mem.large_mappings(page) {
+        0 => Ok(()),
+        _ => out.and(Err(UnmapRefused::Needed)),
+    }
+}
+
+/// Visits the part of each VMA that may map the large page of a locked frame.
+fn walk_large_of<R: Below<rank::Rmap>>(
+    registry: &Registry,
+    cx: &mut Cx<'_, R, Sleepable>,
+    (locked, page): (&FrameLock<'_>, Large),
+    mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
+) {
+    let Some(owner) = locked.owner() else {
+        return;
+    };
+    if let Some(found) = registry.find(owner.id)
+        && let Some(pages) = page.pages(locked.pfn(), owner.index)
+    {
         found.walk_huge(cx.descend(), pages, &mut visit);
     }
 }
@@ -177,6 +243,9 @@ pub(crate) fn referenced<R: Below<rank::Rmap>>(
     locked: &FrameLock<'_>,
 ) -> Usage {
     let pfn = locked.pfn();
+    if let Some(page) = mem.private_large(pfn) {
+        return referenced_large(registry, mem, cx, (locked, page));
+    }
     let mut out = Usage::By(0);
     if mem.mapcount(pfn) == 0 {
         return out;

@@ -19,6 +19,7 @@ mod errno_advice;
 mod errno_mmap;
 mod errno_mremap;
 mod exhaustion;
+mod folios;
 mod fork_race;
 mod fork_shared;
 mod growing;

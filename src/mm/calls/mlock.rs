@@ -10,15 +10,17 @@ use crate::mm::{
         flags::{MlockFlags, MlockallFlags, VmFlags},
     },
     guard::{AfterYield, MmapWriteGuard},
-    page_table::Pin,
+    large::ownership::is_whole,
+    page_table::{LockedLeaf, Pin},
     space::Mm,
     vma::Vma,
     window::Lease,
 };
 use crate::{
-    addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
+    addr::{PAGE_SHIFT, PAGE_SIZE, Pfn, Vpn, VpnRange},
     ctx::{CallCx, Sleepable, rank},
     error::{ByteRange, MlockError, VmaError},
+    frame::PhysMem,
     trace,
 };
 use std::convert::Infallible;
@@ -258,6 +260,18 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
 }
 
+/// Returns true if a page is locked with the others of `part`: a large page of private memory is
+/// locked only as a whole (`allow_mlock_munlock`).
+fn is_locked_with(
+    mem: &PhysMem,
+    leaf: &LockedLeaf<'_>,
+    part: VpnRange,
+    (at, pfn): (Vpn, Pfn),
+) -> bool {
+    let page = mem.private_large(pfn);
+    page.is_none_or(|page| is_whole(leaf, part, at, (page, pfn)))
+}
+
 /// Takes the mapped pages of `part` off the lists of reclaim, or puts them back. Needs no lock of
 /// the address space: its end uses this too.
 pub(in crate::mm) fn mark_unevictable(mm: &Mm, pin: Pin<'_>, part: VpnRange, locked: bool) {
@@ -267,11 +281,14 @@ pub(in crate::mm) fn mark_unevictable(mm: &Mm, pin: Pin<'_>, part: VpnRange, loc
             let Some(leaf) = leaf.lock() else {
                 return Ok(());
             };
-            for pfn in part.iter().filter_map(|at| leaf.get(at).counted()) {
-                if locked {
-                    mem.lru_lock(pfn);
-                } else {
+            for at in part.iter() {
+                let Some(pfn) = leaf.get(at).counted() else {
+                    continue;
+                };
+                if !locked {
                     mem.lru_unlock(pfn);
+                } else if is_locked_with(mem, &leaf, part, (at, pfn)) {
+                    mem.lru_lock(pfn);
                 }
             }
             Ok::<(), Infallible>(())

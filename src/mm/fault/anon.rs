@@ -10,7 +10,7 @@ use crate::mm::{
 use crate::{
     addr::Vpn,
     error::{FaultError, NoMemory},
-    frame::{Frame, FrameFlags},
+    frame::{Frame, FrameFlags, Large},
     notifier::Access,
 };
 
@@ -61,6 +61,9 @@ impl<'h> FaultScope<'h> {
         if !has_leaf {
             self.with_leaf(at, |_| ())?;
         }
+        if self.fault_folio(vma, at)? {
+            return Ok(());
+        }
         let frame = self.new_anon(vma, at)?;
         if let Some(handed) = self.hand_over_missing(vma, at, access) {
             return handed;
@@ -78,5 +81,15 @@ impl<'h> FaultScope<'h> {
         let owner = node.owner(vma.pgoff_at(at));
         mem.alloc_as(vma.new_anon(), Some(owner))
             .map_err(|_| NoMemory::Frame)
+    }
+    /// Makes the frames of a new large page private pages of `vma`, the first one that at `first`.
+    pub(super) fn own_large(&mut self, vma: &Vma, first: Vpn, page: Large) -> Result<(), NoMemory> {
+        let mem = self.lease.mm.machine().mem();
+        let node = self.layout.anon_of(vma)?;
+        for (index, pfn) in (vma.pgoff_at(first)..).zip(page.all()) {
+            mem.set_flags(pfn, vma.new_anon());
+            mem.set_owner(pfn, Some(node.owner(index)));
+        }
+        Ok(())
     }
 }

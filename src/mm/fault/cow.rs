@@ -24,7 +24,7 @@ use crate::{
 /// The facts that decide whether a private page may be written in place.
 #[derive(Clone, Copy)]
 struct Reuse {
-    /// Of a part of a huge page: true if this process has all of the huge page.
+    /// Of a part of a large page: true if this process has all of the large page.
     whole: Option<bool>,
     /// The owner of a page of this VMA that no other process has.
     home: Option<Owner>,
@@ -80,7 +80,7 @@ impl FaultScope<'_> {
         let mem = self.lease.mm.machine().mem();
         let large = page.filter(|&pfn| mem.is_large(pfn));
         Reuse {
-            whole: large.map(|pfn| self.has_all_of(pfn.head())),
+            whole: large.map(|pfn| self.has_all_of(pfn)),
             home: vma.anon_node().map(|node| node.owner(vma.pgoff_at(at))),
         }
     }
@@ -119,18 +119,20 @@ impl FaultScope<'_> {
         }
     }
 
-    /// Returns true if more than one page of the huge page is mapped, all by this process, and
-    /// nothing else holds a reference (`__wp_can_reuse_large_anon_folio`). The last mapped page is
-    /// copied instead, so that the huge page is freed.
-    fn has_all_of(&mut self, head: Pfn) -> bool {
+    /// Returns true if more than one page of the large page of frame `part` is mapped, all by this
+    /// process, and nothing else holds a reference (`__wp_can_reuse_large_anon_folio`). The last
+    /// mapped page is copied instead, so that the large page is freed.
+    fn has_all_of(&mut self, part: Pfn) -> bool {
         let mm = self.lease.mm;
         let mem = mm.machine().mem();
-        let mapped = mem.huge_mappings(head);
-        let held: u64 = mem
-            .huge_parts(head)
-            .map(|p| u64::from(mem.refcount(p)))
-            .sum();
-        mapped > 1 && held == mapped && mm.has_alone(&mut self.lease.cx.descend(), head)
+        let Some(page) = mem.large(part) else {
+            return false;
+        };
+        let mapped = mem.large_mappings(page);
+        let held = mem.large_parts(page).map(|p| u64::from(mem.refcount(p)));
+        mapped > 1
+            && held.sum::<u64>() == mapped
+            && mm.has_alone(&mut self.lease.cx.descend(), part)
     }
 
     /// Makes the entry writable after the object has agreed to the write (`wp_page_shared`). The
@@ -216,7 +218,7 @@ fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
     if flags.contains(FrameFlags::ANON_EXCLUSIVE) {
         return true;
     }
-    // A part of a huge page is reused only together with all of it. The page may have been split
+    // A part of a large page is reused only together with all of it. The page may have been split
     // since that was looked at: then the operation that split it may have this page locked.
     if flags.contains(FrameFlags::LARGE) {
         let whole = reuse.whole == Some(true);

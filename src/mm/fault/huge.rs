@@ -15,7 +15,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Rank, Sleepable, rank},
     error::{FaultError, NoMemory},
-    frame::{FrameFlags, HUGE, HugeFrame, PhysMem},
+    frame::{FrameFlags, HUGE, LargeFrame, PhysMem},
     notifier::{Access, Event},
 };
 
@@ -76,28 +76,22 @@ impl<'h> FaultScope<'h> {
         let (head, rights) = (huge.head(), vma.rights());
         let mapped = self.set_huge(at, |i| {
             mem.map_inc(head.nth(i));
-            mem.lru_add(head.nth(i));
             RawPte::frame(head.nth(i), rights).mkdirty()
         })?;
         if mapped {
             // Unless another thread was first, the entries have the references now.
-            let _mapped = huge.into_raw();
+            mem.lru_add(huge.into_raw());
         }
         Ok(true)
     }
     /// Allocates a huge page for private memory; `None`: none is free, small pages will do.
-    fn new_huge(&mut self, vma: &Vma, at: Vpn) -> Result<Option<HugeFrame<'h>>, NoMemory> {
+    fn new_huge(&mut self, vma: &Vma, at: Vpn) -> Result<Option<LargeFrame<'h>>, NoMemory> {
         let mem = self.lease.mm.machine().mem();
-        let node = self.layout.anon_of(vma)?;
+        self.layout.anon_of(vma)?;
         let Ok(frame) = mem.alloc_huge() else {
             return Ok(None);
         };
-        let head = frame.head();
-        let index = vma.pgoff_at(VpnRange::block_of(at).start());
-        for i in 0..HUGE {
-            mem.set_flags(head.nth(i), vma.new_anon());
-            mem.set_owner(head.nth(i), Some(node.owner(index + u64::from(i))));
-        }
+        self.own_large(vma, VpnRange::block_of(at).start(), frame.page())?;
         Ok(Some(frame))
     }
     /// Fills a new leaf and marks it. Returns false if the leaf has entries already.

@@ -39,6 +39,7 @@
 //! | this one | the decision, the rights that a VMA gives, the patience of an access |
 //! | `access` | loads and stores of a processor, which fault until the entry allows them |
 //! | `anon` | private anonymous memory: the zero page, new frames |
+//! | `anon_folio` | … of which 64 KiB come in at once |
 //! | `cow` | a write to a read-only page: the decision whether to copy; unsharing |
 //! | `device` | pages that go to a device and come home |
 //! | `entries` | how a fault reads an entry, makes its table, and puts a frame in |
@@ -58,6 +59,7 @@
 
 pub(in crate::mm) mod access;
 mod anon;
+mod anon_folio;
 pub(in crate::mm) mod cow;
 pub(in crate::mm) mod device;
 pub(in crate::mm) mod entries;

@@ -125,7 +125,8 @@ impl FaultScope<'_> {
                 return Ok(at);
             }
             at = at.plus(1);
-            if private_writable && vma.file.is_none() && vma.userfault().is_none() {
+            let single = private_writable && vma.file.is_none() && vma.userfault().is_none();
+            if single && !self.layout.allows_folios(vma.flags) {
                 at = self.fill_leaf(vma, (at, part.end()), reached)?;
             }
         }

@@ -19,7 +19,7 @@ use crate::mm::{
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
-    frame::{Frame, HUGE, HugeFrame, PhysMem, PoolPage},
+    frame::{Frame, HUGE, LargeFrame, PhysMem, PoolPage},
     notifier::Event,
     rmap::Mapping,
 };
@@ -109,7 +109,7 @@ enum Frames<'m> {
         copy: Frame<'m>,
         original: Option<Frame<'m>>,
     },
-    Huge(HugeFrame<'m>),
+    Huge(LargeFrame<'m>),
     None,
 }
 
@@ -300,8 +300,8 @@ impl InvalidationWindow<'_, Sleepable> {
 fn map_huge(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: VpnRange, head: Pfn, rights: Rights) {
     for (i, page) in (0..HUGE).zip(at.iter()) {
         mem.map_inc(head.nth(i));
-        mem.lru_add(head.nth(i));
         let pte = RawPte::frame(head.nth(i), rights).mkdirty();
         leaf.set(page, pte);
     }
+    mem.lru_add(head);
 }

@@ -7,7 +7,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{Pfn, VpnRange},
-    frame::HUGE,
+    frame::Large,
     rmap::{Folio, FrameOwner, RmapCx},
 };
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Mm {
         let Some(&first) = folio.frames.first() else {
             return;
         };
-        let all = mappers(cx, &node, &folio, pfn);
+        let all = mappers(cx, &node, &folio, machine.mem().large(pfn));
         let space = self.number();
         let all = &*all;
         machine.mappers.note(
@@ -39,22 +39,23 @@ impl Mm {
     /// Notes the mappings of huge pages in `range`, which a fork has made.
     pub(in crate::mm) fn note_copied(&self, cx: &mut RmapCx<'_>, range: VpnRange) {
         let mem = self.machine().mem();
-        if !mem.has_huge() {
+        if !mem.has_large() {
             return;
         }
-        let mut heads: Vec<(Pfn, u64)> = Vec::new();
+        let mut pages: Vec<(Large, Pfn, u64)> = Vec::new();
         self.for_each_entry(cx, range, |_, pte| {
-            let Some(pfn) = pte.counted().filter(|&pfn| mem.is_large(pfn)) else {
+            let Some((page, pfn)) = pte.counted().and_then(|pfn| Some((mem.large(pfn)?, pfn)))
+            else {
                 return;
             };
-            match heads.last_mut() {
-                Some((last, count)) if last.head() == pfn.head() => *count += 1,
-                _ => heads.push((pfn, 1)),
+            match pages.last_mut() {
+                Some((last, _, count)) if *last == page => *count += 1,
+                _ => pages.push((page, pfn, 1)),
             }
         });
-        for (pfn, new) in heads {
+        for (page, pfn, new) in pages {
             // With one mapping elsewhere for each of these, two address spaces have it at most.
-            if mem.huge_mappings(pfn.head()) > 2 * new && !mem.is_of_pool(pfn) {
+            if mem.large_mappings(page) > 2 * new && !mem.is_of_pool(pfn) {
                 self.note_mapped(cx, pfn, new);
             }
         }
@@ -77,14 +78,12 @@ impl Mm {
         let mem = machine.mem();
         let owner = mem.owner(pfn)?;
         let node = machine.registry().find(owner.id)?;
-        if !mem.is_large(pfn) {
+        let Some(page) = mem.large(pfn) else {
             let folio = node.folio(owner.index)?;
             return Some((node, folio));
-        }
-        let head = pfn.head();
-        let nth = u64::from(pfn.0 - head.0);
-        let frames = (0..HUGE).map(|i| head.nth(i)).collect();
-        let first = owner.index.checked_sub(nth)?;
+        };
+        let (first, _) = page.pages(pfn, owner.index)?;
+        let frames = page.all().collect();
         Some((node, Folio { first, frames }))
     }
 }
@@ -94,12 +93,11 @@ fn mappers(
     cx: &mut RmapCx<'_>,
     node: &Arc<dyn FrameOwner>,
     folio: &Folio,
-    pfn: Pfn,
+    page: Option<Large>,
 ) -> Vec<(SpaceAt, u64)> {
-    let in_a_row = folio.frames.len() == HUGE as usize;
-    let is_part = |of: Pfn| match in_a_row {
-        true => of.head() == pfn.head(),
-        false => folio.frames.contains(&of),
+    let is_part = |of: Pfn| match page {
+        Some(page) => (page.head()..page.head().nth(page.frames())).contains(&of),
+        None => folio.frames.contains(&of),
     };
     let mut all: Vec<(SpaceAt, u64)> = Vec::new();
     node.walk_huge(cx.reborrow(), folio.pages(), &mut |cx, spot, part| {

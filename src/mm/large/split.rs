@@ -1,4 +1,4 @@
-//! Splitting a huge page for good, wherever it is mapped (`split_folio`).
+//! Splitting a large page for good, wherever it is mapped (`split_folio`).
 //!
 //! The reverse map leads to every VMA that might map a part. Each VMA sees a window until all
 //! mappings are found, even where only one process maps the page.
@@ -8,20 +8,23 @@ use crate::mm::{page_table::zero_unused, space::Mm, window::Lease};
 use crate::{
     addr::{Pfn, VpnRange},
     ctx::{FaultCx, rank},
+    frame::Large,
     notifier::Event,
     rmap::{RmapCx, split_object_folio},
 };
 
 impl Mm {
-    /// Splits the huge pages of private memory that lie only partly in `range`, if this process
+    /// Splits the large pages of private memory that lie only partly in `range`, if this process
     /// alone maps them. Returns those that are held, and so stay whole.
-    pub(in crate::mm) fn split_own_parts(&self, mut cx: RmapCx<'_>, range: VpnRange) -> Vec<Pfn> {
+    pub(in crate::mm) fn split_own_parts(&self, mut cx: RmapCx<'_>, range: VpnRange) -> Vec<Large> {
+        let mem = self.machine().mem();
         let mut whole = Vec::new();
         self.for_each_cut(&mut cx, range, LARGE_ANON, |cx, part| {
-            let head = part.head();
-            let first = !whole.contains(&head);
-            if first && self.has_alone(cx, head) && !self.split_own(cx.reborrow(), part) {
-                whole.push(head);
+            let Some(page) = mem.large(part).filter(|page| !whole.contains(page)) else {
+                return;
+            };
+            if self.has_alone(cx, part) && !self.split_own(cx.reborrow(), part) {
+                whole.push(page);
             }
         });
         whole
@@ -42,41 +45,41 @@ impl Mm {
                 return;
             };
             let mut cx = cx.descend::<rank::Folio, _>();
-            if self.has_alone(&mut cx.descend(), part.head()) {
+            if self.has_alone(&mut cx.descend(), part) {
                 split_object_folio(machine.registry(), mem, &mut cx, &locked);
             }
         });
         self.split_folio_parts(cx, range)
     }
-    /// Splits the private huge page that frame `pfn` is part of, if it still is. Pages of it that
+    /// Splits the private large page that frame `pfn` is part of, if it still is. Pages of it that
     /// hold only zeros are given back. Returns false, and opens no window, if the page is held by
     /// more than its mappings.
     pub(in crate::mm) fn split_own(&self, cx: RmapCx<'_>, pfn: Pfn) -> bool {
         let mem = self.machine().mem();
         // Until the split is complete: it clears the marks of these frames, which could be another
-        // huge page by then.
+        // large page by then.
         let Some(part) = mem.try_get(pfn) else {
             return true;
         };
         if !mem.flags(pfn).contains(LARGE_ANON) {
             return true;
         }
-        if mem.is_huge_held(&part) {
+        if mem.is_large_held(&part) {
             return false;
         }
-        if let Some((node, pages)) = self.node_of(pfn.head()) {
-            node.split_huge(mem, cx, pfn.head(), pages);
+        if let Some((page, node, pages)) = self.node_of(pfn) {
+            node.split_large(mem, cx, page, pages);
         }
         true
     }
-    /// Splits the mappings of the huge page in one VMA, in a window over `part`, and returns how
+    /// Splits the mappings of the large page in one VMA, in a window over `part`, and returns how
     /// many entries there still map the page. The mappings of an object's page are dropped.
-    pub(in crate::mm) fn split_folio_at(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
+    pub(in crate::mm) fn split_large_at(&self, cx: RmapCx<'_>, part: VpnRange, page: Large) -> u64 {
         let mem = self.machine().mem();
-        // The first frame may have left a private huge page and be in other use by now, but not as
-        // part of another huge page. So a part that is not private belongs to an object.
-        if mem.flags(head).intersection(LARGE_ANON) == LARGE_OBJECT {
-            self.drop_parts(cx, part, head);
+        // The first frame may have left a private large page and be in other use by now, but not as
+        // part of a huge page. So a part that is not private belongs to an object.
+        if mem.flags(page.head()).intersection(LARGE_ANON) == LARGE_OBJECT {
+            self.drop_parts(cx, part, page.head());
             return 0;
         }
         let mut window = Lease { mm: self, cx }.into_window(part, Event::Clear);
@@ -87,7 +90,7 @@ impl Mm {
             let range = txn.range();
             for at in range {
                 let (leaf, flusher) = txn.parts();
-                if is_part(mem, leaf, at, head) {
+                if is_part(mem, leaf, at, page) {
                     let flush = || flusher.into_flushed(true, at.into());
                     found += u64::from(!zero_unused(mem, leaf, at, flush));
                 }

@@ -30,7 +30,7 @@ mod segments;
 mod shared_tables;
 mod spaces;
 
-pub use config::{KhugepagedLimits, MachineConfig};
+pub use config::{FolioPolicy, KhugepagedLimits, MachineConfig};
 pub use devices::{DeviceLost, DevicePages, DeviceRegistration, HomePage};
 pub use forks::ForkMode;
 pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};

@@ -202,6 +202,13 @@ impl<'m> MergePass<'m> {
         if twin.pfn() == pfn {
             return; // A fork shares the page: both are one.
         }
+        // Each reference keeps the page of the other from being split for a merge.
+        let large = mem.large(pfn);
+        if large.is_some() && large == mem.large(twin.pfn()) {
+            drop((page, twin));
+            mm.machine().reclaimer().split(cx, pfn);
+            return;
+        }
         let other = seen[nth];
         let Some(kept) = mm.merge_one(cx, at, page, (MergeInto::Itself, self.of)) else {
             return;

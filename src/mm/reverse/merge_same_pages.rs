@@ -22,7 +22,7 @@ use crate::{
     ctx::{CallCx, FolioCx, rank},
     frame::{Frame, FrameFlags},
     notifier::Event,
-    rmap::{MergedPage, MergedPlace, split_huge_of},
+    rmap::{MergedPage, MergedPlace, split_large_of},
 };
 use std::sync::{Arc, Weak};
 
@@ -88,7 +88,7 @@ impl Mm {
             if mem.is_pinned(pfn) {
                 return None; // It stays whole.
             }
-            split_huge_of(self.machine().registry(), mem, &mut cx, &locked);
+            split_large_of(self.machine().registry(), mem, &mut cx, &locked);
         }
         if !self.protect_for_merge(&mut cx, at, pfn) {
             return None;

@@ -69,9 +69,9 @@ impl Mm {
         if mem.is_of_pool(frame.pfn()) || mem.is_device(frame.pfn()) {
             return Ok(None);
         }
-        match mem.is_large(frame.pfn()) {
-            true => self.migrate_large(cx, frame),
-            false => self.migrate_small(cx, frame),
+        match mem.large(frame.pfn()) {
+            Some(page) => self.migrate_large(cx, frame, page),
+            None => self.migrate_small(cx, frame),
         }
     }
     /// Moves a page that is not part of a huge page.

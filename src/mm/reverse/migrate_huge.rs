@@ -1,6 +1,6 @@
-//! Migration of a huge page: as a whole, or split into single pages.
+//! Migration of a large page: as a whole, or split into single pages.
 //!
-//! All 512 frames are locked, in ascending order. Every mapping becomes migration marks, in one
+//! All of its frames are locked, in ascending order. Every mapping becomes migration marks, in one
 //! window over the part of the VMA that maps the page; a mark remembers that the page was mapped as
 //! one. Then the bytes are copied, and the marks become mappings again, as they were.
 
@@ -17,38 +17,42 @@ use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
     ctx::{CallCx, FolioCx},
     error::NoMemory,
-    frame::{Frame, FrameFlags, FrameLock, HUGE, HugeFrame, PhysMem},
+    frame::{Frame, FrameFlags, FrameLock, HUGE, Large, LargeFrame, PhysMem},
     notifier::Event,
-    rmap::{MappedAt, RmapCx, UnmapRefused, restore_huge_page, unmap_huge_page},
+    rmap::{MappedAt, RmapCx, UnmapRefused, restore_large_page, unmap_large_page},
 };
 
 impl Mm {
-    /// Moves the huge page that `part` belongs to. Returns the new frame of `part`, if that moved.
+    /// Moves the large page that `part` belongs to. Returns the new frame of `part`, if that moved.
     pub(super) fn migrate_large(
         &self,
         cx: &mut CallCx<'_>,
         part: Frame<'_>,
+        page: Large,
     ) -> Result<Option<Pfn>, NoMemory> {
         let machine = self.machine();
         let mem = machine.mem();
         let pfn = part.pfn();
         drop(part); // One more reference would keep the page from moving.
-        if let Some(parts) = lock_whole(mem, cx, pfn.head())
-            && let Ok(new) = mem.alloc_huge()
+        if let Some(parts) = lock_whole(mem, cx, page)
+            && let Ok(new) = mem.alloc_like(page)
         {
-            let nth = pfn.0 - pfn.head().0;
-            let moved = move_whole(machine, cx.descend(), &parts, &new);
-            return Ok(moved.then(|| new.head().nth(nth)));
+            let moved = move_whole(machine, cx.descend(), (&parts, page), &new);
+            return Ok(moved.then(|| new.head().nth(page.place(pfn))));
         }
-        self.migrate_split(cx, pfn)
+        self.migrate_split(cx, (pfn, page))
     }
-    /// Splits the huge page that frame `pfn` is part of and moves its pages, the first one last, as
-    /// the kernel's list has them (`try_split_folio`).
-    fn migrate_split(&self, cx: &mut CallCx<'_>, pfn: Pfn) -> Result<Option<Pfn>, NoMemory> {
+    /// Splits the large page that frame `pfn` is part of and moves its pages, the first one last,
+    /// as the kernel's list has them (`try_split_folio`).
+    fn migrate_split(
+        &self,
+        cx: &mut CallCx<'_>,
+        (pfn, page): (Pfn, Large),
+    ) -> Result<Option<Pfn>, NoMemory> {
         let machine = self.machine();
         let mem = machine.mem();
-        let mut parts: Vec<Pfn> = mem.huge_parts(pfn.head()).collect();
-        if parts.first() == Some(&pfn.head()) {
+        let mut parts: Vec<Pfn> = mem.large_parts(page).collect();
+        if parts.first() == Some(&page.head()) {
             parts.rotate_left(1);
         }
         if !machine.reclaimer().split(cx, pfn) {
@@ -68,13 +72,13 @@ impl Mm {
         }
         Ok(moved)
     }
-    /// See [`RmapTarget::leave_huge`](crate::rmap::RmapTarget::leave_huge).
-    pub(super) fn leave_huge_at(
+    /// See [`RmapTarget::leave_large`](crate::rmap::RmapTarget::leave_large).
+    pub(super) fn leave_large_at(
         &self,
         cx: RmapCx<'_>,
         spot: &MappedAt<'_>,
         part: VpnRange,
-        head: Pfn,
+        page: Large,
     ) {
         let mem = self.machine().mem();
         let flags = VmFlags::from_bits_retain(spot.flags);
@@ -86,7 +90,7 @@ impl Mm {
                 false => AsOne::No,
             };
             for at in txn.range().iter() {
-                if is_part(mem, txn.leaf(), at, head)
+                if is_part(mem, txn.leaf(), at, page)
                     && let Some(slot) = txn.entry(at)
                     && let Some(pfn) = slot.raw().counted()
                 {
@@ -97,22 +101,23 @@ impl Mm {
         });
         window.close();
     }
-    /// See [`RmapTarget::restore_huge`](crate::rmap::RmapTarget::restore_huge).
-    pub(super) fn restore_huge_at(
+    /// See [`RmapTarget::restore_large`](crate::rmap::RmapTarget::restore_large).
+    pub(super) fn restore_large_at(
         &self,
         mut cx: RmapCx<'_>,
         spot: &MappedAt<'_>,
         part: VpnRange,
-        (old, new): (Pfn, Pfn),
+        (old, new): (Large, Pfn),
     ) {
         let mem = self.machine().mem();
         let flags = VmFlags::from_bits_retain(spot.flags);
+        let frames = old.head()..old.head().nth(old.frames());
         self.for_each_locked_leaf(&mut cx, part, |part, leaf| {
-            let as_one = are_one(leaf, part, old) && mem.is_large(new);
+            let as_one = are_one(leaf, part, old.head()) && mem.is_large(new);
             for at in part.iter() {
-                let from = leaf.get(at).migrating().filter(|from| from.head() == old);
-                if let Some(from) = from {
-                    arrive(mem, leaf, at, new.nth(from.0 - old.0), flags);
+                let from = leaf.get(at).migrating();
+                if let Some(from) = from.filter(|from| frames.contains(from)) {
+                    arrive(mem, leaf, at, new.nth(old.place(from)), flags);
                 }
             }
             if as_one {
@@ -137,41 +142,44 @@ fn are_one(leaf: &LockedLeaf<'_>, part: VpnRange, old: Pfn) -> bool {
     part.pages() == PMD_PAGES && (0..HUGE).zip(part.iter()).all(is_same)
 }
 
-/// Locks all frames of a huge page, in ascending order; `None` if one of them was given back.
-fn lock_whole<'m>(mem: &'m PhysMem, cx: &mut CallCx<'_>, head: Pfn) -> Option<Vec<FrameLock<'m>>> {
-    let lock = |i| {
-        let locked = mem.lock(cx, mem.try_get(head.nth(i))?);
-        let is_part = mem.is_large(locked.pfn());
-        is_part.then_some(locked)
+/// Locks all frames of a large page, in ascending order; `None` if one of them was given back.
+fn lock_whole<'m>(
+    mem: &'m PhysMem,
+    cx: &mut CallCx<'_>,
+    page: Large,
+) -> Option<Vec<FrameLock<'m>>> {
+    let lock = |pfn| {
+        let locked = mem.lock(cx, mem.try_get(pfn)?);
+        (mem.large(pfn) == Some(page)).then_some(locked)
     };
-    (0..HUGE).map(lock).collect()
+    page.all().map(lock).collect()
 }
 
-/// Moves a huge page, whose frames are locked, to `new`, which no other thread knows. Returns true
+/// Moves a large page, whose frames are locked, to `new`, which no other thread knows. Returns true
 /// if it did.
 fn move_whole(
     machine: &Machine,
     cx: FolioCx<'_>,
-    parts: &[FrameLock<'_>],
-    new: &HugeFrame<'_>,
+    (parts, page): (&[FrameLock<'_>], Large),
+    new: &LargeFrame<'_>,
 ) -> bool {
     let mem = machine.mem();
     let old = &parts[0];
-    if mem.huge_mappings(old.pfn()) == 0 {
+    if mem.large_mappings(page) == 0 {
         return false; // Its last mapping went during the wait for the locks.
     }
     let Ok(to) = mem.try_lock(mem.get(new.head())) else {
         return false; // Cannot be: no other thread knows the new frames.
     };
-    let mut marks = HugeMarks {
+    let mut marks = LargeMarks {
         machine,
         cx,
-        parts,
+        page,
         to: old,
         before: parts.iter().map(|part| mem.flags(part.pfn())).collect(),
     };
-    let gone = unmap_huge_page(machine.registry(), mem, &mut marks.cx, old);
-    let moved = gone && hand_over(machine, parts, new.head());
+    let gone = unmap_large_page(machine.registry(), mem, &mut marks.cx, (old, page));
+    let moved = gone && hand_over(machine, (parts, page), new.head());
     if moved {
         marks.to = &to;
     }
@@ -180,7 +188,7 @@ fn move_whole(
 
 /// Gives the pages to the new frames, if only their owner and this caller hold the old ones.
 /// Returns true if it did.
-fn hand_over(machine: &Machine, parts: &[FrameLock<'_>], new: Pfn) -> bool {
+fn hand_over(machine: &Machine, (parts, page): (&[FrameLock<'_>], Large), new: Pfn) -> bool {
     let mem = machine.mem();
     let old = &parts[0];
     let Some(owner) = old.owner() else {
@@ -193,7 +201,7 @@ fn hand_over(machine: &Machine, parts: &[FrameLock<'_>], new: Pfn) -> bool {
     if !parts.iter().all(is_alone) {
         return false;
     }
-    for (i, part) in (0..HUGE).zip(parts) {
+    for (i, part) in (0..).zip(parts) {
         mem.copy(part.pfn(), new.nth(i));
         mem.set_flags(new.nth(i), mem.flags(part.pfn()) & OF_THE_PAGE);
     }
@@ -204,38 +212,40 @@ fn hand_over(machine: &Machine, parts: &[FrameLock<'_>], new: Pfn) -> bool {
         found.is_some_and(|object| object.replace(parts, owner.index, new))
     };
     if done && is_anon {
-        for (i, part) in (0..HUGE).zip(parts) {
+        for (i, part) in (0..).zip(parts) {
             mem.set_owner(new.nth(i), part.owner());
         }
     }
     if done {
-        mem.forget_huge(old.pfn());
+        mem.forget_large(page);
     }
     done
 }
 
-/// The migration marks of a huge page. They become mappings again when this is dropped, also by a
+/// The migration marks of a large page. They become mappings again when this is dropped, also by a
 /// driver's panic: faults on them wait for that.
-struct HugeMarks<'a> {
+struct LargeMarks<'a> {
     machine: &'a Machine,
     cx: FolioCx<'a>,
-    parts: &'a [FrameLock<'a>],
+    page: Large,
     /// The first frame that the marks will map.
     to: &'a FrameLock<'a>,
     /// The flags of the old frames before the migration.
     before: Vec<FrameFlags>,
 }
 
-impl Drop for HugeMarks<'_> {
+impl Drop for LargeMarks<'_> {
     fn drop(&mut self) {
-        let (mem, old) = (self.machine.mem(), self.parts[0].pfn());
-        restore_huge_page(self.machine.registry(), &mut self.cx, old, self.to);
+        let (mem, old) = (self.machine.mem(), self.page);
+        restore_large_page(self.machine.registry(), &mut self.cx, old, self.to);
         // To the heads of their lists, as `MigrationEntries` does.
-        let moved = self.to.pfn() != old;
+        let moved = self.to.pfn() != old.head();
         let listed = FrameFlags::LRU | FrameFlags::UNEVICTABLE;
-        for (i, before) in (0..HUGE).zip(&self.before) {
-            if moved || before.intersects(listed) {
-                mem.lru_add(self.to.pfn().nth(i));
+        for (i, before) in (0..).zip(&self.before) {
+            let part = self.to.pfn().nth(i);
+            let has_place = mem.stands_for(part) == part;
+            if has_place && (moved || before.intersects(listed)) {
+                mem.lru_add(part);
             }
         }
     }

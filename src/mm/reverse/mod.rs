@@ -11,6 +11,7 @@
 //! | `try_to_unmap` | unmapping a frame from one place, for reclaim and migration |
 //! | `migrate` | moving a page to another frame |
 //! | `migrate_huge` | … a huge page, as a whole or split |
+//! | `reclaim_large` | the use of a large page, and how it is discarded as a whole |
 //! | `merge_same_pages` | merging one page with another of equal bytes |
 //! | `ksmd` | the passes of merging over many pages |
 //! | `check_rmap` | the check that reverse maps lead to every mapping |
@@ -20,5 +21,6 @@ pub(in crate::mm) mod ksmd;
 pub(in crate::mm) mod merge_same_pages;
 pub(in crate::mm) mod migrate;
 mod migrate_huge;
+mod reclaim_large;
 pub(in crate::mm) mod target;
 pub(in crate::mm) mod try_to_unmap;

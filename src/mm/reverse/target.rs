@@ -13,12 +13,13 @@ use crate::mm::{
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     error::NoMemory,
+    frame::Large,
     notifier::{AgeKind, Event},
     rmap::{Blocking, EvenCows, MappedAt, RmapCx, RmapTarget, Unmap, UnmapRefused, Young},
 };
 
 /// Mappings whose accesses do not predict further accesses (`vma_has_recency`).
-const NO_RECENCY: VmFlags = VmFlags::SEQ_READ.union(VmFlags::RAND_READ);
+pub(super) const NO_RECENCY: VmFlags = VmFlags::SEQ_READ.union(VmFlags::RAND_READ);
 
 impl RmapTarget for Mm {
     fn unmap_range(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, range: VpnRange, cows: EvenCows) {
@@ -102,8 +103,8 @@ impl RmapTarget for Mm {
     fn enter_huge(&self, cx: RmapCx<'_>, page: VpnRange, first: u64) -> Result<(), NoMemory> {
         self.enter_huge_at(cx, page, RawPte(first))
     }
-    fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
-        self.split_folio_at(cx, part, head)
+    fn split_large(&self, cx: RmapCx<'_>, part: VpnRange, page: Large) -> u64 {
+        self.split_large_at(cx, part, page)
     }
     fn retract(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, head: Pfn) {
         self.retract_at(cx, spot, head);
@@ -121,17 +122,17 @@ impl RmapTarget for Mm {
     fn restore(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, old: Pfn, new: Pfn) {
         self.restore_at(cx, spot, old, new);
     }
-    fn leave_huge(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, head: Pfn) {
-        self.leave_huge_at(cx, spot, part, head);
+    fn leave_large(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, page: Large) {
+        self.leave_large_at(cx, spot, part, page);
     }
-    fn restore_huge(
+    fn restore_large(
         &self,
         cx: RmapCx<'_>,
         spot: &MappedAt<'_>,
         part: VpnRange,
-        (old, new): (Pfn, Pfn),
+        (old, new): (Large, Pfn),
     ) {
-        self.restore_huge_at(cx, spot, part, (old, new));
+        self.restore_large_at(cx, spot, part, (old, new));
     }
     fn referenced(&self, mut cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> Option<Young> {
         if !self.has_frame(&mut cx, spot, pfn) {
@@ -145,6 +146,24 @@ impl RmapTarget for Mm {
         let kind = AgeKind::ClearFlush;
         let young = self.age_range(&mut cx, range, kind) && !flags.intersects(NO_RECENCY);
         Some(if young { Young::Yes } else { Young::No })
+    }
+    fn referenced_large(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        page: Large,
+    ) -> (u64, Young) {
+        self.referenced_large_at(cx, spot, part, page)
+    }
+    fn discard_large(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        of: (Large, Pfn),
+    ) -> Result<(), UnmapRefused> {
+        self.discard_large_at(cx, spot, part, of)
     }
     fn write_protect(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> bool {
         if !VmFlags::from_bits_retain(spot.flags).contains(VmFlags::SHARED) {

@@ -5,7 +5,7 @@ use super::{Vma, tree::VmaTree};
 use crate::mm::{
     entry::flags::{RemapMode, ThpDisable, VmFlags},
     lock::Ranges,
-    machine::Machine,
+    machine::{FolioPolicy, Machine},
 };
 use crate::{
     addr::{PAGE_SHIFT, TASK_SIZE, Vpn, VpnRange},
@@ -158,6 +158,15 @@ impl Layout {
                 ThpDisable::ExceptAdvised => flags.contains(VmFlags::HUGEPAGE) || forced,
                 ThpDisable::Completely => false,
             }
+    }
+    /// Returns true if a fault in private memory with these flags may bring in 64 KiB at once.
+    pub(in crate::mm) fn allows_folios(&self, flags: VmFlags) -> bool {
+        let wanted = match self.machine.config().folios {
+            FolioPolicy::Never => false,
+            FolioPolicy::Advise => flags.contains(VmFlags::HUGEPAGE),
+            FolioPolicy::Always => true,
+        };
+        wanted && self.allows_huge(flags, false)
     }
     /// Returns true if `pages` more may be locked (`mlock_future_ok`).
     #[inline]

@@ -27,6 +27,7 @@ fn machine(fault: Option<(Fault, u64)>, header: &Header) -> Arc<Machine> {
             pages: header.huge_pages().first().map_or(0, |pool| pool.pages),
             overcommit: 0,
         },
+        folios: header.folios(),
         ..trial::config()
     };
     Machine::new(match fault {

@@ -264,7 +264,7 @@ fn copy_shared(
 /// are counted by address space: each entry needs a look then.
 fn needs_look(mem: &PhysMem, part: VpnRange, leaf: LeafAt<'_>) -> bool {
     let mut any = false;
-    if mem.has_exported() || mem.has_pinned() || mem.has_huge() {
+    if mem.has_exported() || mem.has_pinned() || mem.has_large() {
         let kinds = FrameFlags::EXPORTED | FrameFlags::LARGE;
         leaf.peek_each(part, |_, pte| {
             let is_of_kind = |pfn| mem.flags(pfn).intersects(kinds);

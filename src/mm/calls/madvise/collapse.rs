@@ -21,7 +21,7 @@ use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{CallCx, Sleepable},
     error::MadviseError,
-    frame::{FrameFlags, HUGE, HugeFrame, PhysMem},
+    frame::{FrameFlags, HUGE, LargeFrame, PhysMem},
     notifier::{Access, AgeKind, Event},
 };
 
@@ -327,7 +327,7 @@ impl InvalidationWindow<'_, Sleepable> {
     fn collapse(
         mut self,
         at: Vpn,
-        huge: HugeFrame<'_>,
+        huge: LargeFrame<'_>,
         (rights, armed): (Rights, bool),
     ) -> Result<(), Fail> {
         let mem = self.mm().machine().mem();
@@ -357,11 +357,11 @@ impl InvalidationWindow<'_, Sleepable> {
                     mem.copy(pfn, new);
                 }
                 mem.map_inc(new);
-                mem.lru_add(new);
                 leaf.set(page, RawPte::frame(new, rights).mkdirty());
                 crate::mm::entry::release::drop_entry(mem, old, flushed);
             }
             leaf.set_huge(true);
+            mem.lru_add(head);
             Ok(Some(()))
         });
         self.close();

@@ -4,7 +4,7 @@ use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::entries::with_leaf,
     guard::{AfterYield, MmapWriteGuard},
-    large::ownership::is_part_of,
+    large::ownership::{Shared, is_part_of},
     vma::Vma,
     window::{Lease, Marks, PteSlot, Zap},
 };
@@ -142,7 +142,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         let held = window.mm().split_own_parts(window.cx().walk_inside(), part);
         window
             .leaves_in(part, |txn| {
-                let mut whole = mm.passed_by(txn.leaf(), txn.range());
+                let mut whole = mm.passed_by(txn.leaf(), txn.range(), Shared::MayBeFreed);
                 whole.extend(&held);
                 txn.each_entry(|slot| {
                     let passes = |pfn| is_part_of(slot.mem(), &whole, pfn);
@@ -162,7 +162,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         let passed_by = mm.split_object_parts(&mut self.cx, part);
         let mem = mm.machine().mem();
         mm.for_each_locked_leaf(&mut self.cx, part, |part, leaf| {
-            let mut whole = mm.passed_by(leaf, part);
+            let mut whole = mm.passed_by(leaf, part, Shared::PassesBy);
             whole.extend(&held);
             for at in part.iter() {
                 let pte = leaf.get(at);

@@ -1,6 +1,11 @@
 //! `MADV_PAGEOUT`: reclaims the pages of a range at once, whether they were used lately or not.
 
-use crate::mm::{entry::flags::VmFlags, large::ownership::is_part_of, space::Mm, window::Lease};
+use crate::mm::{
+    entry::flags::VmFlags,
+    large::ownership::{Shared, is_part_of},
+    space::Mm,
+    window::Lease,
+};
 use crate::{
     addr::{Pfn, VpnRange},
     ctx::{CallCx, FaultCx, Sleepable, rank},
@@ -67,14 +72,15 @@ fn own_pages<'m>(
     let mem = mm.machine().mem();
     let mut list = Vec::new();
     mm.for_each_locked_leaf(cx, block, |part, leaf| {
-        let mut passed_by = mm.passed_by(leaf, part);
-        passed_by.retain(|&head| Some(head) != one);
+        let mut passed_by = mm.passed_by(leaf, part, Shared::PassesBy);
+        passed_by.retain(|page| Some(page.head()) != one);
         let counted = part.iter().filter_map(|at| leaf.get(at).counted());
         let passes = |pfn: Pfn| is_part_of(mem, &passed_by, pfn);
         for pfn in counted.filter(|&pfn| own(pfn) && !passes(pfn) && !mem.is_device(pfn)) {
             mem.clear_flags(pfn, FrameFlags::REFERENCED | FrameFlags::ACTIVE);
-            // The page leaves its list. A page on no list is being worked on already.
-            if mem.lru_remove(pfn) || !mem.has_lru() {
+            // The page leaves its list. A page on no list is being worked on already; of a large
+            // page only the frame that stands for it is on one.
+            if mem.lru_remove(pfn) || !mem.has_lru() && mem.stands_for(pfn) == pfn {
                 list.push(mem.get(pfn));
             }
         }

@@ -209,6 +209,10 @@ impl InvalidationWindow<'_, Sleepable> {
             let mut pages = 0;
             while pages < most {
                 let (at, to) = (from.plus(pages), to.plus(pages));
+                // A page of another kind moves alone (`check_ptes_for_batched_move`).
+                if pages > 0 && source.get(at).counted().is_none() {
+                    break;
+                }
                 let together = match move_page(mem, (source, at), (target, to), sides) {
                     Err(_) if pages > 0 => break,
                     moved => moved?,

@@ -103,12 +103,12 @@ fn take<'a>(
 }
 
 impl InvalidationWindow<'_, Sleepable> {
-    /// Splits the huge pages of private memory in `range` for good, and the huge zero page into
+    /// Splits the large pages of private memory in `range` for good, and the huge zero page into
     /// small entries, in windows inside of this one. One that is held stays huge.
     fn split_for_device(&mut self, range: VpnRange) {
         let mm = self.mm();
         let mem = mm.machine().mem();
-        let (mut zeros, mut heads) = (Vec::new(), Vec::new());
+        let (mut zeros, mut pages) = (Vec::new(), Vec::new());
         self.for_each_leaf_in(range, |txn| {
             let first = txn.range().start();
             if txn.leaf().is_huge() && txn.leaf().get(first).is_zero_page() {
@@ -118,17 +118,18 @@ impl InvalidationWindow<'_, Sleepable> {
                 let large = FrameFlags::LARGE | FrameFlags::ANON;
                 let pfn = txn.leaf().get(at).counted();
                 if let Some(pfn) = pfn.filter(|&pfn| mem.flags(pfn).contains(large))
-                    && heads.last() != Some(&pfn.head())
+                    && let Some(page) = mem.large(pfn)
+                    && pages.last().is_none_or(|&(last, _)| last != page)
                 {
-                    heads.push(pfn.head());
+                    pages.push((page, pfn));
                 }
             }
         });
         for at in zeros {
             self.split_pmd(at);
         }
-        for head in heads {
-            mm.split_own(self.cx().walk_inside(), head);
+        for (_, part) in pages {
+            mm.split_own(self.cx().walk_inside(), part);
         }
     }
 }

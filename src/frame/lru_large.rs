@@ -1,0 +1,169 @@
+//! Large pages of private memory on the lists of reclaim: one frame, the first that is left, stands
+//! for the page.
+
+use super::{
+    flags::FrameFlags,
+    large_page::Large,
+    lists::LruList,
+    mem::{Frame, PhysMem},
+};
+use crate::addr::Pfn;
+
+/// The flags of a page that decide about its place on the lists, or remember its use.
+const OF_LISTS: FrameFlags = FrameFlags::ACTIVE.union(FrameFlags::REFERENCED);
+
+impl PhysMem {
+    /// Returns the large page of private memory that the frame is part of.
+    pub(crate) fn private_large(&self, pfn: Pfn) -> Option<Large> {
+        let private = FrameFlags::LARGE | FrameFlags::ANON;
+        let is_private = self.flags(pfn).contains(private);
+        self.large(pfn).filter(|_| is_private)
+    }
+    /// Returns the frame that stands on a list for the page of this one: the first frame that is
+    /// left of a large page of private memory, or the frame itself.
+    pub(crate) fn stands_for(&self, pfn: Pfn) -> Pfn {
+        let page = self.private_large(pfn).into_iter();
+        let mut parts = page.flat_map(|page| self.large_parts(page));
+        parts.find(|&part| self.refcount(part) > 0).unwrap_or(pfn)
+    }
+    /// Sets flags of a frame, and of all others of its large page of private memory.
+    pub(crate) fn set_flags_of_page(&self, pfn: Pfn, flags: FrameFlags) {
+        self.set_flags(pfn, flags);
+        let page = self.private_large(pfn).into_iter();
+        let parts = page.flat_map(|page| self.large_parts(page));
+        parts.for_each(|part| self.set_flags(part, flags));
+    }
+    /// Leaves the place of a retired frame on a list to the next frame that is left of its large
+    /// page.
+    #[cold]
+    pub(super) fn lru_pass_on(&self, pfn: Pfn) {
+        let Some(page) = self.private_large(pfn) else {
+            return;
+        };
+        // The frames before it are gone: it was the first.
+        let rest = page.all().skip(page.place(pfn) as usize + 1);
+        let mut rest = rest.filter(|&part| self.large(part) == Some(page));
+        // The reference keeps it from being retired at the same time.
+        let Some(next) = rest.find_map(|part| self.try_get(part)) else {
+            return;
+        };
+        let mut lists = self.lru.0.lock();
+        let pages = lists.link(pfn.0).pages;
+        let moved = lists.push_next_to(pfn.0, next.pfn().0, pages);
+        lists.remove(pfn.0);
+        self.clear_flags(pfn, FrameFlags::LRU);
+        if moved {
+            self.set_flags(next.pfn(), self.flags(pfn) & OF_LISTS | FrameFlags::LRU);
+        }
+        drop(lists);
+    }
+    /// Gives each frame that is left of a large page a place of its own, before the page is split
+    /// (`lru_add_split_folio`): if the page is on a list, beside it, so that the first page comes
+    /// next and the others after it, from the last one on. Without the first page, the last one
+    /// comes next. If it is on no list, they go to the heads of theirs.
+    pub(crate) fn lru_split(&self, page: Large) {
+        if !self.has_lru() {
+            return;
+        }
+        let parts: Vec<Frame<'_>> = self
+            .large_parts(page)
+            .filter_map(|part| self.try_get(part))
+            .collect();
+        let Some((first, others)) = parts.split_first() else {
+            return;
+        };
+        let kept = self.flags(first.pfn()) & OF_LISTS;
+        let mut lists = self.lru.0.lock();
+        lists.set_pages(first.pfn().0, 1);
+        for part in others {
+            let pfn = part.pfn();
+            self.set_flags(pfn, kept);
+            if self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
+                continue;
+            }
+            if !lists.push_next_to(first.pfn().0, pfn.0, 1) {
+                lists.push(LruList::of(self.flags(pfn)) as u8, pfn.0, 1);
+            }
+            self.set_flags(pfn, FrameFlags::LRU);
+        }
+        let last = others.first().map(Frame::pfn);
+        if let Some(last) = last.filter(|_| first.pfn() != page.head())
+            && lists.remove(first.pfn().0)
+        {
+            let beside = lists.push_next_to(last.0, first.pfn().0, 1);
+            debug_assert!(beside, "it was beside the first");
+        }
+        drop(lists);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{LargeFrame, MemConfig};
+
+    fn memory() -> PhysMem {
+        PhysMem::new(MemConfig {
+            frames: 1023,
+            swap: 8,
+            ..MemConfig::default()
+        })
+    }
+    fn folio(mem: &PhysMem) -> LargeFrame<'_> {
+        let folio = mem.alloc_folio().unwrap();
+        for pfn in folio.page().all() {
+            mem.set_flags(pfn, FrameFlags::ANON | FrameFlags::SWAP_BACKED);
+        }
+        mem.lru_add(folio.head());
+        folio
+    }
+    fn len(mem: &PhysMem) -> u64 {
+        mem.lru_len(LruList::InactiveAnon)
+    }
+    #[test]
+    fn the_first_frame_that_is_left_stands_for_all() {
+        let mem = memory();
+        let page = folio(&mem).into_raw();
+        let page = mem.large(page).unwrap();
+        assert_eq!(len(&mem), 16);
+        for (nth, pfn) in page.all().enumerate() {
+            assert_eq!(mem.stands_for(page.head().nth(15)), pfn);
+            assert!(mem.flags(pfn).contains(FrameFlags::LRU), "{nth}");
+            drop(mem.adopt(pfn));
+            assert_eq!(len(&mem), if nth < 15 { 16 } else { 0 });
+        }
+        assert_eq!(mem.in_use(), 0);
+    }
+
+    #[test]
+    fn parts_have_places_beside_it_once_it_is_split() {
+        for gone in 0..3 {
+            let mem = memory();
+            let (older, page) = (folio(&mem), folio(&mem).into_raw());
+            let page = mem.large(page).expect("it was not split");
+            let younger = folio(&mem);
+            let parts: Vec<Frame<'_>> = page.all().map(|pfn| mem.adopt(pfn)).collect();
+            let kept = &parts[gone..];
+            let gone = u32::try_from(gone).unwrap();
+            (0..gone).for_each(|nth| drop(mem.adopt(page.head().nth(nth))));
+            mem.lru_split(page);
+            mem.forget_large(page);
+            assert_eq!(len(&mem), 32 + kept.len() as u64);
+            let (taken, _) = mem.lru_isolate(LruList::InactiveAnon, u64::MAX);
+            let taken: Vec<Pfn> = taken.iter().map(Frame::pfn).collect();
+            let mut places: Vec<u32> = (gone..16).rev().collect();
+            if gone == 0 {
+                places.rotate_right(1);
+            }
+            let mut expected = vec![older.head()];
+            expected.extend(places.iter().map(|&nth| page.head().nth(nth)));
+            expected.push(younger.head());
+            assert_eq!(taken, expected, "{gone} are gone");
+            // The references of those that are gone were given up above.
+            parts
+                .into_iter()
+                .take(gone as usize)
+                .for_each(std::mem::forget);
+        }
+    }
+}
