@@ -163,6 +163,13 @@ fn areas_do_not_meet_and_addresses_are_chosen_among_the_allowed() {
     assert_eq!(reserved, IoasError::Reserved(2 * IOVA));
     assert_eq!(reserved.errno(), Errno::EINVAL);
     let allow = |first, last| ioas.allow(&[(first, last)]);
+    let (first, last) = (3 * IOVA, IOVA);
+    let reversed = Err(IoasError::Reversed { first, last });
+    assert_eq!(
+        (ioas.reserve(first, last), allow(first, last)),
+        (reversed, reversed)
+    );
+    assert_eq!(reversed.map_err(IoasError::errno), Err(Errno::EINVAL));
     assert_eq!(allow(0, 2 * IOVA).unwrap_err().errno(), Errno::EADDRINUSE);
     assert_eq!(allow(4 * IOVA, 4 * IOVA + 8 * PAGE - 1), Ok(()));
     let used = ioas.reserve(4 * IOVA, 4 * IOVA).unwrap_err();

@@ -4,7 +4,7 @@
 use crate::common::{PAGE, RW, World, at, calls::READ, objects::swapping};
 use emmu::{
     Errno, FaultError, Mm,
-    addr::Vpn,
+    addr::{Vpn, VpnRange},
     extmmu::sva::{Iommu, Response, SvaBond, SvaConfig, SvaDevice, SvaError, SvaFault, SvaMistake},
     mm::Advice,
     notifier::Access,
@@ -172,6 +172,19 @@ fn a_group_of_requests_has_one_answer() {
         Access::Read,
     );
     assert_eq!(response, Response::Invalid(FaultError::NotMapped(at(16))));
+    b.end();
+}
+
+/// A device asks for every page that there is: it is done soon, and others can be unbound.
+#[test]
+fn a_group_of_all_pages_is_mostly_dropped() {
+    let mut b = Bound::new(SvaConfig::default());
+    let pasid = b.bonds[0].pasid();
+    let device = Arc::clone(&b.devices[0]);
+    let group = device.send_requests(pasid, VpnRange::TASK, Access::Read);
+    while b.iommu.serve_one(&mut b.w.thread.cx()) {}
+    assert!(b.iommu.requests().overflows > 0);
+    assert!(device.take_response(pasid, group).is_some());
     b.end();
 }
 

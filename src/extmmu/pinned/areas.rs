@@ -66,6 +66,14 @@ pub(super) struct Areas {
     newest: u64,
 }
 
+/// Checks a range that is given by its first and its last byte.
+pub(super) fn check_order(first: u64, last: u64) -> Result<(), IoasError> {
+    match first <= last {
+        true => Ok(()),
+        false => Err(IoasError::Reversed { first, last }),
+    }
+}
+
 /// Returns the last byte of a range.
 pub(super) fn last_of(iova: u64, len: u64) -> Result<u64, IoasError> {
     if len == 0 {
@@ -171,6 +179,7 @@ impl Areas {
     }
     /// Reserves `[first, last]` for an owner (`iopt_reserve_iova`).
     pub(super) fn reserve(&mut self, first: u64, last: u64, owner: u64) -> Result<(), IoasError> {
+        check_order(first, last)?;
         let allowed = self.allowed.iter().any(|r| r.0 <= last && r.1 >= first);
         if allowed || self.meeting(first, last).next().is_some() {
             return Err(IoasError::InUse(first));
@@ -185,6 +194,7 @@ impl Areas {
     /// Sets the ranges from which addresses are chosen (`iopt_set_allow_iova`).
     pub(super) fn allow(&mut self, ranges: Vec<(u64, u64)>) -> Result<(), IoasError> {
         for &(first, last) in &ranges {
+            check_order(first, last)?;
             if self.reserved_in(first, last).is_some() {
                 return Err(IoasError::InUse(first));
             }

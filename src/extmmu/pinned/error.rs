@@ -23,6 +23,14 @@ pub enum IoasError {
         /// The length, in bytes.
         len: u64,
     },
+    /// The range ends before it begins.
+    #[error("the I/O range from {first:#x} to {last:#x} is reversed")]
+    Reversed {
+        /// The first byte.
+        first: u64,
+        /// The last byte.
+        last: u64,
+    },
     /// The range meets one that is reserved.
     #[error("I/O address {0:#x} is reserved")]
     Reserved(u64),
@@ -71,9 +79,11 @@ impl IoasError {
     /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Unaligned { .. } | Self::Reserved(_) | Self::Leaving(_) | Self::NotTracked => {
-                Errno::EINVAL
-            }
+            Self::Unaligned { .. }
+            | Self::Reversed { .. }
+            | Self::Reserved(_)
+            | Self::Leaving(_)
+            | Self::NotTracked => Errno::EINVAL,
             Self::Overflow { .. } => Errno::EOVERFLOW,
             Self::Mapped(_) => Errno::EEXIST,
             Self::InUse(_) => Errno::EADDRINUSE,

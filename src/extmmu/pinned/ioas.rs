@@ -4,7 +4,7 @@
 use super::{
     access_list::AccessList,
     account::LockedAccount,
-    areas::{Area, AreaState, Areas, last_of},
+    areas::{Area, AreaState, Areas, check_order, last_of},
     domain::{Domain, DomainConfig},
     error::IoasError,
     fill::{Filled, NewAreas, Reservation, empty_domain, empty_domains},
@@ -316,6 +316,7 @@ impl Ioas {
             return Err(IoasError::InUse(area.iova));
         }
         let (first, last) = domain.config.aperture;
+        check_order(first, last)?;
         let before = first.checked_sub(1).map(|end| (0, end));
         let behind = last.checked_add(1).map(|start| (start, u64::MAX));
         for (start, end) in before.into_iter().chain(behind) {
@@ -342,7 +343,7 @@ impl Ioas {
     ///
     /// # Errors
     ///
-    /// [`IoasError::InUse`].
+    /// [`IoasError::InUse`], [`IoasError::Reversed`].
     pub fn reserve(&self, first: u64, last: u64) -> Result<(), IoasError> {
         self.areas.lock().reserve(first, last, 0)
     }
@@ -351,7 +352,8 @@ impl Ioas {
     ///
     /// # Errors
     ///
-    /// [`IoasError::InUse`]: one is reserved in part. The former ranges stay.
+    /// [`IoasError::InUse`]: one is reserved in part; [`IoasError::Reversed`]. The former ranges
+    /// stay.
     pub fn allow(&self, ranges: &[(u64, u64)]) -> Result<(), IoasError> {
         self.areas.lock().allow(ranges.to_vec())
     }

@@ -240,7 +240,9 @@ impl SvaDevice {
             self.iommu.serve_one(cx);
         })
     }
-    /// Sends a group of page requests, and waits for nothing: [`Iommu::serve_one`] serves them.
+    /// Sends a group of page requests, and waits for nothing: [`Iommu::serve_one`] serves them. Of a
+    /// group that is longer than the queue twice, a part in the middle is left out: the queue would
+    /// drop it.
     pub fn send_requests(&self, pasid: Pasid, pages: VpnRange, access: Access) -> u64 {
         self.post(pasid, pages, access).0.number
     }
@@ -267,7 +269,7 @@ impl SvaDevice {
             return (group, true);
         };
         let mut is_queued = true;
-        for page in pages.iter() {
+        for page in self.iommu.requests.sent(pages) {
             let request = PageRequest {
                 group,
                 page,

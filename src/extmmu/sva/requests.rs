@@ -7,7 +7,7 @@
 
 use super::mistake::SvaMistake;
 use crate::{
-    addr::Vpn,
+    addr::{Vpn, VpnRange},
     error::FaultError,
     extmmu::fault_queue::{DeviceFault, FaultQueue},
     mm::Mm,
@@ -127,6 +127,15 @@ impl Requests {
             stray: counts.stray,
             overflows: self.partial.lock().overflows,
         }
+    }
+    /// Returns the pages for which a device sends the requests of a group: all, or the first and the
+    /// last ones as many as the queue takes. Those between would only be dropped with the first.
+    pub(super) fn sent(&self, pages: VpnRange) -> impl Iterator<Item = Vpn> + use<> {
+        let most = u64::try_from(self.capacity).unwrap_or(u64::MAX);
+        let first = pages.pages().min(most);
+        let last = pages.pages().saturating_sub(most).max(first);
+        let all = (0..first).chain(last..pages.pages());
+        all.map(move |nth| pages.start().plus(nth))
     }
     /// Takes a request of a process from a device. Returns false if the queue is full.
     pub(super) fn send(&self, request: PageRequest, mm: &Weak<Mm>) -> bool {
