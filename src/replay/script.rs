@@ -66,8 +66,8 @@ pub struct Header {
     promised: u64,
     /// The private memory in which faults brought in 64 KiB at once; `None`: see
     /// [`folios`](Self::folios).
-    #[serde(default, rename = "folios", skip_serializing_if = "Option::is_none")]
-    folio_policy: Option<FolioPolicy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    folios: Option<FolioPolicy>,
     /// The initial state of process 0.
     #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
     pub(super) before: Box<Before>,
@@ -94,7 +94,7 @@ impl Header {
             swap: None,
             pool: None,
             promised: 0,
-            folio_policy: None,
+            folios: None,
             before: Box::default(),
         }
     }
@@ -117,8 +117,8 @@ impl Header {
     /// Returns the private memory in which faults bring in 64 KiB at once. Recordings of a time
     /// when the header did not tell it have the setting in their names.
     pub fn folios(&self) -> FolioPolicy {
-        let by_name = || recorded_folios(&self.profile, &self.seed);
-        self.folio_policy.unwrap_or_else(by_name)
+        self.folios
+            .unwrap_or_else(|| recorded_folios(&self.profile, &self.seed))
     }
     /// Sets the number of huge pages in the pool.
     #[must_use]
@@ -281,14 +281,8 @@ pub struct MapsRow {
 
 impl fmt::Display for MapsRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            start,
-            end,
-            perms,
-            offset,
-            what,
-        } = self;
-        write!(f, "{start:x}-{end:x} {perms} {offset:#x} {what}")
+        write!(f, "{:x}-{:x} {}", self.start, self.end, self.perms)?;
+        write!(f, " {:#x} {}", self.offset, self.what)
     }
 }
 
