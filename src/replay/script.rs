@@ -51,12 +51,8 @@ pub struct Header {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<u32>,
     /// Huge pages of 2 MiB in the pool; `None`: see [`huge_pages`](Self::huge_pages).
-    #[serde(
-        default,
-        rename = "huge_pages",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pool: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    huge_pages: Option<u64>,
     /// The pages of the pool that are promised for ever.
     #[serde(
         default,
@@ -92,7 +88,7 @@ impl Header {
             files,
             opens: BTreeMap::new(),
             swap: None,
-            pool: None,
+            huge_pages: None,
             promised: 0,
             folios: None,
             before: Box::default(),
@@ -109,7 +105,7 @@ impl Header {
     /// the header did not tell it, and it is one of these.
     pub fn huge_pages(&self) -> Vec<PoolBefore> {
         let promised = self.promised;
-        self.pool.map_or_else(
+        self.huge_pages.map_or_else(
             || possible_pools(&self.profile, &self.seed),
             |pages| vec![PoolBefore { pages, promised }],
         )
@@ -123,8 +119,8 @@ impl Header {
     /// Sets the number of huge pages in the pool.
     #[must_use]
     pub fn with_huge_pages(self, pages: u64) -> Self {
-        let pool = Some(pages);
-        Self { pool, ..self }
+        let huge_pages = Some(pages);
+        Self { huge_pages, ..self }
     }
     /// Returns true if a file is open under that name.
     pub(super) fn has_file(&self, name: &str) -> bool {
@@ -152,7 +148,7 @@ impl Header {
                 return Err(format!("{name:?} cannot be another name of {file:?}"));
             }
         }
-        if self.promised > self.pool.unwrap_or(0) {
+        if self.promised > self.huge_pages.unwrap_or(0) {
             return Err(format!("{} huge pages cannot be promised", self.promised));
         }
         self.before.check()
@@ -364,13 +360,11 @@ impl Script {
         if all <= limits.files {
             return Ok(());
         }
+        let most = beyond(limits.files, "bytes of files");
         Err(ScriptError {
             file: self.name.clone(),
             line: 1,
-            why: format!(
-                "header: the files have {all} bytes, {}",
-                beyond(limits.files, "bytes of files")
-            ),
+            why: format!("header: the files have {all} bytes, {most}"),
         })
     }
 }
