@@ -51,12 +51,8 @@ pub struct Header {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<u32>,
     /// Huge pages of 2 MiB in the pool; `None`: see [`huge_pages`](Self::huge_pages).
-    #[serde(
-        default,
-        rename = "huge_pages",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pool: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    huge_pages: Option<u64>,
     /// The pages of the pool that are promised for ever.
     #[serde(
         default,
@@ -66,8 +62,8 @@ pub struct Header {
     promised: u64,
     /// The private memory in which faults brought in 64 KiB at once; `None`: see
     /// [`folios`](Self::folios).
-    #[serde(default, rename = "folios", skip_serializing_if = "Option::is_none")]
-    folio_policy: Option<FolioPolicy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    folios: Option<FolioPolicy>,
     /// The initial state of process 0.
     #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
     pub(super) before: Box<Before>,
@@ -92,9 +88,9 @@ impl Header {
             files,
             opens: BTreeMap::new(),
             swap: None,
-            pool: None,
+            huge_pages: None,
             promised: 0,
-            folio_policy: None,
+            folios: None,
             before: Box::default(),
         }
     }
@@ -109,7 +105,7 @@ impl Header {
     /// the header did not tell it, and it is one of these.
     pub fn huge_pages(&self) -> Vec<PoolBefore> {
         let promised = self.promised;
-        self.pool.map_or_else(
+        self.huge_pages.map_or_else(
             || possible_pools(&self.profile, &self.seed),
             |pages| vec![PoolBefore { pages, promised }],
         )
@@ -117,15 +113,15 @@ impl Header {
     /// Returns the private memory in which faults bring in 64 KiB at once. Recordings of a time
     /// when the header did not tell it have the setting in their names.
     pub fn folios(&self) -> FolioPolicy {
-        let by_name = || recorded_folios(&self.profile, &self.seed);
-        self.folio_policy.unwrap_or_else(by_name)
+        self.folios
+            .unwrap_or_else(|| recorded_folios(&self.profile, &self.seed))
     }
     /// Sets the pool of huge pages before the first step.
     #[must_use]
     pub fn with_pool(self, before: PoolBefore) -> Self {
         let PoolBefore { pages, promised } = before;
         Self {
-            pool: Some(pages),
+            huge_pages: Some(pages),
             promised,
             ..self
         }
@@ -156,7 +152,7 @@ impl Header {
                 return Err(format!("{name:?} cannot be another name of {file:?}"));
             }
         }
-        if self.promised > self.pool.unwrap_or(0) {
+        if self.promised > self.huge_pages.unwrap_or(0) {
             return Err(format!("{} huge pages cannot be promised", self.promised));
         }
         self.before.check()
@@ -285,14 +281,8 @@ pub struct MapsRow {
 
 impl fmt::Display for MapsRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            start,
-            end,
-            perms,
-            offset,
-            what,
-        } = self;
-        write!(f, "{start:x}-{end:x} {perms} {offset:#x} {what}")
+        write!(f, "{:x}-{:x} {}", self.start, self.end, self.perms)?;
+        write!(f, " {:#x} {}", self.offset, self.what)
     }
 }
 
@@ -374,13 +364,11 @@ impl Script {
         if all <= limits.files {
             return Ok(());
         }
+        let most = beyond(limits.files, "bytes of files");
         Err(ScriptError {
             file: self.name.clone(),
             line: 1,
-            why: format!(
-                "header: the files have {all} bytes, {}",
-                beyond(limits.files, "bytes of files")
-            ),
+            why: format!("header: the files have {all} bytes, {most}"),
         })
     }
 }
