@@ -1,7 +1,8 @@
 //! Operations as requests to a process.
 
-use super::executor::{
-    BYTES, CALL, DRAIN, EXEC, FIRST_NODE, LOAD, PIN, Request, SPLICE, STORE, UNPIN,
+use super::{
+    executor::{BYTES, FIRST_NODE},
+    protocol::{CALL, DRAIN, EXEC, LOAD, PIN, Request, SPLICE, STORE, UNPIN},
 };
 use crate::{
     mm::MapFlags,

@@ -2,7 +2,8 @@
 
 use super::{
     MAX_PROCESSES,
-    executor::{Answer, EXIT, Ends, FAILED, FORK, Request, SIGNALLED, Start, spawn, wait},
+    executor::{Ends, Start, spawn, wait},
+    protocol::{Answer, EXIT, FAILED, FORK, Request, SIGNALLED},
 };
 use crate::{
     error::{Errno, Signal},

@@ -1,6 +1,6 @@
 //! The files of a plan, as they are when the first step begins.
 
-use super::Plan;
+use super::plan::Plan;
 use crate::{
     addr::PAGE_SIZE,
     replay::{FileKind, FileSpec, OpenMode},

@@ -27,6 +27,10 @@ fn row(line: &str) -> Option<MapsRow> {
     let perms = words.next()?.to_owned();
     let offset = words.next().and_then(hex)?;
     let path = words.nth(2).unwrap_or_default();
+    // A name may have blanks in it.
+    let named = |kind| line.split_once(kind)?.1.strip_suffix(']');
+    let label = named("[anon:").map(|name| format!("anon:{name}"));
+    let label = label.or_else(|| named("[anon_shmem:").map(|name| format!("shm:{name}")));
     let what = match path {
         "" => "anon",
         path if path.starts_with('[') => "anon",
@@ -41,7 +45,7 @@ fn row(line: &str) -> Option<MapsRow> {
         end: hex(end)?,
         perms,
         offset: if path.is_empty() { 0 } else { offset },
-        what: what.to_owned(),
+        what: label.unwrap_or_else(|| what.to_owned()),
     })
 }
 
@@ -149,6 +153,10 @@ mod tests {
         assert_eq!(what(secret), Some((1 << 40, 0, "secret".into())));
         let sysv = "10000000000-10000002000 rw-s 00000000 00:01 3  /SYSV00000000 (deleted)";
         assert_eq!(what(sysv), Some((1 << 40, 0, "sysv".into())));
+        let named = "10000000000-10000002000 rw-p 00000000 00:00 0  [anon:my heap]";
+        assert_eq!(what(named), Some((1 << 40, 0, "anon:my heap".into())));
+        let named = "10000000000-10000002000 rw-s 00001000 00:01 7  [anon_shmem:pool]";
+        assert_eq!(what(named), Some((1 << 40, 0x1000, "shm:pool".into())));
         assert_eq!(what("nonsense"), None);
     }
 }

@@ -30,6 +30,12 @@
 //! Files of kind `disk` are on the file system of temporary files (`TMPDIR`), which must be ext4
 //! with blocks of a page.
 //!
+//! A plan that maps huge pages has the pool of the machine alone, with as many free pages of 2 MiB
+//! as [`Plan::huge_pages`] asks for; the pool is as before afterwards. It takes root, and a pool
+//! that nothing else uses. Every step that makes secret memory, a segment of System V or a
+//! userfaultfd makes a new one; the recorder is the handler of all userfaultfds, and answers a
+//! fault as the plan says. A jump runs one instruction, whatever it is.
+//!
 //! The visible parts depend on rights, and [`Recording::parts`] names them: outcomes always, with
 //! the contents that loads returned; layouts always; page tables where `/proc/PID/pagemap` shows
 //! frames (`CAP_SYS_ADMIN`); windows where `/dev/kvm` and tracefs are usable. In that case process
@@ -46,9 +52,9 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `record` | plans, and their recording |
+//! | `plan`, `record` | plans, and their recording |
 //! | `files`, `pool` | the files and the huge pages of a plan |
-//! | `family`, `executor`, `call` | the processes, their loop, and its requests |
+//! | `family`, `executor`, `protocol`, `call` | the processes, their loop, and its requests |
 //! | `access` | loads, stores and jumps of a process |
 //! | `special` | secret memory, and segments of System V |
 //! | `userfaults` | userfaultfds, and scans of pagemaps |
@@ -62,14 +68,17 @@ mod executor;
 mod family;
 mod files;
 mod look;
+mod plan;
 mod pool;
+mod protocol;
 mod raw;
 mod record;
 mod special;
 mod trace;
 mod userfaults;
 
-pub use record::{Plan, Recording, Unavailable, record};
+pub use plan::{Plan, Unavailable};
+pub use record::{Recording, record};
 
 use std::ops::Range;
 

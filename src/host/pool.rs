@@ -1,7 +1,7 @@
 //! The pool of huge pages of this machine: a recording that uses huge pages has it alone, and
 //! leaves it as it was.
 
-use super::{Plan, Unavailable};
+use super::plan::{Plan, Unavailable};
 use crate::{
     mm::MapFlags,
     replay::{FileKind, Op, PoolBefore, Shmget},

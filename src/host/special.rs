@@ -1,13 +1,16 @@
-//! Secret memory and the segment of System V of a recording: a plan names them without a number.
+//! Secret memory, the segment of System V, and names of memory: a plan has no numbers or addresses
+//! of them.
 
 use super::{
-    Plan, Unavailable,
     call::system_call,
     family::Family,
+    plan::{Plan, Unavailable},
     raw::{memfd_secret, remove_segment},
 };
-use crate::replay::{MmapSecret, Op, Outcome, Shmat, Shmget};
+use crate::replay::{AnonName, MmapSecret, Op, Outcome, Shmat, Shmget};
 use std::{
+    collections::BTreeMap,
+    ffi::CString,
     fs::File,
     io,
     os::fd::{AsRawFd, RawFd},
@@ -25,6 +28,9 @@ pub(super) struct Special {
     next: usize,
     /// The segment of this moment is the last.
     segments: Vec<i32>,
+    /// The names that the plan gives to memory: the processes are forks of this one, so each lies
+    /// at the same address there.
+    names: BTreeMap<String, CString>,
 }
 
 impl Special {
@@ -38,6 +44,7 @@ impl Special {
             secrets: secrets.map_err(Unavailable::Secret)?,
             next: 0,
             segments: Vec::new(),
+            names: plan.steps.iter().filter_map(name).collect(),
         })
     }
     /// Returns the descriptors that the processes need.
@@ -50,6 +57,7 @@ impl Special {
             op,
             Op::Secret { .. }
                 | Op::MmapSecret(_)
+                | Op::AnonName(_)
                 | Op::Shmget(_)
                 | Op::Shmat(_)
                 | Op::Shmrm {}
@@ -86,6 +94,7 @@ impl Special {
                     failed => failed,
                 });
             }
+            Op::AnonName(ref named) => (libc::SYS_prctl, self.naming(named)),
             Op::Shmat(Shmat { addr, flags }) => {
                 let args = [self.segment(), addr, flags.into(), 0, 0, 0];
                 (libc::SYS_shmat, args)
@@ -102,6 +111,13 @@ impl Special {
         };
         family.ask(actor, system_call(nr, args))
     }
+    /// Returns the arguments of `prctl` that give memory a name, or take it away.
+    fn naming(&self, named: &AnonName) -> [u64; 6] {
+        let known = named.name.as_ref().and_then(|name| self.names.get(name));
+        let name = known.map_or(0, |name| name.as_ptr() as u64);
+        let (set, what) = (libc::PR_SET_VMA as u64, libc::PR_SET_VMA_ANON_NAME as u64);
+        [set, what, named.addr, named.len, name, 0]
+    }
     /// Returns the descriptor of the secret memory of this moment; a bad one before the first.
     fn secret(&self) -> u64 {
         let last = self.next.checked_sub(1).and_then(|n| self.secrets.get(n));
@@ -110,6 +126,16 @@ impl Special {
     /// Returns the number of the segment of this moment; a bad one before the first.
     fn segment(&self) -> u64 {
         self.segments.last().map_or(u64::MAX, |&id| id as u64)
+    }
+}
+
+/// Returns the name that a step gives to memory, as the kernel reads it.
+fn name((_, op): &(u32, Op)) -> Option<(String, CString)> {
+    match op {
+        Op::AnonName(AnonName {
+            name: Some(name), ..
+        }) => Some((name.clone(), CString::new(name.as_str()).ok()?)),
+        _ => None,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::{
     call::system_call,
-    executor::{LOAD, MOVE_PAGES, MOVED, Request, STORE},
     family::{Family, failed},
+    protocol::{LOAD, MOVE_PAGES, MOVED, Request, STORE},
     raw::{on_userfaultfd, scan},
 };
 use crate::replay::{

@@ -389,7 +389,7 @@ impl Family {
         }
     }
 
-    /// Ends every process, children first; then segments go, and the device that has memory of its own.
+    /// Ends every process, children first; then segments go, and the device with memory of its own.
     pub(super) fn end(self, cx: &mut CallCx<'_>, machine: &Machine) {
         for mm in self.processes.into_values().rev() {
             mm.exit(cx);

@@ -115,7 +115,9 @@ pub use run::{First, Replayed, replay, replay_forking, replay_parts, replay_with
 pub use script::{
     FileKind, FileSpec, Header, MapsRow, Notice, Notified, OURS, Outcome, Script, ScriptError, Step,
 };
-pub use special_op::{Bytes, Mbind, MmapSecret, NewDevice, OpenPath, PkeyMprotect, Shmat, Shmget};
+pub use special_op::{
+    AnonName, Bytes, Mbind, MmapSecret, NewDevice, OpenPath, PkeyMprotect, Shmat, Shmget,
+};
 pub use summary::{Summary, Tally};
 pub use timeline::{Followed, Hold, Moment, Timeline};
 pub use trace::trace;

@@ -10,6 +10,7 @@ use crate::{
     extmmu::Recorded,
     mm::{MapsLine, Mm, PageState, VmFlags},
 };
+use std::borrow::Cow;
 
 /// Returns a line of the maps in the form of a script.
 pub(super) fn row(line: &MapsLine) -> MapsRow {
@@ -18,7 +19,7 @@ pub(super) fn row(line: &MapsLine) -> MapsRow {
         end: line.end,
         perms: line.perms(),
         offset: line.offset,
-        what: what(line).to_owned(),
+        what: what(line).into_owned(),
     }
 }
 
@@ -29,16 +30,22 @@ pub(super) fn is_row(line: &MapsLine, row: &MapsRow) -> bool {
         && what(line) == row.what
 }
 
-fn what(line: &MapsLine) -> &str {
+fn what(line: &MapsLine) -> Cow<'_, str> {
+    let inside = line.name.strip_prefix('[');
+    let inside = inside.and_then(|name| name.strip_suffix(']'));
+    match inside.and_then(|name| name.split_once(':')) {
+        Some(("anon", name)) => return format!("anon:{name}").into(),
+        Some(("anon_shmem", name)) => return format!("shm:{name}").into(),
+        _ => {}
+    }
     if line.anonymous {
-        return if line.name == "[heap]" {
-            "heap"
-        } else {
-            "anon"
+        return match inside {
+            Some("heap") => "heap".into(),
+            _ => "anon".into(),
         };
     }
     let gone = line.name.strip_suffix(" (deleted)");
-    match gone.unwrap_or(&line.name) {
+    let what = match gone.unwrap_or(&line.name) {
         "/dev/zero" => "zero",
         "/anon_hugepage" => "hugetlb",
         "/secretmem" => "secret",
@@ -47,7 +54,8 @@ fn what(line: &MapsLine) -> &str {
         name if gone.is_none() => name,
         // `/memfd:f0` or a path.
         name => name.rsplit(['/', ':']).next().unwrap_or(name),
-    }
+    };
+    what.into()
 }
 
 /// Returns the part of the arena where a recorder looks at pages: those of VMAs that begin there. A

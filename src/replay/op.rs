@@ -112,10 +112,8 @@ pub enum Op {
     Fsync { file: String },
     /// Reclaim of every page that these processes own.
     Reclaim {},
-    /// The kernel frees so many frames, if possible. Only scripts of this library have this
-    /// operation and the following ones: no kernel offers them.
-    ///
-    /// In a script the number is `frames`: the key `pages` of a line has the page tables.
+    /// The kernel frees so many frames (`frames` in a script), if possible. Only scripts of this
+    /// library have this operation and the following ones: no kernel offers them.
     Shrink {
         #[serde(rename = "frames")]
         pages: u64,
@@ -269,6 +267,8 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "is_zero")]
         a3: u64,
     },
+    /// `prctl(PR_SET_VMA_ANON_NAME)`.
+    AnonName(special_op::AnonName),
     /// A new thread with this number; it shares the memory of the process.
     Thread { thread: u32 },
     /// Migration of these pages, each named by a process and an address, one after the other.

@@ -257,6 +257,8 @@ impl World<'_> {
     /// Returns true if a line of a layout can have this in its last column.
     fn is_mapped(&self, what: &str) -> bool {
         FILELESS.contains(&what)
+            || what.starts_with("anon:")
+            || what.starts_with("shm:")
             || self.header.files.contains_key(what)
             || self.opened.values().any(|path| path == what)
     }

@@ -118,13 +118,9 @@ impl Header {
     }
     /// Sets the pool of huge pages before the first step.
     #[must_use]
-    pub fn with_pool(self, before: PoolBefore) -> Self {
-        let PoolBefore { pages, promised } = before;
-        Self {
-            huge_pages: Some(pages),
-            promised,
-            ..self
-        }
+    pub fn with_pool(mut self, before: PoolBefore) -> Self {
+        (self.huge_pages, self.promised) = (Some(before.pages), before.promised);
+        self
     }
     /// Returns true if a file is open under that name.
     pub(super) fn has_file(&self, name: &str) -> bool {

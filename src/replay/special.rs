@@ -6,7 +6,7 @@ use super::{
     op::Op,
     own_memory::OwnMemory,
     script::Outcome,
-    special_op::{Mbind, OpenPath, PkeyMprotect, Shmat, Shmget},
+    special_op::{AnonName, Mbind, OpenPath, PkeyMprotect, Shmat, Shmget},
 };
 use crate::{
     addr::PAGE_SIZE,
@@ -58,6 +58,11 @@ pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
             done(mm.mbind(cx, (addr, len), (mode, nodes), flags))
         }
         Op::Shmdt { addr } => done(mm.shmdt(cx, addr)),
+        Op::AnonName(AnonName {
+            addr,
+            len,
+            ref name,
+        }) => done(mm.name_memory(cx, addr, len, name.as_deref())),
         ref other => unreachable!("{other:?} is not such a call"),
     }
 }

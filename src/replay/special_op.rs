@@ -1,7 +1,7 @@
 //! The arguments of `mremap`, and of operations of single kinds of scripts: files by their path,
 //! secret memory, a segment of System V, protection keys and policies, memory of a device.
 
-use super::wire_words::{arguments, hex, is_zero, map_flags, mremap_flags, prot};
+use super::wire_words::{arguments, hex, is_zero, map_flags, mremap_flags, nullable, prot};
 use crate::mm::{MapFlags, MremapArgs, MremapFlags, Prot};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,14 @@ arguments! {
         #[serde(with = "prot")]
         prot: Prot,
         pkey: i32,
+    }
+    /// A range and the name of its memory; null takes the name away.
+    AnonName {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+        #[serde(deserialize_with = "nullable")]
+        name: Option<String>,
     }
     /// A range and its policy.
     Mbind {

@@ -37,7 +37,7 @@ const SAID: &[(&str, &[&str])] = &[
     ("Mm::munlock", &["munlock"]),
     ("Mm::munlockall", &["munlockall"]),
     ("Mm::munmap", &["munmap"]),
-    ("Mm::name_memory", &["prctl"]),
+    ("Mm::name_memory", &["anon_name"]),
     ("Mm::pkey_alloc", &["pkey_alloc"]),
     ("Mm::pkey_mprotect", &["pkey_mprotect"]),
     ("Mm::read_file", &["read_into", "direct_read"]),
@@ -114,7 +114,7 @@ const NOT_SAID: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "the header of a script says it",
+        "the header of a script says it, or the initial layout of a program",
         &[
             "Mm::new",
             "Mm::set_start_brk",
@@ -154,17 +154,12 @@ const NOT_SAID: &[(&str, &[&str])] = &[
             "Mm::try_resolve",
             "Mm::age",
             "Mm::with_locked_frame",
-            "Machine::register_exports",
-            "Machine::unregister_exports",
-        ],
-    ),
-    (
-        "for external MMUs of kinds that `replay --mmu` does not have",
-        &[
             "Mm::resolve_range",
             "Mm::register_tlb",
             "Mm::walk",
             "Mm::serve_page_request",
+            "Machine::register_exports",
+            "Machine::unregister_exports",
         ],
     ),
 ];

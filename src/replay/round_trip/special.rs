@@ -5,7 +5,7 @@ use crate::{
     mm::{MapFlags, Prot},
     replay::{
         op::Op,
-        special_op::{Mbind, MmapSecret, OpenPath, PkeyMprotect, Shmat, Shmget},
+        special_op::{AnonName, Mbind, MmapSecret, OpenPath, PkeyMprotect, Shmat, Shmget},
     },
 };
 
@@ -86,6 +86,11 @@ fn draw_of_settings(kind: u64, (addr, len): (u64, u64), (flags, prot): (u32, Pro
             fd: -1,
         },
         61 => Op::Shmlock {},
+        62 if flags % 3 > 0 => Op::AnonName(AnonName {
+            addr,
+            len,
+            name: (flags % 3 == 1).then(|| "a b".into()),
+        }),
         _ => Op::Shmunlock {},
     }
 }

@@ -1,9 +1,9 @@
-//! Operations on the segment of System V and on a file that takes seals, as numbers.
+//! Operations on the segment of System V, on a file that takes seals, and on names, as numbers.
 
 use crate::{
     addr::PAGE_SIZE,
     mm::{MapFlags, Prot},
-    replay::{Op, Shmat, Shmget},
+    replay::{AnonName, Op, Shmat, Shmget},
 };
 
 /// The file that takes seals.
@@ -43,6 +43,13 @@ pub(super) fn on_shared((addr, len): (u64, u64), (other, b): (u8, u8)) -> Op {
         11 => Op::Pwrite { file, off, byte: b },
         12 => Op::Ftruncate { file, len: off },
         13 => Op::PunchHole { file, off, len },
+        14 => Op::AnonName(AnonName {
+            addr,
+            len,
+            name: [None, Some("a".into()), Some("b c".into()), Some("[".into())]
+                [usize::from(other % 4)]
+            .clone(),
+        }),
         _ => Op::Seal {
             file,
             seals: u32::from(other % 65),

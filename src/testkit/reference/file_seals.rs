@@ -8,21 +8,11 @@ use super::{
 use crate::{
     file::Seals,
     mm::{MapFlags, Prot},
-    replay::{FileKind, Op},
+    replay::Op,
 };
 
 /// The seals that forbid to write.
 pub(super) const WRITES: Seals = Seals::WRITE.union(Seals::FUTURE_WRITE);
-
-/// Returns the seals of a new file; `None`: a file of its kind takes none.
-pub(super) fn at_first(kind: FileKind) -> Option<Seals> {
-    match kind {
-        FileKind::Sealable => Some(Seals::empty()),
-        FileKind::Disk | FileKind::Xip => None,
-        // Memory that was made without the right to take seals has the one against them.
-        _ => Some(Seals::SEAL),
-    }
-}
 
 /// The part of an `mmap` that seals refuse.
 pub(super) enum Against {

@@ -16,9 +16,9 @@
 //! `mprotect`, `mremap` in all forms, `madvise`, `msync`, `mseal`, `mlock` and its variants, loads
 //! and stores of any byte, reads of files into memory, copies between processes, pins, references
 //! in pipes, accesses by force, `fork`, `exit`, `ftruncate`, `fallocate`, `pwrite`, also direct,
-//! `fsync`, advice, seals, segments of System V, `mbind`, reclaim, migration, merging; files of every size and offset, with
-//! ext4's and shmem's rules for the bytes beyond their ends; droppable memory; and a machine
-//! without a pool of huge pages, or with one that is large enough.
+//! `fsync`, advice, seals, segments of System V, `mbind`, reclaim, migration, merging; files of
+//! every size and offset, with ext4's and shmem's rules for the bytes beyond their ends; droppable
+//! memory; and a machine without a pool of huge pages, or with one that is large enough.
 //!
 //! The model accepts the recorded outcome where only VMAs determine it: the place of a mapping
 //! without `FIXED`, and growth in place. After the success of any other operation

@@ -43,6 +43,11 @@ impl Reference {
             | Op::DirectWrite { .. }
             | Op::FadviseDontneed { .. }
             | Op::SyncFileRange { .. } => self.on_range_of_file(op, came),
+            ref other => self.other_call(actor, other, came),
+        }
+    }
+    fn other_call(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
+        match *op {
             Op::Mbind(_) => self.policy(actor, op, came),
             Op::Reclaim {}
             | Op::Shrink { .. }
@@ -58,6 +63,8 @@ impl Reference {
             | Op::Munlock { .. }
             | Op::Mlockall { .. }
             | Op::Munlockall {} => self.lock(actor, op, came),
+            // Names are a matter of VMAs.
+            Op::AnonName(_) => Ok(()),
             Op::Seal { ref file, seals } => self.add_seals(file, seals, came),
             Op::Shmget(_)
             | Op::Shmat(_)
@@ -146,8 +153,7 @@ impl Reference {
             len,
             prot,
             flags,
-            ref file,
-            off,
+            ..
         } = *op
         else {
             unreachable!("the caller matched")
@@ -169,14 +175,7 @@ impl Reference {
         let Some(range) = self.mapped_to(actor, op, wanted, came)? else {
             return Ok(());
         };
-        let object = match file {
-            Some(name) => Some((self.files[name], off / PAGE)),
-            None if kind.shared => {
-                let promised = !flags.intersects(MapFlags::NORESERVE | MapFlags::HUGETLB);
-                Some(self.nameless(len, promised))
-            }
-            None => None,
-        };
+        let object = self.object_of(op, kind.shared);
         let page = Page {
             huge: self.is_of_pool(op, object),
             read_only,
@@ -195,6 +194,22 @@ impl Reference {
         }
         self.forget_objects();
         Ok(())
+    }
+    /// Returns the object behind a mapping, and its first index; makes one for nameless shared
+    /// memory.
+    fn object_of(&mut self, op: &Op, shared: bool) -> Option<(usize, u64)> {
+        match *op {
+            Op::Mmap {
+                file: Some(ref name),
+                off,
+                ..
+            } => Some((self.files[name], off / PAGE)),
+            Op::Mmap { len, flags, .. } if shared => {
+                let promised = !flags.intersects(MapFlags::NORESERVE | MapFlags::HUGETLB);
+                Some(self.nameless(len, promised))
+            }
+            _ => None,
+        }
     }
     /// Returns the place of a mapping; `None` if the call was refused as it must be, or may be.
     fn mapped_to(

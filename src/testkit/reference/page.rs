@@ -1,6 +1,5 @@
 //! A page of the model, and the objects behind pages.
 
-use super::file_seals;
 use crate::{
     error::FaultError,
     file::Seals,
@@ -112,6 +111,16 @@ pub(super) struct Object {
     pub(super) seals: Option<Seals>,
 }
 
+/// Returns the seals of a new file; `None`: a file of its kind takes none.
+fn seals_at_first(kind: FileKind) -> Option<Seals> {
+    match kind {
+        FileKind::Sealable => Some(Seals::empty()),
+        FileKind::Disk | FileKind::Xip => None,
+        // Memory that was made without the right to take seals has the one against them.
+        _ => Some(Seals::SEAL),
+    }
+}
+
 /// Kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -139,7 +148,7 @@ impl Object {
                 size: file.size,
                 tail_perhaps: false,
                 promised: false,
-                seals: file_seals::at_first(file.kind),
+                seals: seals_at_first(file.kind),
                 pages: pages.map(|p| (p, Bytes::from([(0, byte(p))]))).collect(),
             }
         };

@@ -28,7 +28,7 @@ pub enum Profile {
     /// A few pages of up to 6 processes that go to the memory of a device and come home, or that
     /// the device has alone: forked, protected, moved, reclaimed, migrated, merged, pinned.
     Device,
-    /// A segment of System V and a file that is sealed step by step, of up to 6 processes: attached,
-    /// detached, removed, mapped, protected, written, truncated, punched.
+    /// A segment of System V and a file that is sealed step by step, of up to 6 processes:
+    /// attached, detached, removed, mapped, protected, written, truncated, punched.
     Shared,
 }
