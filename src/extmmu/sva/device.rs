@@ -240,9 +240,9 @@ impl SvaDevice {
             self.iommu.serve_one(cx);
         })
     }
-    /// Sends a group of page requests, and waits for nothing: [`Iommu::serve_one`] serves them. Of a
-    /// group that is longer than the queue twice, a part in the middle is left out: the queue would
-    /// drop it.
+    /// Sends a group of page requests, and waits for nothing: [`Iommu::serve_one`] serves them. Of
+    /// a group that is longer than the queue twice, a part in the middle is left out: the queue
+    /// would drop it.
     pub fn send_requests(&self, pasid: Pasid, pages: VpnRange, access: Access) -> u64 {
         self.post(pasid, pages, access).0.number
     }

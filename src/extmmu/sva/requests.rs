@@ -128,8 +128,8 @@ impl Requests {
             overflows: self.partial.lock().overflows,
         }
     }
-    /// Returns the pages for which a device sends the requests of a group: all, or the first and the
-    /// last ones as many as the queue takes. Those between would only be dropped with the first.
+    /// Returns the pages for which a device sends the requests of a group: all, or as many of the
+    /// first and of the last ones as the queue takes. Those between would only be dropped.
     pub(super) fn sent(&self, pages: VpnRange) -> impl Iterator<Item = Vpn> + use<> {
         let most = u64::try_from(self.capacity).unwrap_or(u64::MAX);
         let first = pages.pages().min(most);
