@@ -14,7 +14,7 @@ pub(super) struct Names {
     /// By frame, one more than its number; 0 for a frame that was not seen. Memory is used from the
     /// lowest frame on.
     low: Vec<u32>,
-    /// The same for frames beyond those, such as the huge zero page: 512 in a row, of few pages.
+    /// The numbers of frames beyond those, such as the huge zero page: 512 in a row, of few pages.
     high: Vec<(u32, Box<[u32; BLOCK as usize]>)>,
 }
 

@@ -118,6 +118,14 @@ struct Entries {
     cut_off: bool,
 }
 
+impl Entries {
+    /// Returns the entries, unless the partition is cut off. Then they are not used any more, though
+    /// they may not have been dropped yet.
+    fn usable(&self) -> Option<&ByOwner> {
+        (!self.cut_off).then_some(&self.of)
+    }
+}
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) manners: Manners,
@@ -195,7 +203,7 @@ impl Partition {
     }
     /// Returns the number of entries that the partition could use now.
     pub fn entries(&self) -> usize {
-        self.entries.lock().of.len()
+        self.entries.lock().usable().map_or(0, ByOwner::len)
     }
     /// Returns the number of answers that came, superfluous ones included.
     pub fn answers(&self) -> u64 {
@@ -217,16 +225,14 @@ impl Partition {
         f: impl FnOnce(&Cached) -> Option<T>,
     ) -> Result<Option<T>, PartitionId> {
         let entries = self.entries.lock();
-        if entries.cut_off {
-            return Err(self.id);
-        }
-        let pages = entries.of.of(owner);
+        let of = entries.usable().ok_or(self.id)?;
+        let pages = of.of(owner);
         Ok(pages.and_then(|pages| pages.get(page)).and_then(f))
     }
-    /// Shows the entries of an owner's pages in `range`.
+    /// Shows the entries of an owner's pages in `range`; none of a partition that is cut off.
     pub(super) fn show(&self, owner: u64, range: VpnRange, visit: &mut dyn FnMut(&Cached)) {
         let entries = self.entries.lock();
-        if let Some(pages) = entries.of.of(owner) {
+        if let Some(pages) = entries.usable().and_then(|of| of.of(owner)) {
             pages.show(range, visit);
         }
     }
@@ -236,8 +242,8 @@ impl Partition {
     pub(super) fn ask(&self, owner: u64, range: VpnRange) -> Option<u64> {
         let mut state = self.state.lock();
         let entries = self.entries.lock();
-        let pages = entries.of.of(owner);
-        if entries.cut_off || !pages.is_some_and(|pages| pages.any_in(range)) {
+        let pages = entries.usable().and_then(|of| of.of(owner));
+        if !pages.is_some_and(|pages| pages.any_in(range)) {
             return None;
         }
         drop(entries);
@@ -299,5 +305,55 @@ impl std::fmt::Debug for Partition {
             .field("id", &self.id)
             .field("entries", &self.entries())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Machine, Mm, PAGE_SIZE,
+        extmmu::xpmem::{Owner, OwnerConfig},
+        mm::MmapArgs,
+        notifier::Access,
+    };
+    use std::sync::{Arc, OnceLock, Weak};
+
+    /// Looks at the partition while it is fenced off.
+    struct Looks(Weak<Partition>, Arc<OnceLock<usize>>);
+
+    impl Link for Looks {
+        fn ask(&self, _: Recall) -> bool {
+            true
+        }
+        fn fence(&self) {
+            let entries = self.0.upgrade().map(|partition| partition.entries());
+            self.1.set(entries.unwrap()).unwrap();
+        }
+    }
+
+    /// A partition dies in two steps. A window that looks between them finds no entry.
+    #[test]
+    fn entries_of_a_partition_that_is_cut_off_are_none() {
+        let machine = Machine::new(crate::MachineConfig::default());
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let mm = Mm::new(&machine);
+        let addr = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE)).unwrap();
+        mm.store(&mut cx, addr, 7).unwrap();
+        let (owner, _stays) = Owner::attach(&mut cx, &mm, OwnerConfig::default());
+        let segment = owner.make(crate::addr::Vpn::containing(addr).into(), Access::Read);
+        let seen = Arc::new(OnceLock::new());
+        let partition = Arc::new_cyclic(|me: &Weak<Partition>| {
+            let looks = Looks(Weak::clone(me), Arc::clone(&seen));
+            Partition::with_link(PartitionId(1), Box::new(looks))
+        });
+        let attached = owner.import(&partition, segment, 0, 1).unwrap();
+        let mut byte = [0];
+        attached.read(&mut cx, 0, &mut byte).unwrap();
+        assert_eq!((byte, partition.entries()), ([7], 1));
+        partition.kill();
+        assert_eq!(seen.get(), Some(&0));
+        mm.exit(&mut cx);
     }
 }
