@@ -22,7 +22,7 @@ pub(in crate::mm) const OWN_TABLES: VmFlags = VmFlags::UFFD_WP.union(VmFlags::UF
 
 /// Flags of VMAs on which the entries of a table depend. They change in windows alone, others also
 /// without.
-const DECIDING: VmFlags = VmFlags::ACCESS.union(VmFlags::SHARED).union(VmFlags::UFFD);
+const DECIDING: VmFlags = VmFlags::ACCESS.union(VmFlags::SHARED);
 
 impl Vma {
     /// Returns the file of huge pages that is mapped.
