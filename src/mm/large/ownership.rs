@@ -33,7 +33,7 @@ pub(super) const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::AN
 pub(super) const LARGE_OBJECT: FrameFlags = FrameFlags::LARGE;
 
 impl Mm {
-    /// The owner of a large page, of which `part` is a frame, and the page's half-open range of page
+    /// The owner of a large page, of which `part` is a frame, and the half-open range of its page
     /// offsets there.
     pub(super) fn node_of(
         &self,
