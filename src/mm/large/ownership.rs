@@ -33,19 +33,26 @@ pub(super) const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::AN
 pub(super) const LARGE_OBJECT: FrameFlags = FrameFlags::LARGE;
 
 impl Mm {
-    /// The large page of frame `part`, its owner, and its half-open range of page offsets there.
-    pub(super) fn node_of(&self, part: Pfn) -> Option<(Large, Arc<dyn FrameOwner>, (u64, u64))> {
+    /// The owner of a large page, of which `part` is a frame, and the half-open range of its page
+    /// offsets there.
+    pub(super) fn node_of(
+        &self,
+        page: Large,
+        part: Pfn,
+    ) -> Option<(Arc<dyn FrameOwner>, (u64, u64))> {
         let machine = self.machine();
-        let page = machine.mem().large(part)?;
         let owner = machine.mem().owner(part)?;
         let node = machine.registry().find(owner.id)?;
-        Some((page, node, page.pages(part, owner.index)?))
+        Some((node, page.pages(part, owner.index)?))
     }
     /// Returns true if this process maps parts of the large page of frame `part` and no other
     /// process does, nor seems to do (`!folio_maybe_mapped_shared`).
     pub(in crate::mm) fn has_alone(&self, cx: &mut RmapCx<'_>, part: Pfn) -> bool {
         let mem = self.machine().mem();
-        let Some((page, node, pages)) = self.node_of(part) else {
+        let Some(page) = mem.large(part) else {
+            return false;
+        };
+        let Some((node, pages)) = self.node_of(page, part) else {
             return false;
         };
         let (mut own, mut places) = (0, 0);

@@ -67,7 +67,9 @@ impl Mm {
         if mem.is_large_held(&part) {
             return false;
         }
-        if let Some((page, node, pages)) = self.node_of(pfn) {
+        if let Some(page) = mem.large(pfn)
+            && let Some((node, pages)) = self.node_of(page, pfn)
+        {
             node.split_large(mem, cx, page, pages);
         }
         true

@@ -18,7 +18,7 @@ pub(super) enum Source {
     /// Profile, number of the file, salt of the disturbances, and draws.
     Draws(Profile, u32, u32, Vec<Draw>),
     /// A script; its recorded outcomes do not count.
-    Script(Script),
+    Script(Box<Script>),
 }
 
 /// One case: operations, and the fault among them.

@@ -106,7 +106,7 @@ impl Suite {
     /// kind.
     pub(in crate::testkit) fn count(&self, script: &Script) -> Result<u64, Box<Failure>> {
         let case = Case {
-            source: Source::Script(script.clone()),
+            source: Source::Script(Box::new(script.clone())),
             fault: None,
         };
         let ran = self.ran(&case, false);

@@ -18,7 +18,7 @@ impl Suite {
             case = whole;
         }
         let fails = |script: Script| {
-            let source = Source::Script(script);
+            let source = Source::Script(Box::new(script));
             let fault = case.fault;
             let ran = run(self, &Case { source, fault }, false);
             (!ran.seen.is_empty()).then_some(ran.script)
@@ -46,7 +46,7 @@ impl Suite {
             }
         }
         Case {
-            source: Source::Script(script),
+            source: Source::Script(Box::new(script)),
             fault: case.fault,
         }
     }
