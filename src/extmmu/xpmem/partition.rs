@@ -119,8 +119,8 @@ struct Entries {
 }
 
 impl Entries {
-    /// Returns the entries, unless the partition is cut off. Then they are not used any more, though
-    /// they may not have been dropped yet.
+    /// Returns the entries, unless the partition is cut off. Then they are not used any more,
+    /// though they may not have been dropped yet.
     fn usable(&self) -> Option<&ByOwner> {
         (!self.cut_off).then_some(&self.of)
     }
