@@ -30,11 +30,11 @@ impl PhysMem {
     /// Adds a frame, or the one that stands for its page, to the head of the list that its flags
     /// choose.
     fn put_on_list(&self, pfn: Pfn) {
+        if !self.has_lru() {
+            return;
+        }
         let pfn = self.stands_for(pfn);
-        if !self.has_lru()
-            || self.is_device(pfn)
-            || self.flags(pfn).contains(FrameFlags::UNEVICTABLE)
-        {
+        if self.is_device(pfn) || self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
             return;
         }
         let pages = self.private_large(pfn).map_or(1, weight);

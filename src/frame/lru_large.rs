@@ -14,10 +14,13 @@ const OF_LISTS: FrameFlags = FrameFlags::ACTIVE.union(FrameFlags::REFERENCED);
 
 impl PhysMem {
     /// Returns the large page of private memory that the frame is part of.
+    #[inline]
     pub(crate) fn private_large(&self, pfn: Pfn) -> Option<Large> {
         let private = FrameFlags::LARGE | FrameFlags::ANON;
-        let is_private = self.flags(pfn).contains(private);
-        self.large(pfn).filter(|_| is_private)
+        match self.flags(pfn).contains(private) {
+            true => self.large(pfn),
+            false => None,
+        }
     }
     /// Returns the frame that stands on a list for the page of this one: the first frame that is
     /// left of a large page of private memory, or the frame itself.
