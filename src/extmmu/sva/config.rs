@@ -11,7 +11,7 @@ pub struct SvaConfig {
     pub iotlb: usize,
     /// Entries of each device's ATC.
     pub atc: usize,
-    /// Page requests that the queue has room for.
+    /// Page requests that the queue has room for: 1 to 2^19. Other numbers count as the nearest.
     pub queue: usize,
     /// The number of pages from which on a flush is one of everything.
     pub most_by_page: u64,

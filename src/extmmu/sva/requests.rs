@@ -84,6 +84,9 @@ struct Partial {
     overflows: u64,
 }
 
+/// The most requests that a queue takes: as many as one of an SMMU (`SMMU_IDR1.PRIQS`).
+const MOST: usize = 1 << 19;
+
 /// The queue of page requests of one IOMMU.
 pub(super) struct Requests {
     capacity: usize,
@@ -113,7 +116,7 @@ impl DeviceFault for Group {
 impl Requests {
     pub(super) fn new(capacity: usize, mistake: Option<SvaMistake>) -> Self {
         Self {
-            capacity: capacity.max(1),
+            capacity: capacity.clamp(1, MOST),
             mistake,
             partial: Mutex::default(),
             groups: FaultQueue::new(mistake == Some(SvaMistake::AnswersTwice)),

@@ -150,6 +150,7 @@ impl Mm {
         out
     }
     /// Returns the end of the VMA that lies across `at`, beginning before it.
+    #[cfg(feature = "replay")]
     pub(crate) fn end_of_vma_across(&self, cx: &mut CallCx<'_>, at: Vpn) -> Option<Vpn> {
         let g = self.lock_shared_over(cx, None);
         let vma = g.layout.vmas.get(at).filter(|vma| vma.start() < at);

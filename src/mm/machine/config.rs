@@ -87,8 +87,14 @@ impl MachineConfig {
 /// The private memory in which a fault brings in a folio of 64 KiB, 16 pages in a row, if none of
 /// them is there (`/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[cfg_attr(
+    any(feature = "serde", feature = "replay"),
+    derive(serde::Serialize, serde::Deserialize)
+)]
+#[cfg_attr(
+    any(feature = "serde", feature = "replay"),
+    serde(rename_all = "lowercase")
+)]
 pub enum FolioPolicy {
     /// None.
     #[default]
