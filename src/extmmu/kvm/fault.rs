@@ -20,7 +20,7 @@ use crate::{
     ctx::{Atomic, CallCx},
     extmmu::References,
     mm::Mm,
-    notifier::{Access, Cached, GateGuard, Permit, Retry, ShadowEntry, ShadowStore},
+    notifier::{Access, Cached, GateGuard, Permit, Retry, ShadowEntry},
 };
 use std::sync::Arc;
 
@@ -148,16 +148,12 @@ impl Vm {
         // As the walk of a processor sets them.
         permit = permit.used_for(self.marked_as(access));
         let cached = for_access(permit.cached(), access);
-        let store = permit.guard().store();
-        let same = store
-            .get(&gfn)
-            .is_some_and(|old| old.range().pages() == cached.range().pages());
-        let expected = store.len() + usize::from(!same);
+        let resized = permit.guard().store().resized();
         let mut guard = match self.config.references {
             References::None => permit.establish(gfn),
             References::Held => permit.establish_held(gfn),
         };
-        if guard.store().len() != expected {
+        if guard.store().resized() != resized {
             flush_block(guard.state(), gfn);
         }
         guard.state().tlbs.enter(tlb, gfn, cached);

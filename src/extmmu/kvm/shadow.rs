@@ -79,6 +79,8 @@ pub struct ShadowPages {
     root: Option<Table>,
     pub(super) slots: Arc<MemSlots>,
     entries: usize,
+    /// How often an entry took the place of entries of another size.
+    resized: u64,
 }
 
 impl ShadowPages {
@@ -89,6 +91,10 @@ impl ShadowPages {
     /// Returns true if there are no entries.
     pub fn is_empty(&self) -> bool {
         self.entries == 0
+    }
+    /// Returns how often an entry took the place of entries of another size.
+    pub(super) fn resized(&self) -> u64 {
+        self.resized
     }
     /// Returns the memory slots by which the entries were made.
     pub fn slots(&self) -> &Arc<MemSlots> {
@@ -223,6 +229,8 @@ impl ShadowStore for ShadowPages {
             let block = (first, first + PMD_PAGES);
             take(below, (leaf - 1, first), Leaves::All, block, &mut gone);
         }
+        // Those so far were of another size.
+        self.resized += u64::from(!gone.is_empty());
         if let Some(old) = table.put(i, Spte::Leaf(entry)).into_entry() {
             gone.push(old);
         }
