@@ -111,8 +111,8 @@ fn answers_and_unmap() {
     end(&machine, &mm);
 }
 
-/// Of two accesses to a protected page, one may find that the page was dropped after it has joined
-/// the message of the other: that one is still answered.
+/// An access sleeps. Another one to the same protected page joins its message, and finds that the
+/// page was dropped meanwhile. The first one is still answered.
 fn equal_accesses_and_discard() {
     let (machine, mm, uffd) = world(UffdFeatures::empty(), RegisterMode::WP);
     {
@@ -121,21 +121,27 @@ fn equal_accesses_and_discard() {
         mm.store(&mut cx, BASE, 1).unwrap();
         uffd.write_protect(&mut cx, BASE, PAGE, ProtectMode::WP)
             .unwrap();
+        let waits = Err(FaultError::Userfault(BASE));
+        assert_eq!(mm.store(&mut cx, BASE, 2), waits);
     }
     let done = Arc::new(AtomicUsize::new(0));
-    let accesses = [2, 3].map(|byte| {
+    let discards = Arc::clone(&mm);
+    let discard = task(&machine, move |cx| {
+        discards.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    });
+    let accesses = [true, false].map(|sleeps| {
         let (stores, done) = (Arc::clone(&mm), Arc::clone(&done));
         task(&machine, move |cx| {
-            while let Err(FaultError::Userfault(addr)) = stores.store(cx, BASE, byte) {
+            if sleeps {
+                stores.wait_for_answer(cx, BASE);
+            }
+            while let Err(FaultError::Userfault(addr)) = stores.store(cx, BASE, 3) {
                 stores.wait_for_answer(cx, addr);
             }
             done.fetch_add(1, Ordering::SeqCst);
         })
     });
-    let discards = Arc::clone(&mm);
-    let discard = task(&machine, move |cx| {
-        discards.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
-    });
+    discard.join().unwrap();
     let handler = task(&machine, move |cx| {
         while done.load(Ordering::SeqCst) < 2 {
             while uffd.read().is_some() {
@@ -148,7 +154,6 @@ fn equal_accesses_and_discard() {
     for access in accesses {
         access.join().unwrap();
     }
-    discard.join().unwrap();
     handler.join().unwrap();
     end(&machine, &mm);
 }
