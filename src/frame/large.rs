@@ -93,7 +93,7 @@ impl PhysMem {
     }
     /// Ends the large page: its frames are independent from now on.
     pub(crate) fn forget_large(&self, page: Large) {
-        for pfn in page.all().filter(|&pfn| self.large(pfn) == Some(page)) {
+        for pfn in self.large_parts(page) {
             self.clear_flags(pfn, FrameFlags::LARGE);
         }
     }

@@ -35,6 +35,10 @@ impl Large {
     pub(crate) fn place(self, part: Pfn) -> u32 {
         part.0 - self.head.0
     }
+    /// Returns true if the page was made of this frame, among others.
+    pub(crate) fn contains(self, pfn: Pfn) -> bool {
+        (self.head..self.head.nth(self.frames)).contains(&pfn)
+    }
     /// Returns the half-open range of its page offsets, if frame `part` has the offset `index`.
     pub(crate) fn pages(self, part: Pfn, index: u64) -> Option<(u64, u64)> {
         let first = index.checked_sub(self.place(part).into())?;
