@@ -19,6 +19,10 @@ impl Large {
     pub(crate) fn huge(head: Pfn) -> Self {
         Self { head, frames: HUGE }
     }
+    /// Returns the large page of the same size that begins with this frame.
+    pub(crate) fn moved_to(self, head: Pfn) -> Self {
+        Self { head, ..self }
+    }
     /// Returns the first frame. It may have left the page, and be in other use.
     pub(crate) fn head(self) -> Pfn {
         self.head
