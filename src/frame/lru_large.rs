@@ -25,8 +25,9 @@ impl PhysMem {
     /// Returns the frame that stands on a list for the page of this one: the first frame that is
     /// left of a large page of private memory, or the frame itself.
     pub(crate) fn stands_for(&self, pfn: Pfn) -> Pfn {
-        let mut parts = self.private_parts(pfn);
-        parts.find(|&part| self.refcount(part) > 0).unwrap_or(pfn)
+        let page = self.private_large(pfn);
+        page.and_then(|page| self.parts_left(page).next())
+            .unwrap_or(pfn)
     }
     /// Sets flags of a frame, and of all others of its large page of private memory.
     pub(crate) fn set_flags_of_page(&self, pfn: Pfn, flags: FrameFlags) {
