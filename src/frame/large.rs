@@ -55,7 +55,8 @@ impl PhysMem {
     pub(super) fn is_left(&self, page: Large) -> bool {
         self.parts_left(page).next().is_some()
     }
-    fn parts_left(&self, page: Large) -> impl Iterator<Item = Pfn> {
+    /// Returns the frames of a private large page that were not given back.
+    pub(crate) fn parts_left(&self, page: Large) -> impl Iterator<Item = Pfn> {
         let private = |&pfn: &Pfn| self.flags(pfn).contains(FrameFlags::ANON);
         let parts = self.large_parts(page).filter(private);
         parts.filter(|&pfn| self.refcount(pfn) > 0)
@@ -93,7 +94,7 @@ impl PhysMem {
     }
     /// Ends the large page: its frames are independent from now on.
     pub(crate) fn forget_large(&self, page: Large) {
-        for pfn in page.all().filter(|&pfn| self.large(pfn) == Some(page)) {
+        for pfn in self.large_parts(page) {
             self.clear_flags(pfn, FrameFlags::LARGE);
         }
     }

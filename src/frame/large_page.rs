@@ -19,6 +19,10 @@ impl Large {
     pub(crate) fn huge(head: Pfn) -> Self {
         Self { head, frames: HUGE }
     }
+    /// Returns the large page of the same size that begins with this frame.
+    pub(crate) fn moved_to(self, head: Pfn) -> Self {
+        Self { head, ..self }
+    }
     /// Returns the first frame. It may have left the page, and be in other use.
     pub(crate) fn head(self) -> Pfn {
         self.head
@@ -34,6 +38,10 @@ impl Large {
     /// Returns the place of one of its frames in the page.
     pub(crate) fn place(self, part: Pfn) -> u32 {
         part.0 - self.head.0
+    }
+    /// Returns true if the page was made of this frame, among others.
+    pub(crate) fn contains(self, pfn: Pfn) -> bool {
+        (self.head..self.head.nth(self.frames)).contains(&pfn)
     }
     /// Returns the half-open range of its page offsets, if frame `part` has the offset `index`.
     pub(crate) fn pages(self, part: Pfn, index: u64) -> Option<(u64, u64)> {

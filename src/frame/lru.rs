@@ -73,12 +73,8 @@ impl PhysMem {
     /// piece still has it, the next look of reclaim finds that out. A merged page stays in memory.
     pub(crate) fn lru_unlock(&self, pfn: Pfn) {
         if self.flags(pfn).contains(FrameFlags::UNEVICTABLE) && !self.is_merged(pfn) {
-            self.clear_flags(pfn, FrameFlags::UNEVICTABLE);
             // A part of a large page unlocks all of it.
-            let page = self.private_large(pfn).into_iter();
-            for part in page.flat_map(|page| self.large_parts(page)) {
-                self.clear_flags(part, FrameFlags::UNEVICTABLE);
-            }
+            self.clear_flags_of_page(pfn, FrameFlags::UNEVICTABLE);
             self.lru_add(pfn);
         }
     }

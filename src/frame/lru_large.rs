@@ -25,16 +25,26 @@ impl PhysMem {
     /// Returns the frame that stands on a list for the page of this one: the first frame that is
     /// left of a large page of private memory, or the frame itself.
     pub(crate) fn stands_for(&self, pfn: Pfn) -> Pfn {
-        let page = self.private_large(pfn).into_iter();
-        let mut parts = page.flat_map(|page| self.large_parts(page));
-        parts.find(|&part| self.refcount(part) > 0).unwrap_or(pfn)
+        let page = self.private_large(pfn);
+        page.and_then(|page| self.parts_left(page).next())
+            .unwrap_or(pfn)
     }
     /// Sets flags of a frame, and of all others of its large page of private memory.
     pub(crate) fn set_flags_of_page(&self, pfn: Pfn, flags: FrameFlags) {
         self.set_flags(pfn, flags);
+        self.private_parts(pfn)
+            .for_each(|part| self.set_flags(part, flags));
+    }
+    /// Clears flags of a frame, and of all others of its large page of private memory.
+    pub(super) fn clear_flags_of_page(&self, pfn: Pfn, flags: FrameFlags) {
+        self.clear_flags(pfn, flags);
+        self.private_parts(pfn)
+            .for_each(|part| self.clear_flags(part, flags));
+    }
+    /// Returns the parts of the large page of private memory that the frame is part of, if any.
+    fn private_parts(&self, pfn: Pfn) -> impl Iterator<Item = Pfn> {
         let page = self.private_large(pfn).into_iter();
-        let parts = page.flat_map(|page| self.large_parts(page));
-        parts.for_each(|part| self.set_flags(part, flags));
+        page.flat_map(|page| self.large_parts(page))
     }
     /// Leaves the place of a retired frame on a list to the next frame that is left of its large
     /// page.

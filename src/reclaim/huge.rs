@@ -40,8 +40,7 @@ impl<'r> Reclaim<'r> {
     /// Gives up all of a large page of private memory that `MADV_FREE` has marked.
     fn discard_whole(&self, cx: &mut FolioCx<'_>, of: (&FrameLock<'_>, Large)) -> Fate {
         let (registry, mem) = (&self.host().registry, self.mem());
-        let frames = mem.large_parts(of.1).filter(|&pfn| mem.refcount(pfn) > 0);
-        let frames = frames.count() as u64;
+        let frames = mem.parts_left(of.1).count() as u64;
         match discard_large(registry, mem, cx, of) {
             Ok(()) => Fate::Freed(frames),
             Err(_) => Fate::Active,

@@ -117,7 +117,7 @@ pub(crate) fn unmap_large_page(
         }
     };
     notify(cx, ExportOrder::BeforeRmaps);
-    walk_large_page(registry, cx, (head, page), |cx, spot, part| {
+    walk_large_of(registry, cx, (head, page), |cx, spot, part| {
         // The marks in a nonlinear VMA would not be found again.
         if !spot.nonlinear {
             spot.space.leave_large(cx, spot, part, page);
@@ -137,31 +137,15 @@ pub(crate) fn restore_large_page(
     old: Large,
     new: &FrameLock<'_>,
 ) {
-    walk_large_page(registry, cx, (new, old), |cx, spot, part| {
+    let page = old.moved_to(new.pfn());
+    walk_large_of(registry, cx, (new, page), |cx, spot, part| {
         spot.space.restore_large(cx, spot, part, (old, new.pfn()));
         true
     });
 }
 
-/// Visits the part of each VMA that may map a page of the size of `page` that begins with a locked
-/// frame.
-fn walk_large_page(
-    registry: &Registry,
-    cx: &mut FolioCx<'_>,
-    (head, page): (&FrameLock<'_>, Large),
-    mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
-) {
-    let Some(owner) = head.owner() else {
-        return;
-    };
-    if let Some(found) = registry.find(owner.id) {
-        let pages = (owner.index, owner.index + u64::from(page.frames()));
-        found.walk_huge(cx.descend(), pages, &mut visit);
-    }
-}
-
-/// Does so for the large page of private memory that a locked frame is part of: VMA by VMA, each of
-/// which counts once.
+/// Reads and clears the use of the large page of private memory that a locked frame is part of: VMA
+/// by VMA, each of which counts once.
 fn referenced_large<R: Below<rank::Rmap>>(
     registry: &Registry,
     mem: &PhysMem,

@@ -20,7 +20,7 @@ use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Pfn, Vpn, VpnRange},
     ctx::{CallCx, Sleepable, rank},
     error::{ByteRange, MlockError, VmaError},
-    frame::PhysMem,
+    frame::{Large, PhysMem},
     trace,
 };
 use std::convert::Infallible;
@@ -261,15 +261,27 @@ impl Lease<'_, rank::Mmap, Sleepable> {
 }
 
 /// Returns true if a page is locked with the others of `part`: a large page of private memory is
-/// locked only as a whole (`allow_mlock_munlock`).
+/// locked only as a whole (`allow_mlock_munlock`). The answer is the same for all parts of a page
+/// in a row, so the `last` one is kept, with the place of the first part.
 fn is_locked_with(
     mem: &PhysMem,
     leaf: &LockedLeaf<'_>,
     part: VpnRange,
     (at, pfn): (Vpn, Pfn),
+    last: &mut Option<(Large, u64, bool)>,
 ) -> bool {
-    let page = mem.private_large(pfn);
-    page.is_none_or(|page| is_whole(leaf, part, at, (page, pfn)))
+    let Some(page) = mem.private_large(pfn) else {
+        return true;
+    };
+    let first = at.0.wrapping_sub(page.place(pfn).into());
+    if let Some((of, from, whole)) = *last
+        && (of, from) == (page, first)
+    {
+        return whole;
+    }
+    let whole = is_whole(leaf, part, at, (page, pfn));
+    *last = Some((page, first, whole));
+    whole
 }
 
 /// Takes the mapped pages of `part` off the lists of reclaim, or puts them back. Needs no lock of
@@ -281,13 +293,14 @@ pub(in crate::mm) fn mark_unevictable(mm: &Mm, pin: Pin<'_>, part: VpnRange, loc
             let Some(leaf) = leaf.lock() else {
                 return Ok(());
             };
+            let mut last = None;
             for at in part.iter() {
                 let Some(pfn) = leaf.get(at).counted() else {
                     continue;
                 };
                 if !locked {
                     mem.lru_unlock(pfn);
-                } else if is_locked_with(mem, &leaf, part, (at, pfn)) {
+                } else if is_locked_with(mem, &leaf, part, (at, pfn), &mut last) {
                     mem.lru_lock(pfn);
                 }
             }

@@ -4,8 +4,8 @@
 //! mapping. Their frames share a fate where Linux decides about the folio: which writes copy, what
 //! an advice reaches, what migrates together (`large`, `reverse/migrate_huge.rs`).
 
-use super::scope::FaultScope;
-use crate::mm::{entry::pte::RawPte, page_table::LockedLeaf, vma::Vma};
+use super::scope::{FaultScope, map_large};
+use crate::mm::{page_table::LockedLeaf, vma::Vma};
 use crate::{
     addr::{Vpn, VpnRange},
     error::NoMemory,
@@ -46,12 +46,7 @@ impl FaultScope<'_> {
             if !are_free(leaf, pages) {
                 return; // Another thread was first: the access looks again.
             }
-            for (pfn, page) in folio.page().all().zip(pages.iter()) {
-                mem.map_inc(pfn);
-                leaf.set(page, RawPte::frame(pfn, rights).mkdirty());
-            }
-            // The entries have the references now.
-            mem.lru_add(folio.into_raw());
+            map_large(mem, leaf, pages, folio, rights);
         })?;
         Ok(true)
     }

@@ -19,7 +19,7 @@ use crate::mm::{
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
-    frame::{Frame, HUGE, LargeFrame, PhysMem, PoolPage},
+    frame::{Frame, LargeFrame, PhysMem, PoolPage},
     notifier::Event,
     rmap::Mapping,
 };
@@ -252,7 +252,7 @@ impl InvalidationWindow<'_, Sleepable> {
                 self.lock_ptes(at, |txn| {
                     let leaf = txn.leaf();
                     if leaf.is_huge() && leaf.get(at).is_zero_page() {
-                        map_huge(mem, leaf, VpnRange::block_of(at), huge.into_raw(), rights);
+                        map_large(mem, leaf, VpnRange::block_of(at), huge, rights);
                     }
                 });
             }
@@ -296,12 +296,18 @@ impl InvalidationWindow<'_, Sleepable> {
     }
 }
 
-/// Maps every part of the huge page in the leaf.
-fn map_huge(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: VpnRange, head: Pfn, rights: Rights) {
-    for (i, page) in (0..HUGE).zip(at.iter()) {
-        mem.map_inc(head.nth(i));
-        let pte = RawPte::frame(head.nth(i), rights).mkdirty();
-        leaf.set(page, pte);
+/// Maps every part of a new large page in the leaf, at `at`. The entries get its references.
+pub(super) fn map_large(
+    mem: &PhysMem,
+    leaf: &LockedLeaf<'_>,
+    at: VpnRange,
+    new: LargeFrame<'_>,
+    rights: Rights,
+) {
+    let (large, head) = (new.page(), new.into_raw());
+    for (pfn, page) in large.all().zip(at.iter()) {
+        mem.map_inc(pfn);
+        leaf.set(page, RawPte::frame(pfn, rights).mkdirty());
     }
     mem.lru_add(head);
 }

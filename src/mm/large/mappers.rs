@@ -96,7 +96,7 @@ fn mappers(
     page: Option<Large>,
 ) -> Vec<(SpaceAt, u64)> {
     let is_part = |of: Pfn| match page {
-        Some(page) => (page.head()..page.head().nth(page.frames())).contains(&of),
+        Some(page) => page.contains(of),
         None => folio.frames.contains(&of),
     };
     let mut all: Vec<(SpaceAt, u64)> = Vec::new();

@@ -187,8 +187,8 @@ pub(in crate::mm) fn is_whole(
     at: Vpn,
     (page, part): (Large, Pfn),
 ) -> bool {
-    let first = at.0.checked_sub(page.place(part).into()).map(Vpn);
-    let row = first.and_then(|first| VpnRange::new(first, first.plus(page.frames().into())));
+    let row = page.pages(part, at.0);
+    let row = row.and_then(|(first, end)| VpnRange::new(Vpn(first), Vpn(end)));
     let Some(row) = row.filter(|&row| VpnRange::block_of(at).covers(row) && range.covers(row))
     else {
         return false;

@@ -111,12 +111,11 @@ impl Mm {
     ) {
         let mem = self.machine().mem();
         let flags = VmFlags::from_bits_retain(spot.flags);
-        let frames = old.head()..old.head().nth(old.frames());
         self.for_each_locked_leaf(&mut cx, part, |part, leaf| {
             let as_one = are_one(leaf, part, old.head()) && mem.is_large(new);
             for at in part.iter() {
                 let from = leaf.get(at).migrating();
-                if let Some(from) = from.filter(|from| frames.contains(from)) {
+                if let Some(from) = from.filter(|&from| old.contains(from)) {
                     arrive(mem, leaf, at, new.nth(old.place(from)), flags);
                 }
             }

@@ -115,10 +115,8 @@ impl InvalidationWindow<'_, Sleepable> {
                 zeros.push(first);
             }
             for at in txn.range().iter() {
-                let large = FrameFlags::LARGE | FrameFlags::ANON;
-                let pfn = txn.leaf().get(at).counted();
-                if let Some(pfn) = pfn.filter(|&pfn| mem.flags(pfn).contains(large))
-                    && let Some(page) = mem.large(pfn)
+                if let Some(pfn) = txn.leaf().get(at).counted()
+                    && let Some(page) = mem.private_large(pfn)
                     && pages.last().is_none_or(|&(last, _)| last != page)
                 {
                     pages.push((page, pfn));
