@@ -51,14 +51,15 @@ impl PhysMem {
     pub(crate) fn large_parts(&self, page: Large) -> impl Iterator<Item = Pfn> {
         page.all().filter(move |&pfn| self.large(pfn) == Some(page))
     }
-    /// Returns true if any frame is left of a private large page.
+    /// Returns true if the large page is a private one of which any frame is left. Its first frame
+    /// tells: the others of a new page become private one after the other.
     pub(super) fn is_left(&self, page: Large) -> bool {
-        self.parts_left(page).next().is_some()
+        let first = self.parts_left(page).next();
+        first.is_some_and(|first| self.flags(first).contains(FrameFlags::ANON))
     }
-    /// Returns the frames of a private large page that were not given back.
+    /// Returns the frames of a large page that were not given back.
     pub(crate) fn parts_left(&self, page: Large) -> impl Iterator<Item = Pfn> {
-        let private = |&pfn: &Pfn| self.flags(pfn).contains(FrameFlags::ANON);
-        let parts = self.large_parts(page).filter(private);
+        let parts = self.large_parts(page);
         parts.filter(|&pfn| self.refcount(pfn) > 0)
     }
     /// Returns a frame of each large page of private memory of which a part was given back

@@ -1,6 +1,8 @@
 //! Counts, retirement, exhaustion, and the oracle.
 
-use super::{AllocKind, Contents, FrameFlags, MemConfig, OutOfFrames, PhysMem, mem::CHUNK};
+use super::{
+    AllocKind, Contents, FrameFlags, MemConfig, OutOfFrames, PhysMem, mem::CHUNK, pfn::HUGE,
+};
 use crate::addr::Pfn;
 
 fn memory(frames: u32) -> PhysMem {
@@ -185,6 +187,21 @@ fn threads_share_and_leave_nothing() {
         }
     });
     assert_eq!(mem.in_use(), 0);
+}
+
+/// While its frames become private ones, reclaim of another thread does not take it for a page that
+/// has lost the others.
+#[test]
+fn a_huge_page_that_is_being_filled_has_lost_nothing() {
+    let mem = bare(4 * HUGE - 1);
+    let head = mem.alloc_huge().unwrap().into_raw();
+    mem.set_flags(head, FrameFlags::ANON);
+    assert!(mem.partly_given_back().is_empty());
+    (1..HUGE).for_each(|i| mem.set_flags(head.nth(i), FrameFlags::ANON));
+    drop(mem.adopt(head));
+    assert_eq!(mem.partly_given_back(), [head.nth(1)]);
+    (1..HUGE).for_each(|i| drop(mem.adopt(head.nth(i))));
+    assert!(mem.partly_given_back().is_empty());
 }
 
 #[test]
