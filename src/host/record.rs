@@ -15,8 +15,8 @@ use crate::{
     addr::PAGE_SIZE,
     mm::{MapFlags, Prot},
     replay::{
-        Answer, Header, MapsRow, More, Numbering, Op, Outcome, PageTables, Parts, Resolve, Results,
-        Script, Step,
+        Answer, FaultLoad, FaultStore, Header, MapsRow, More, Numbering, Op, Outcome, PageTables,
+        Parts, Resolve, Results, Script, Step,
     },
 };
 use std::{collections::BTreeMap, fs::File, io, os::fd::AsRawFd};
@@ -121,8 +121,9 @@ fn can_answer(op: &Op) -> bool {
     let short = |call: &Answer| !matches!(call, Answer::UffdCopy(c) if c.len > userfaults::MOST);
     let stays = |call: &Answer| !matches!(call, Answer::UffdMove(_));
     match op {
-        Op::FaultLoad(fault) => fault.resolve.iter().all(|Resolve(c)| short(c) && stays(c)),
-        Op::FaultStore(fault) => fault.resolve.iter().all(|Resolve(c)| short(c) && stays(c)),
+        Op::FaultLoad(FaultLoad { resolve, .. }) | Op::FaultStore(FaultStore { resolve, .. }) => {
+            resolve.iter().all(|Resolve(c)| short(c) && stays(c))
+        }
         other => Answer::of(other).is_none_or(|call| short(&call)),
     }
 }

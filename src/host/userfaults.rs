@@ -6,8 +6,11 @@ use super::{
     protocol::{LOAD, MOVE_PAGES, MOVED, Request, STORE},
     raw::{on_userfaultfd, scan},
 };
-use crate::replay::{
-    Answer, Answered, Copy, Fill, Hex, Moded, Move, Op, Outcome, Part, Resolve, Results, ScanOf,
+use crate::{
+    mm::Userfault,
+    replay::{
+        Answer, Answered, Copy, Fill, Hex, Moded, Move, Op, Outcome, Part, Resolve, Results, ScanOf,
+    },
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -37,9 +40,6 @@ pub(super) struct Userfaults {
 
 type Done = (Outcome, Results);
 
-/// Most regions of a scan, and what it reports unless it says so.
-const REGIONS: usize = 64;
-const REPORTED: u64 = 0x7f;
 /// Numbers of calls.
 const API: u64 = 0xc018_aa3f;
 const REGISTER: u64 = 0xc020_aa00;
@@ -50,8 +50,6 @@ const ZEROPAGE: u64 = 0xc020_aa04;
 const WRITEPROTECT: u64 = 0xc018_aa06;
 const CONTINUE: u64 = 0xc020_aa07;
 const POISON: u64 = 0xc020_aa08;
-/// The version of the interface.
-const VERSION: u64 = 0xaa;
 /// Most bytes of a copy.
 pub(super) const MOST: u64 = 64 << 20;
 
@@ -119,7 +117,7 @@ impl Userfaults {
         };
         let theirs = i32::try_from(number).map_err(io::Error::other)?;
         let fd = pidfd_getfd(family.end(actor)?, theirs, PidfdGetfdFlags::empty())?;
-        let agreed = on_userfaultfd(fd.as_fd(), API, &mut [VERSION, features, 0]);
+        let agreed = on_userfaultfd(fd.as_fd(), API, &mut [Userfault::VERSION, features, 0]);
         self.any = true;
         self.open.insert(actor, Open { number, fd });
         came(agreed)
@@ -140,7 +138,7 @@ impl Userfaults {
             };
             let (outcome, results) = self.answer(family, of, call)?;
             let [kind, flags, addr, _] = message;
-            let answered = answered(outcome, &results);
+            let answered = Answered::of(outcome, &results);
             events.push((kind as u8, flags, Hex(addr), answered));
         }
         let results = Results {
@@ -254,28 +252,16 @@ fn filled(fd: BorrowedFd<'_>, number: u64, of: &Fill) -> io::Result<Done> {
     Ok((outcome, results))
 }
 
-fn answered(outcome: Outcome, results: &Results) -> Answered {
-    let mut answered = Answered::default();
-    match outcome {
-        Outcome::Ret(ret) => answered.ret = Some(ret),
-        Outcome::Err(errno) => answered.err = Some(errno),
-        Outcome::Signal(signal) => answered.err = Some(signal.to_string()),
-    }
-    (answered.copied, answered.done) = (results.copied, results.done);
-    answered.moved = results.moved;
-    answered
-}
-
 /// Scans the pagemap of a process.
 fn scanned(family: &Family, of: &ScanOf) -> io::Result<Done> {
     let path = format!("/proc/{}/pagemap", family.pid(of.target)?);
     let pagemap = File::options().read(true).write(true).open(path)?;
     let (inverted, any_of) = (of.inverted.unwrap_or(0), of.anyof.unwrap_or(0));
-    let reported = of.ret_mask.unwrap_or(REPORTED);
+    let reported = of.reported();
     let mut words = [
         0, of.flags, of.start, of.end, 0, 0, 0, 0, inverted, of.mask, any_of, reported,
     ];
-    match scan(&pagemap, &mut words, REGIONS) {
+    match scan(&pagemap, &mut words, ScanOf::REGIONS) {
         Ok(found) => {
             let regions = found
                 .iter()
