@@ -1,7 +1,7 @@
 //! The state of processes, from outside: `/proc/PID/maps`, `/proc/PID/pagemap` and `/proc/PID/mem`,
 //! in the arena.
 
-use super::{ARENA, family::failed};
+use super::{ARENA, family::refused};
 use crate::{
     addr::{PAGE_SIZE, Pfn},
     replay::{Kind, MapsRow, Outcome},
@@ -60,11 +60,11 @@ pub(super) fn force(pid: i32, addr: u64, write: Option<u8>) -> io::Result<Outcom
         Some(_) => mem.write_at(&byte, addr),
         None => mem.read_at(&mut byte, addr),
     };
-    Ok(match (done, write) {
-        (Ok(written), Some(_)) => Outcome::Ret(written as u64),
-        (Ok(_), None) => Outcome::Ret(byte[0].into()),
-        (Err(e), _) => failed(e.raw_os_error().ok_or(io::ErrorKind::InvalidData)?),
-    })
+    match (done, write) {
+        (Ok(written), Some(_)) => Ok(Outcome::Ret(written as u64)),
+        (Ok(_), None) => Ok(Outcome::Ret(byte[0].into())),
+        (Err(e), _) => refused(&e),
+    }
 }
 
 /// Bits of an entry of `pagemap`.

@@ -9,14 +9,14 @@ use super::{
     pool::Pool,
     special::Special,
     trace::Trace,
-    userfaults::{self, Userfaults},
+    userfaults::Userfaults,
 };
 use crate::{
     addr::PAGE_SIZE,
     mm::{MapFlags, Prot},
     replay::{
-        Answer, FaultLoad, FaultStore, Header, MapsRow, More, Numbering, Op, Outcome, PageTables,
-        Parts, Resolve, Results, Script, Step,
+        Answer, Copy, FaultLoad, FaultStore, Header, MapsRow, More, Numbering, Op, Outcome,
+        PageTables, Parts, Resolve, Results, Script, Step,
     },
 };
 use std::{collections::BTreeMap, fs::File, io, os::fd::AsRawFd};
@@ -118,7 +118,7 @@ fn is_own(op: &Op) -> bool {
 
 /// Returns false for a copy that is too long, and for a move of pages by a process that waits.
 fn can_answer(op: &Op) -> bool {
-    let short = |call: &Answer| !matches!(call, Answer::UffdCopy(c) if c.len > userfaults::MOST);
+    let short = |call: &Answer| !matches!(call, Answer::UffdCopy(c) if c.len > Copy::MOST);
     let stays = |call: &Answer| !matches!(call, Answer::UffdMove(_));
     match op {
         Op::FaultLoad(FaultLoad { resolve, .. }) | Op::FaultStore(FaultStore { resolve, .. }) => {

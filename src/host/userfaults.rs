@@ -2,7 +2,7 @@
 
 use super::{
     call::system_call,
-    family::{Family, failed},
+    family::{Family, failed, refused},
     protocol::{LOAD, MOVE_PAGES, MOVED, Request, STORE},
     raw::{on_userfaultfd, scan},
 };
@@ -50,8 +50,6 @@ const ZEROPAGE: u64 = 0xc020_aa04;
 const WRITEPROTECT: u64 = 0xc018_aa06;
 const CONTINUE: u64 = 0xc020_aa07;
 const POISON: u64 = 0xc020_aa08;
-/// Most bytes of a copy.
-pub(super) const MOST: u64 = 64 << 20;
 
 fn only(outcome: Outcome) -> Done {
     (outcome, Results::default())
@@ -59,13 +57,7 @@ fn only(outcome: Outcome) -> Done {
 
 /// Returns the outcome of a call of the recorder that returns 0.
 fn came(result: io::Result<()>) -> io::Result<Outcome> {
-    match result {
-        Ok(()) => Ok(Outcome::Ret(0)),
-        Err(e) => {
-            let raw = e.raw_os_error().ok_or(io::ErrorKind::InvalidData)?;
-            Ok(failed(raw))
-        }
-    }
+    result.map_or_else(|e| refused(&e), |()| Ok(Outcome::Ret(0)))
 }
 
 impl Userfaults {
@@ -229,7 +221,7 @@ fn move_pages(family: &mut Family, (owner, number): (u32, u64), of: &Move) -> io
 
 /// Copies pages of one byte.
 fn copied(fd: BorrowedFd<'_>, of: &Copy) -> io::Result<Done> {
-    let bytes = usize::try_from(of.len.min(MOST)).map_err(io::Error::other)?;
+    let bytes = usize::try_from(of.len.min(Copy::MOST)).map_err(io::Error::other)?;
     let source = vec![of.byte; bytes];
     let mode = of.mode.unwrap_or(0);
     let mut words = [of.addr, source.as_ptr() as u64, of.len, mode, 0];
@@ -272,6 +264,6 @@ fn scanned(family: &Family, of: &ScanOf) -> io::Result<Done> {
             };
             Ok((Outcome::Ret(found.len() as u64), results))
         }
-        Err(e) => came(Err(e)).map(only),
+        Err(e) => refused(&e).map(only),
     }
 }

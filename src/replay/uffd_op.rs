@@ -96,6 +96,11 @@ arguments! {
     }
 }
 
+impl Copy {
+    /// Most bytes of a copy: they are held in memory.
+    pub(crate) const MOST: u64 = 64 << 20;
+}
+
 impl ScanOf {
     /// Most regions of a scan.
     pub(crate) const REGIONS: usize = 64;
