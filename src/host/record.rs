@@ -236,11 +236,9 @@ impl Recorder {
         for (process, pid) in self.family.living() {
             let layout = look::layout(pid)?;
             if self.parts.contains(Parts::PAGES) {
-                let entries = look::entries(pid, &layout, self.zero)?;
+                let (entries, no_writes) = look::entries(pid, &layout, self.zero)?;
                 numbering.process(process, entries.into_iter());
-                if self.userfaults.any {
-                    protected.insert(process, look::protected(pid, &layout)?);
-                }
+                protected.insert(process, no_writes);
             }
             now.insert(process, layout);
         }

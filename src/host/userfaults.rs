@@ -34,8 +34,6 @@ struct Open {
 #[derive(Default)]
 pub(super) struct Userfaults {
     open: BTreeMap<u32, Open>,
-    /// There was one, so write protection is looked at.
-    pub(super) any: bool,
 }
 
 type Done = (Outcome, Results);
@@ -110,7 +108,6 @@ impl Userfaults {
         let theirs = i32::try_from(number).map_err(io::Error::other)?;
         let fd = pidfd_getfd(family.end(actor)?, theirs, PidfdGetfdFlags::empty())?;
         let agreed = on_userfaultfd(fd.as_fd(), API, &mut [Userfault::VERSION, features, 0]);
-        self.any = true;
         self.open.insert(actor, Open { number, fd });
         came(agreed)
     }
