@@ -9,6 +9,7 @@
 mod advices;
 mod draw;
 mod kinds;
+mod living;
 mod stories;
 
 use super::{drawn, skipped::skipped};
