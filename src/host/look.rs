@@ -28,24 +28,18 @@ fn row(line: &str) -> Option<MapsRow> {
     let offset = words.next().and_then(hex)?;
     let path = words.nth(2).unwrap_or_default();
     // A name may have blanks in it.
-    let named = |kind| line.split_once(kind)?.1.strip_suffix(']');
-    let label = named("[anon:").map(|name| format!("anon:{name}"));
-    let label = label.or_else(|| named("[anon_shmem:").map(|name| format!("shm:{name}")));
-    let what = match path {
-        "" => "anon",
-        path if path.starts_with('[') => "anon",
-        "/dev/zero" => "zero",
-        "/anon_hugepage" => "hugetlb",
-        "/secretmem" => "secret",
-        path if path.starts_with("/SYSV") => "sysv",
-        path => path.rsplit(['/', ':', '@']).next()?,
+    let column = line.splitn(6, ' ').nth(5).unwrap_or_default();
+    let what = match MapsRow::fileless(path) {
+        Some(what) => what,
+        None if path.is_empty() || path.starts_with('[') => "anon",
+        None => path.rsplit(['/', ':', '@']).next()?,
     };
     Some(MapsRow {
         start: hex(start)?,
         end: hex(end)?,
         perms,
         offset: if path.is_empty() { 0 } else { offset },
-        what: label.unwrap_or_else(|| what.to_owned()),
+        what: MapsRow::named(column.trim_start()).unwrap_or_else(|| what.to_owned()),
     })
 }
 
