@@ -1,15 +1,16 @@
 //! The userfaultfds of recorded processes, and their pagemaps: the recorder is the handler.
 
 use super::{
-    call::system_call,
+    call::{request, system_call},
     family::{Family, failed, refused},
-    protocol::{LOAD, MOVE_PAGES, MOVED, Request, STORE},
+    protocol::{MOVE_PAGES, MOVED, Request},
     raw::{on_userfaultfd, scan},
 };
 use crate::{
     mm::Userfault,
     replay::{
-        Answer, Answered, Copy, Fill, Hex, Moded, Move, Op, Outcome, Part, Resolve, Results, ScanOf,
+        Answer, Answered, Copy, FaultLoad, FaultStore, Fill, Hex, Moded, Move, Op, Outcome, Part,
+        Resolve, Results, ScanOf,
     },
 };
 use rustix::{
@@ -78,15 +79,10 @@ impl Userfaults {
                 let path = format!("/proc/{}/clear_refs", family.pid(clear.target)?);
                 came(fs::write(path, clear.value.to_string())).map(only)
             }
-            Op::FaultLoad(fault) => {
-                let request = [LOAD, fault.addr, 0, 0, 0, 0, 0, 0];
-                let of = (fault.of.unwrap_or(actor), &*fault.resolve);
-                self.wait(family, (actor, request), of)
-            }
-            Op::FaultStore(fault) => {
-                let request = [STORE, fault.addr, fault.byte.into(), 0, 0, 0, 0, 0];
-                let of = (fault.of.unwrap_or(actor), &*fault.resolve);
-                self.wait(family, (actor, request), of)
+            Op::FaultLoad(FaultLoad { of, resolve, .. })
+            | Op::FaultStore(FaultStore { of, resolve, .. }) => {
+                let access = request(op, None).ok_or(io::ErrorKind::Unsupported)?;
+                self.wait(family, (actor, access), (of.unwrap_or(actor), resolve))
             }
             other => {
                 let call = Answer::of(other).ok_or(io::ErrorKind::Unsupported)?;
