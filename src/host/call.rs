@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     mm::MapFlags,
-    replay::{Mbind, Op, PkeyMprotect},
+    replay::{FaultLoad, FaultStore, Mbind, Op, PkeyMprotect},
 };
 
 /// Returns the request for an operation on memory or on a file; `fd` is the file that the operation
@@ -39,7 +39,9 @@ pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
             call(libc::SYS_mlock2, [addr, len, flags.into(), 0, 0, 0])
         }
         Op::Mseal { addr, len } => call(libc::SYS_mseal, [addr, len, 0, 0, 0, 0]),
-        Op::Load { addr } => Some([LOAD, addr, 0, 0, 0, 0, 0, 0]),
+        Op::Load { addr } | Op::FaultLoad(FaultLoad { addr, .. }) => {
+            Some([LOAD, addr, 0, 0, 0, 0, 0, 0])
+        }
         Op::Exec { addr } => Some([EXEC, addr, 0, 0, 0, 0, 0, 0]),
         Op::Shmdt { addr } => call(libc::SYS_shmdt, [addr, 0, 0, 0, 0, 0]),
         Op::Mlockall { flags } => call(libc::SYS_mlockall, [flags.into(), 0, 0, 0, 0, 0]),
@@ -48,7 +50,9 @@ pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
         Op::Unpin {} => Some([UNPIN, 0, 0, 0, 0, 0, 0, 0]),
         Op::Vmsplice { addr, len } => Some([SPLICE, addr, len, 0, 0, 0, 0, 0]),
         Op::Drain {} => Some([DRAIN, 0, 0, 0, 0, 0, 0, 0]),
-        Op::Store { addr, byte } => Some([STORE, addr, byte.into(), 0, 0, 0, 0, 0]),
+        Op::Store { addr, byte } | Op::FaultStore(FaultStore { addr, byte, .. }) => {
+            Some([STORE, addr, byte.into(), 0, 0, 0, 0, 0])
+        }
         ref other => policy(other).or_else(|| on_file(other, fd)),
     }
 }

@@ -85,12 +85,14 @@ impl Family {
     }
     /// Returns the number in the system of a living process.
     pub(super) fn pid(&self, process: u32) -> io::Result<i32> {
-        let found = self.living.get(&process).map(|process| process.pid);
-        found.ok_or_else(|| io::Error::other(format!("no process {process} is there")))
+        Ok(self.found(process)?.pid)
     }
     /// Returns the descriptor that stands for a living process.
     pub(super) fn end(&self, process: u32) -> io::Result<&OwnedFd> {
-        let found = self.living.get(&process).map(|process| &process.end);
+        Ok(&self.found(process)?.end)
+    }
+    fn found(&self, process: u32) -> io::Result<&Process> {
+        let found = self.living.get(&process);
         found.ok_or_else(|| io::Error::other(format!("no process {process} is there")))
     }
     /// Returns the pipe of a process's answers.
@@ -171,4 +173,10 @@ fn outcome([kind, value]: Answer) -> Outcome {
 pub(super) fn failed(raw: i32) -> Outcome {
     let known = Errno::from_raw(raw);
     Outcome::Err(known.map_or_else(|| format!("E{raw}"), |e| e.to_string()))
+}
+
+/// Returns the outcome of a call of the recorder itself that failed.
+pub(super) fn refused(e: &io::Error) -> io::Result<Outcome> {
+    let raw = e.raw_os_error().ok_or(io::ErrorKind::InvalidData)?;
+    Ok(failed(raw))
 }

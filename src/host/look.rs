@@ -1,7 +1,7 @@
 //! The state of processes, from outside: `/proc/PID/maps`, `/proc/PID/pagemap` and `/proc/PID/mem`,
 //! in the arena.
 
-use super::{ARENA, family::failed};
+use super::{ARENA, family::refused};
 use crate::{
     addr::{PAGE_SIZE, Pfn},
     replay::{Kind, MapsRow, Outcome},
@@ -28,24 +28,18 @@ fn row(line: &str) -> Option<MapsRow> {
     let offset = words.next().and_then(hex)?;
     let path = words.nth(2).unwrap_or_default();
     // A name may have blanks in it.
-    let named = |kind| line.split_once(kind)?.1.strip_suffix(']');
-    let label = named("[anon:").map(|name| format!("anon:{name}"));
-    let label = label.or_else(|| named("[anon_shmem:").map(|name| format!("shm:{name}")));
-    let what = match path {
-        "" => "anon",
-        path if path.starts_with('[') => "anon",
-        "/dev/zero" => "zero",
-        "/anon_hugepage" => "hugetlb",
-        "/secretmem" => "secret",
-        path if path.starts_with("/SYSV") => "sysv",
-        path => path.rsplit(['/', ':', '@']).next()?,
+    let column = line.splitn(6, ' ').nth(5).unwrap_or_default();
+    let what = match MapsRow::fileless(path) {
+        Some(what) => what,
+        None if path.is_empty() || path.starts_with('[') => "anon",
+        None => path.rsplit(['/', ':', '@']).next()?,
     };
     Some(MapsRow {
         start: hex(start)?,
         end: hex(end)?,
         perms,
         offset: if path.is_empty() { 0 } else { offset },
-        what: label.unwrap_or_else(|| what.to_owned()),
+        what: MapsRow::named(column.trim_start()).unwrap_or_else(|| what.to_owned()),
     })
 }
 
@@ -60,11 +54,11 @@ pub(super) fn force(pid: i32, addr: u64, write: Option<u8>) -> io::Result<Outcom
         Some(_) => mem.write_at(&byte, addr),
         None => mem.read_at(&mut byte, addr),
     };
-    Ok(match (done, write) {
-        (Ok(written), Some(_)) => Outcome::Ret(written as u64),
-        (Ok(_), None) => Outcome::Ret(byte[0].into()),
-        (Err(e), _) => failed(e.raw_os_error().ok_or(io::ErrorKind::InvalidData)?),
-    })
+    match (done, write) {
+        (Ok(written), Some(_)) => Ok(Outcome::Ret(written as u64)),
+        (Ok(_), None) => Ok(Outcome::Ret(byte[0].into())),
+        (Err(e), _) => refused(&e),
+    }
 }
 
 /// Bits of an entry of `pagemap`.
@@ -87,51 +81,38 @@ pub(super) fn frame(pid: i32, page: u64) -> io::Result<Option<u64>> {
     Ok(Some(entry & FRAME).filter(|f| entry & PRESENT != 0 && *f != 0))
 }
 
-/// Calls `each` with the number and the raw entry of every page under these VMAs.
-fn raw_entries(pid: i32, layout: &[MapsRow], mut each: impl FnMut(u64, u64)) -> io::Result<()> {
+/// Returns the entries of a process under these VMAs, and the addresses of the pages that
+/// userfaultfd write-protects; `zero` is the frame of the zero page.
+pub(super) fn entries(
+    pid: i32,
+    layout: &[MapsRow],
+    zero: u64,
+) -> io::Result<(Vec<Entry>, Vec<u64>)> {
     let file = File::open(format!("/proc/{pid}/pagemap"))?;
+    let (mut all, mut protected) = (Vec::new(), Vec::new());
     for vma in layout {
         let (first, pages) = (vma.start / PAGE_SIZE, (vma.end - vma.start) / PAGE_SIZE);
         let mut bytes = vec![0; usize::try_from(pages * 8).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, first * 8)?;
         for (page, bytes) in (first..).zip(bytes.as_chunks::<8>().0) {
-            each(page, u64::from_ne_bytes(*bytes));
+            let entry = u64::from_ne_bytes(*bytes);
+            if entry & PROTECTED != 0 {
+                protected.push(page * PAGE_SIZE);
+            }
+            let pfn = entry & FRAME;
+            let (kind, has_frame) = match entry {
+                e if e & GUARD != 0 => (Kind::Guard, false),
+                e if e & PRESENT != 0 && pfn == zero => (Kind::Zero, false),
+                e if e & (PRESENT | FILE) == PRESENT | FILE => (Kind::Object, true),
+                e if e & PRESENT != 0 => (Kind::Anon, true),
+                e if e & SWAPPED != 0 => (Kind::Swap, false),
+                _ => continue,
+            };
+            let frame = has_frame.then(|| u32::try_from(pfn).map(Pfn)).transpose();
+            all.push((page, kind, frame.map_err(io::Error::other)?));
         }
     }
-    Ok(())
-}
-
-/// Returns the entries of a process under these VMAs; `zero` is the frame of the zero page.
-pub(super) fn entries(pid: i32, layout: &[MapsRow], zero: u64) -> io::Result<Vec<Entry>> {
-    let mut all = Vec::new();
-    raw_entries(pid, layout, |page, entry| {
-        let pfn = entry & FRAME;
-        let (kind, has_frame) = match entry {
-            e if e & GUARD != 0 => (Kind::Guard, false),
-            e if e & PRESENT != 0 && pfn == zero => (Kind::Zero, false),
-            e if e & (PRESENT | FILE) == PRESENT | FILE => (Kind::Object, true),
-            e if e & PRESENT != 0 => (Kind::Anon, true),
-            e if e & SWAPPED != 0 => (Kind::Swap, false),
-            _ => return,
-        };
-        all.push((page, kind, has_frame.then_some(pfn)));
-    })?;
-    let known = all.into_iter().map(|(page, kind, pfn)| {
-        let pfn = pfn.map(u32::try_from).transpose();
-        Ok((page, kind, pfn.map_err(io::Error::other)?.map(Pfn)))
-    });
-    known.collect()
-}
-
-/// Returns the addresses of the pages under these VMAs that userfaultfd write-protects.
-pub(super) fn protected(pid: i32, layout: &[MapsRow]) -> io::Result<Vec<u64>> {
-    let mut all = Vec::new();
-    raw_entries(pid, layout, |page, entry| {
-        if entry & PROTECTED != 0 {
-            all.push(page * PAGE_SIZE);
-        }
-    })?;
-    Ok(all)
+    Ok((all, protected))
 }
 
 #[cfg(test)]

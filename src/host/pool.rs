@@ -3,7 +3,7 @@
 
 use super::plan::{Plan, Unavailable};
 use crate::{
-    mm::MapFlags,
+    mm::{MapFlags, ShmGetFlags},
     replay::{FileKind, Op, PoolBefore, Shmget},
 };
 use std::{
@@ -16,8 +16,6 @@ use std::{
 const FOLDER: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 /// One recording of this process uses the pool at a time.
 static ALONE: Mutex<()> = Mutex::new(());
-/// `SHM_HUGETLB`.
-const SEGMENT: u32 = 0o4000;
 
 /// The counters of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +130,9 @@ fn uses_huge_pages(plan: &Plan) -> bool {
     let of_file = |kind| kind == FileKind::Hugetlb;
     let of_op = |op: &Op| match op {
         Op::Mmap { flags, .. } => flags.contains(MapFlags::HUGETLB),
-        Op::Shmget(Shmget { flags, .. }) => flags & SEGMENT != 0,
+        Op::Shmget(Shmget { flags, .. }) => {
+            ShmGetFlags::from_bits_retain(*flags).contains(ShmGetFlags::HUGETLB)
+        }
         _ => false,
     };
     plan.huge_pages.is_some()

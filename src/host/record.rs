@@ -9,14 +9,14 @@ use super::{
     pool::Pool,
     special::Special,
     trace::Trace,
-    userfaults::{self, Userfaults},
+    userfaults::Userfaults,
 };
 use crate::{
     addr::PAGE_SIZE,
     mm::{MapFlags, Prot},
     replay::{
-        Answer, Header, MapsRow, More, Numbering, Op, Outcome, PageTables, Parts, Resolve, Results,
-        Script, Step,
+        Answer, Copy, FaultLoad, FaultStore, Header, MapsRow, More, Numbering, Op, Outcome,
+        PageTables, Parts, Resolve, Results, Script, Step,
     },
 };
 use std::{collections::BTreeMap, fs::File, io, os::fd::AsRawFd};
@@ -118,11 +118,12 @@ fn is_own(op: &Op) -> bool {
 
 /// Returns false for a copy that is too long, and for a move of pages by a process that waits.
 fn can_answer(op: &Op) -> bool {
-    let short = |call: &Answer| !matches!(call, Answer::UffdCopy(c) if c.len > userfaults::MOST);
+    let short = |call: &Answer| !matches!(call, Answer::UffdCopy(c) if c.len > Copy::MOST);
     let stays = |call: &Answer| !matches!(call, Answer::UffdMove(_));
     match op {
-        Op::FaultLoad(fault) => fault.resolve.iter().all(|Resolve(c)| short(c) && stays(c)),
-        Op::FaultStore(fault) => fault.resolve.iter().all(|Resolve(c)| short(c) && stays(c)),
+        Op::FaultLoad(FaultLoad { resolve, .. }) | Op::FaultStore(FaultStore { resolve, .. }) => {
+            resolve.iter().all(|Resolve(c)| short(c) && stays(c))
+        }
         other => Answer::of(other).is_none_or(|call| short(&call)),
     }
 }
@@ -235,11 +236,9 @@ impl Recorder {
         for (process, pid) in self.family.living() {
             let layout = look::layout(pid)?;
             if self.parts.contains(Parts::PAGES) {
-                let entries = look::entries(pid, &layout, self.zero)?;
+                let (entries, no_writes) = look::entries(pid, &layout, self.zero)?;
                 numbering.process(process, entries.into_iter());
-                if self.userfaults.any {
-                    protected.insert(process, look::protected(pid, &layout)?);
-                }
+                protected.insert(process, no_writes);
             }
             now.insert(process, layout);
         }

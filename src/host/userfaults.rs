@@ -1,13 +1,17 @@
 //! The userfaultfds of recorded processes, and their pagemaps: the recorder is the handler.
 
 use super::{
-    call::system_call,
-    family::{Family, failed},
-    protocol::{LOAD, MOVE_PAGES, MOVED, Request, STORE},
+    call::{request, system_call},
+    family::{Family, failed, refused},
+    protocol::{MOVE_PAGES, MOVED, Request},
     raw::{on_userfaultfd, scan},
 };
-use crate::replay::{
-    Answer, Answered, Copy, Fill, Hex, Moded, Move, Op, Outcome, Part, Resolve, Results, ScanOf,
+use crate::{
+    mm::Userfault,
+    replay::{
+        Answer, Answered, Copy, FaultLoad, FaultStore, Fill, Hex, Moded, Move, Op, Outcome, Part,
+        Resolve, Results, ScanOf,
+    },
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -31,15 +35,10 @@ struct Open {
 #[derive(Default)]
 pub(super) struct Userfaults {
     open: BTreeMap<u32, Open>,
-    /// There was one, so write protection is looked at.
-    pub(super) any: bool,
 }
 
 type Done = (Outcome, Results);
 
-/// Most regions of a scan, and what it reports unless it says so.
-const REGIONS: usize = 64;
-const REPORTED: u64 = 0x7f;
 /// Numbers of calls.
 const API: u64 = 0xc018_aa3f;
 const REGISTER: u64 = 0xc020_aa00;
@@ -50,10 +49,6 @@ const ZEROPAGE: u64 = 0xc020_aa04;
 const WRITEPROTECT: u64 = 0xc018_aa06;
 const CONTINUE: u64 = 0xc020_aa07;
 const POISON: u64 = 0xc020_aa08;
-/// The version of the interface.
-const VERSION: u64 = 0xaa;
-/// Most bytes of a copy.
-pub(super) const MOST: u64 = 64 << 20;
 
 fn only(outcome: Outcome) -> Done {
     (outcome, Results::default())
@@ -61,13 +56,7 @@ fn only(outcome: Outcome) -> Done {
 
 /// Returns the outcome of a call of the recorder that returns 0.
 fn came(result: io::Result<()>) -> io::Result<Outcome> {
-    match result {
-        Ok(()) => Ok(Outcome::Ret(0)),
-        Err(e) => {
-            let raw = e.raw_os_error().ok_or(io::ErrorKind::InvalidData)?;
-            Ok(failed(raw))
-        }
-    }
+    result.map_or_else(|e| refused(&e), |()| Ok(Outcome::Ret(0)))
 }
 
 impl Userfaults {
@@ -90,15 +79,10 @@ impl Userfaults {
                 let path = format!("/proc/{}/clear_refs", family.pid(clear.target)?);
                 came(fs::write(path, clear.value.to_string())).map(only)
             }
-            Op::FaultLoad(fault) => {
-                let request = [LOAD, fault.addr, 0, 0, 0, 0, 0, 0];
-                let of = (fault.of.unwrap_or(actor), &*fault.resolve);
-                self.wait(family, (actor, request), of)
-            }
-            Op::FaultStore(fault) => {
-                let request = [STORE, fault.addr, fault.byte.into(), 0, 0, 0, 0, 0];
-                let of = (fault.of.unwrap_or(actor), &*fault.resolve);
-                self.wait(family, (actor, request), of)
+            Op::FaultLoad(FaultLoad { of, resolve, .. })
+            | Op::FaultStore(FaultStore { of, resolve, .. }) => {
+                let access = request(op, None).ok_or(io::ErrorKind::Unsupported)?;
+                self.wait(family, (actor, access), (of.unwrap_or(actor), resolve))
             }
             other => {
                 let call = Answer::of(other).ok_or(io::ErrorKind::Unsupported)?;
@@ -119,8 +103,7 @@ impl Userfaults {
         };
         let theirs = i32::try_from(number).map_err(io::Error::other)?;
         let fd = pidfd_getfd(family.end(actor)?, theirs, PidfdGetfdFlags::empty())?;
-        let agreed = on_userfaultfd(fd.as_fd(), API, &mut [VERSION, features, 0]);
-        self.any = true;
+        let agreed = on_userfaultfd(fd.as_fd(), API, &mut [Userfault::VERSION, features, 0]);
         self.open.insert(actor, Open { number, fd });
         came(agreed)
     }
@@ -140,7 +123,7 @@ impl Userfaults {
             };
             let (outcome, results) = self.answer(family, of, call)?;
             let [kind, flags, addr, _] = message;
-            let answered = answered(outcome, &results);
+            let answered = Answered::of(outcome, &results);
             events.push((kind as u8, flags, Hex(addr), answered));
         }
         let results = Results {
@@ -231,7 +214,7 @@ fn move_pages(family: &mut Family, (owner, number): (u32, u64), of: &Move) -> io
 
 /// Copies pages of one byte.
 fn copied(fd: BorrowedFd<'_>, of: &Copy) -> io::Result<Done> {
-    let bytes = usize::try_from(of.len.min(MOST)).map_err(io::Error::other)?;
+    let bytes = usize::try_from(of.len.min(Copy::MOST)).map_err(io::Error::other)?;
     let source = vec![of.byte; bytes];
     let mode = of.mode.unwrap_or(0);
     let mut words = [of.addr, source.as_ptr() as u64, of.len, mode, 0];
@@ -254,28 +237,16 @@ fn filled(fd: BorrowedFd<'_>, number: u64, of: &Fill) -> io::Result<Done> {
     Ok((outcome, results))
 }
 
-fn answered(outcome: Outcome, results: &Results) -> Answered {
-    let mut answered = Answered::default();
-    match outcome {
-        Outcome::Ret(ret) => answered.ret = Some(ret),
-        Outcome::Err(errno) => answered.err = Some(errno),
-        Outcome::Signal(signal) => answered.err = Some(signal.to_string()),
-    }
-    (answered.copied, answered.done) = (results.copied, results.done);
-    answered.moved = results.moved;
-    answered
-}
-
 /// Scans the pagemap of a process.
 fn scanned(family: &Family, of: &ScanOf) -> io::Result<Done> {
     let path = format!("/proc/{}/pagemap", family.pid(of.target)?);
     let pagemap = File::options().read(true).write(true).open(path)?;
     let (inverted, any_of) = (of.inverted.unwrap_or(0), of.anyof.unwrap_or(0));
-    let reported = of.ret_mask.unwrap_or(REPORTED);
+    let reported = of.reported();
     let mut words = [
         0, of.flags, of.start, of.end, 0, 0, 0, 0, inverted, of.mask, any_of, reported,
     ];
-    match scan(&pagemap, &mut words, REGIONS) {
+    match scan(&pagemap, &mut words, ScanOf::REGIONS) {
         Ok(found) => {
             let regions = found
                 .iter()
@@ -286,6 +257,6 @@ fn scanned(family: &Family, of: &ScanOf) -> io::Result<Done> {
             };
             Ok((Outcome::Ret(found.len() as u64), results))
         }
-        Err(e) => came(Err(e)).map(only),
+        Err(e) => refused(&e).map(only),
     }
 }

@@ -31,31 +31,47 @@ pub(super) fn is_row(line: &MapsLine, row: &MapsRow) -> bool {
 }
 
 fn what(line: &MapsLine) -> Cow<'_, str> {
-    let inside = line.name.strip_prefix('[');
-    let inside = inside.and_then(|name| name.strip_suffix(']'));
-    match inside.and_then(|name| name.split_once(':')) {
-        Some(("anon", name)) => return format!("anon:{name}").into(),
-        Some(("anon_shmem", name)) => return format!("shm:{name}").into(),
-        _ => {}
+    if let Some(named) = MapsRow::named(&line.name) {
+        return named.into();
     }
     if line.anonymous {
-        return match inside {
-            Some("heap") => "heap".into(),
+        return match &*line.name {
+            "[heap]" => "heap".into(),
             _ => "anon".into(),
         };
     }
     let gone = line.name.strip_suffix(" (deleted)");
-    let what = match gone.unwrap_or(&line.name) {
-        "/dev/zero" => "zero",
-        "/anon_hugepage" => "hugetlb",
-        "/secretmem" => "secret",
-        name if name.starts_with("/SYSV") => "sysv",
+    let path = gone.unwrap_or(&line.name);
+    let what = MapsRow::fileless(path).unwrap_or_else(|| match gone {
         // A file that the script opened by its path.
-        name if gone.is_none() => name,
+        None => path,
         // `/memfd:f0` or a path.
-        name => name.rsplit(['/', ':']).next().unwrap_or(name),
-    };
+        Some(_) => path.rsplit(['/', ':']).next().unwrap_or(path),
+    });
     what.into()
+}
+
+/// Words in the last column of a layout, by the last column of `/proc/PID/maps`.
+impl MapsRow {
+    /// Returns the words for memory that a process has given a name.
+    pub(crate) fn named(column: &str) -> Option<String> {
+        let inside = column.strip_prefix('[')?.strip_suffix(']')?;
+        match inside.split_once(':')? {
+            ("anon", name) => Some(format!("anon:{name}")),
+            ("anon_shmem", name) => Some(format!("shm:{name}")),
+            _ => None,
+        }
+    }
+    /// Returns the word for an object that is no file of a script, by its path.
+    pub(crate) fn fileless(path: &str) -> Option<&'static str> {
+        match path {
+            "/dev/zero" => Some("zero"),
+            "/anon_hugepage" => Some("hugetlb"),
+            "/secretmem" => Some("secret"),
+            path if path.starts_with("/SYSV") => Some("sysv"),
+            _ => None,
+        }
+    }
 }
 
 /// Returns the part of the arena where a recorder looks at pages: those of VMAs that begin there. A

@@ -4,7 +4,7 @@ use super::{
     about_op::OPTIONS,
     op::Op,
     resource::Resource,
-    uffd_op::{Answer, FaultLoad, FaultStore, Resolve},
+    uffd_op::{Answer, Copy, FaultLoad, FaultStore, Resolve},
 };
 use crate::addr::PAGE_SIZE;
 
@@ -13,8 +13,6 @@ const MOST_BITS: u64 = 64;
 
 /// Most bytes of a direct write.
 const MOST_WRITTEN: u64 = 64 << 20;
-/// Most bytes of a copy: they are held in memory.
-const MOST_COPIED: u64 = 64 << 20;
 /// Pages that a new pipe takes (`PIPE_DEF_BUFFERS`); a writer of more waits.
 const PIPE_PAGES: u64 = 16;
 
@@ -39,13 +37,13 @@ impl Op {
             Self::DropCaches { value } if value != 2 => {
                 Some(format!("{value} written to drop_caches"))
             }
-            Self::UffdCopy(ref copy) if copy.len > MOST_COPIED => {
+            Self::UffdCopy(ref copy) if copy.len > Copy::MOST => {
                 Some(format!("a copy of {} bytes, more than 64 MiB", copy.len))
             }
             Self::FaultLoad(FaultLoad { ref resolve, .. })
             | Self::FaultStore(FaultStore { ref resolve, .. }) => {
                 let long = |answer: &Resolve| match &answer.0 {
-                    Answer::UffdCopy(copy) => copy.len > MOST_COPIED,
+                    Answer::UffdCopy(copy) => copy.len > Copy::MOST,
                     _ => false,
                 };
                 let any = resolve.iter().any(long);

@@ -96,6 +96,21 @@ arguments! {
     }
 }
 
+impl Copy {
+    /// Most bytes of a copy: they are held in memory.
+    pub(crate) const MOST: u64 = 64 << 20;
+}
+
+impl ScanOf {
+    /// Most regions of a scan.
+    pub(crate) const REGIONS: usize = 64;
+    /// Returns the categories that the scan reports.
+    pub(crate) fn reported(&self) -> u64 {
+        const UNLESS_IT_SAYS_SO: u64 = 0x7f;
+        self.ret_mask.unwrap_or(UNLESS_IT_SAYS_SO)
+    }
+}
+
 /// A call of a handler on its userfaultfd.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]

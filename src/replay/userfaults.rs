@@ -49,12 +49,6 @@ fn only(outcome: Outcome) -> Done {
 /// The kind of the message of a fault.
 const PAGE_FAULT: u8 = 0x12;
 
-/// Most regions of a scan.
-const REGIONS: usize = 64;
-
-/// The categories that a scan reports unless it says so.
-const REPORTED: u64 = 0x7f;
-
 impl Userfaults {
     /// Notes that a child has every userfaultfd that its parent has.
     pub(super) fn forked(&mut self, parent: u32, child: u32) {
@@ -132,24 +126,7 @@ impl Userfaults {
                 break touched(result);
             };
             let (answer, results) = self.answer(cx, of, call);
-            let (ret, err) = match answer {
-                Outcome::Ret(ret) => (Some(ret), None),
-                Outcome::Err(errno) => (None, Some(errno)),
-                Outcome::Signal(signal) => (None, Some(signal.to_string())),
-            };
-            let Results {
-                copied,
-                done,
-                moved,
-                ..
-            } = results;
-            let answered = Answered {
-                ret,
-                err,
-                copied,
-                done,
-                moved,
-            };
+            let answered = Answered::of(answer, &results);
             events.push((PAGE_FAULT, fault.flags.bits(), Hex(fault.addr), answered));
         };
         let results = Results {
@@ -266,6 +243,24 @@ impl Answer {
     }
 }
 
+impl Answered {
+    /// Returns outcome and results of a call on a userfaultfd as the result of an answer.
+    pub(crate) fn of(outcome: Outcome, results: &Results) -> Self {
+        let (ret, err) = match outcome {
+            Outcome::Ret(ret) => (Some(ret), None),
+            Outcome::Err(errno) => (None, Some(errno)),
+            Outcome::Signal(signal) => (None, Some(signal.to_string())),
+        };
+        Self {
+            ret,
+            err,
+            copied: results.copied,
+            done: results.done,
+            moved: results.moved,
+        }
+    }
+}
+
 impl Op {
     /// Returns true if the operation is on a userfaultfd or the pagemap, or waits for an answer.
     pub(crate) fn has_results(&self) -> bool {
@@ -289,12 +284,12 @@ pub(super) fn scan(cx: &mut CallCx<'_>, mm: &Mm, of: &ScanOf) -> Done {
         start: of.start,
         end: of.end,
         flags: ScanFlags::from_bits_retain(of.flags),
-        regions: REGIONS,
+        regions: ScanOf::REGIONS,
         pages: 0,
         inverted: categories(of.inverted.unwrap_or(0)),
         mask: categories(of.mask),
         any_of: categories(of.anyof.unwrap_or(0)),
-        reported: categories(of.ret_mask.unwrap_or(REPORTED)),
+        reported: categories(of.reported()),
     };
     match mm.pagemap_scan(cx, &args) {
         Ok(scan) => {

@@ -98,7 +98,7 @@ impl Reference {
         let grown = old.end - from..len;
         let all = &self.processes[&actor];
         let begin = if to == from { grown.start } else { 0 };
-        if all.range(to + begin..to + len).next().is_some() || !all.contains_key(&(old.end - 1)) {
+        if self.is_taken(actor, &(to + begin..to + len)) || !all.contains_key(&(old.end - 1)) {
             return Err(format!("it returns {at:#x}, where another mapping lies"));
         }
         let last = all[&(old.end - 1)].clone();

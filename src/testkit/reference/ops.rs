@@ -225,10 +225,8 @@ impl Reference {
         else {
             unreachable!("the caller matched")
         };
-        let all = &self.processes[&actor];
-        let taken = |range: &Range<u64>| all.range(range.clone()).next().is_some();
         let refused = |name: &str| must(&errno(name), came).map(|()| None);
-        if flags.contains(MapFlags::FIXED_NOREPLACE) && taken(&wanted) {
+        if flags.contains(MapFlags::FIXED_NOREPLACE) && self.is_taken(actor, &wanted) {
             return refused("EEXIST");
         }
         if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
@@ -244,17 +242,36 @@ impl Reference {
         if !is_in_area(op, at) {
             return Err(format!("it returns {at:#x}, which is not low enough"));
         }
-        match pages(at, len).filter(|range| !taken(range)) {
+        self.chosen(actor, (at, len)).map(Some)
+    }
+    /// Returns true if a page of the range is mapped.
+    pub(super) fn is_taken(&self, process: u32, range: &Range<u64>) -> bool {
+        self.processes[&process]
+            .range(range.clone())
+            .next()
+            .is_some()
+    }
+    /// Returns the pages of a place that the call has chosen, where nothing may lie.
+    pub(super) fn chosen(
+        &mut self,
+        actor: u32,
+        (at, len): (u64, u64),
+    ) -> Result<Range<u64>, String> {
+        match pages(at, len).filter(|range| !self.is_taken(actor, range)) {
             Some(range) => {
                 self.lost |= !self.looks_at(&range);
-                Ok(Some(range))
+                Ok(range)
             }
             None => Err(format!("it returns {at:#x}, where another mapping lies")),
         }
     }
     /// Returns a new object of shared anonymous memory, and its first index.
     fn nameless(&mut self, len: u64, promised: bool) -> (usize, u64) {
-        let (kind, size) = (Kind::Nameless, len.next_multiple_of(PAGE));
+        let size = len.next_multiple_of(PAGE);
+        (self.new_object(Kind::Nameless, size, promised), 0)
+    }
+    /// Makes an object of shared memory that no file is, and returns its number.
+    pub(super) fn new_object(&mut self, kind: Kind, size: u64, promised: bool) -> usize {
         self.objects.push(Object {
             kind,
             size,
@@ -263,7 +280,7 @@ impl Reference {
             promised,
             seals: None,
         });
-        (self.objects.len() - 1, 0)
+        self.objects.len() - 1
     }
     /// Maps pages like the first one, with the following pages of its object.
     pub(super) fn place(&mut self, actor: u32, range: Range<u64>, first: &Page, populate: bool) {
@@ -295,7 +312,7 @@ impl Reference {
         Ok(())
     }
 
-    /// Nameless objects go with their last page.
+    /// Nameless objects and removed segments go with their last page.
     pub(super) fn forget_objects(&mut self) {
         let mapped = |nth| {
             let pages = self.processes.values().flat_map(Pages::values);

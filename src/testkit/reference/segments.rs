@@ -3,14 +3,14 @@
 use super::{
     Reference,
     outcome::{Came, DONE, Step, errno, must, refusing},
-    page::{Kind, Object, PAGE, Page, pages},
+    page::{Kind, PAGE, Page, pages},
 };
 use crate::{
     addr::TASK_SIZE,
     mm::{Prot, ShmFlags, ShmGetFlags},
     replay::{Op, Outcome, Shmat, Shmget},
 };
-use std::{collections::BTreeMap, ops::Range};
+use std::ops::Range;
 
 /// The largest segment that the model follows.
 const LARGE: u64 = 1 << 30;
@@ -50,15 +50,9 @@ impl Reference {
             return self.odd(came);
         }
         must(&DONE, came)?;
-        self.objects.push(Object {
-            kind: Kind::Segment { removed: false },
-            size: len,
-            pages: BTreeMap::new(),
-            tail_perhaps: false,
-            promised: !flags.contains(ShmGetFlags::NORESERVE),
-            seals: None,
-        });
-        self.segment = Some(self.objects.len() - 1);
+        let promised = !flags.contains(ShmGetFlags::NORESERVE);
+        let segment = Kind::Segment { removed: false };
+        self.segment = Some(self.new_object(segment, len, promised));
         Ok(())
     }
     /// `shmat`: a mapping of all of the segment.
@@ -70,13 +64,10 @@ impl Reference {
         came: Came<'_>,
     ) -> Step {
         let size = self.objects[nth].size;
-        let odd = addr % PAGE;
-        let at = addr
-            - if flags.contains(ShmFlags::RND) {
-                odd
-            } else {
-                0
-            };
+        let at = match flags.contains(ShmFlags::RND) {
+            true => addr - addr % PAGE,
+            false => addr,
+        };
         let replaces = flags.contains(ShmFlags::REMAP);
         if !at.is_multiple_of(PAGE) || (at == 0 && replaces) {
             return must(&errno("EINVAL"), came);
@@ -113,10 +104,8 @@ impl Reference {
         replaces: bool,
         came: Came<'_>,
     ) -> Result<Option<Range<u64>>, String> {
-        let all = &self.processes[&actor];
-        let taken = |range: &Range<u64>| all.range(range.clone()).next().is_some();
         if addr != 0 {
-            if !replaces && taken(&wanted) {
+            if !replaces && self.is_taken(actor, &wanted) {
                 return must(&errno("EINVAL"), came).map(|()| None);
             }
             if self.is_sealed(actor, &wanted) {
@@ -128,12 +117,8 @@ impl Reference {
         let Outcome::Ret(at) = *came else {
             return Ok(None);
         };
-        let range = at / PAGE..at / PAGE + (wanted.end - wanted.start);
-        if taken(&range) {
-            return Err(format!("it returns {at:#x}, where another mapping lies"));
-        }
-        self.lost |= !self.looks_at(&range);
-        Ok(Some(range))
+        let len = (wanted.end - wanted.start) * PAGE;
+        self.chosen(actor, (at, len)).map(Some)
     }
     /// `shmdt`: the pages of an attachment go that lie where it put them.
     fn detach(&mut self, actor: u32, addr: u64, came: Came<'_>) -> Step {

@@ -1,7 +1,10 @@
 //! Random scripts: a draw is numbers, and becomes an operation with the processes that live by
 //! then.
 
-use super::advices::{ANY, HELD, OUT, SWAPPING, USUAL};
+use super::{
+    advices::{ANY, HELD, OUT, SWAPPING, USUAL},
+    living::Living,
+};
 use emmu::{
     PAGE_SIZE as PAGE,
     host::{ARENA, MAX_PROCESSES, Plan},
@@ -126,8 +129,7 @@ pub(super) fn pick<T: Copy>(from: &[T], choice: usize) -> T {
 struct Making {
     profile: Profile,
     plan: Plan,
-    living: BTreeSet<u32>,
-    next: u32,
+    living: Living,
     /// Where anything was stored.
     stored: BTreeSet<u64>,
 }
@@ -178,8 +180,7 @@ impl Making {
                 huge_pages: None,
                 steps: Vec::new(),
             },
-            living: BTreeSet::from([0]),
-            next: 1,
+            living: Living::new(),
             stored: BTreeSet::new(),
         }
     }
@@ -210,7 +211,7 @@ impl Making {
     }
     /// Everything that was stored anywhere is loaded by everyone: the contents are compared.
     fn close(mut self) -> Plan {
-        for process in self.living.clone() {
+        for process in self.living.all() {
             for addr in self.stored.clone() {
                 self.push(process, Op::Load { addr });
             }
@@ -242,8 +243,7 @@ impl Making {
         (!names.is_empty()).then(|| pick(&names, d.choice).clone())
     }
     fn add(&mut self, d: &Draw) {
-        let living: Vec<u32> = self.living.iter().copied().collect();
-        let actor = pick(&living, (d.who as usize).saturating_sub(2));
+        let actor = self.living.actor(d.who);
         let weights = weights(self.profile);
         let mut left = d.kind * weights.iter().map(|w| w.0).sum::<u32>() / 1000;
         let kind = weights.iter().find(|w| {
@@ -287,20 +287,8 @@ impl Making {
                 addr: at(d.page) + odd(d.choice),
                 byte: d.byte,
             },
-            Kind::Fork => {
-                let child = self.next;
-                if child == MAX_PROCESSES {
-                    return None;
-                }
-                self.next += 1;
-                self.living.insert(child);
-                Op::Fork { child }
-            }
-            Kind::Exit => {
-                let last = *self.living.last().filter(|&&last| last != 0)?;
-                self.living.remove(&last);
-                return Some((last, Op::Exit {}));
-            }
+            Kind::Fork => self.living.fork()?,
+            Kind::Exit => return self.living.exit(),
             Kind::Lock | Kind::Unlock => self.lock(kind, addr, len, d),
             Kind::File => self.on_file(addr, len, d)?,
             Kind::Pin | Kind::Splice | Kind::Force => self.hold(kind, addr, len, d),
@@ -308,8 +296,7 @@ impl Making {
         Some((actor, op))
     }
     fn hold(&self, kind: Kind, addr: u64, len: u64, d: &Draw) -> Op {
-        let living: Vec<u32> = self.living.iter().copied().collect();
-        let target = pick(&living, d.choice);
+        let target = pick(&self.living.all(), d.choice);
         match (kind, d.byte % 3) {
             (Kind::Pin, 0) => Op::Unpin {},
             (Kind::Pin, _) => Op::Pin { addr, len },
@@ -545,8 +532,8 @@ pub fn story() -> Plan {
             },
         );
     }
-    making.push(0, Op::Fork { child: 1 });
-    making.living.insert(1);
+    let fork = making.living.fork();
+    making.push(0, fork.expect("the first one"));
     making.push(
         1,
         Op::Store {

@@ -4,17 +4,18 @@
 use super::{
     advices::{CODE, FILLED, POOL, SEGMENTS},
     draw::{Draw, RW, ZONE, at, pick},
+    living::Living,
 };
 use emmu::{
     PAGE_SIZE as PAGE,
-    host::{ARENA, MAX_PROCESSES, Plan},
+    host::{ARENA, Plan},
     mm::{Advice, MapFlags, MremapArgs, MremapFlags, PageCategories, Prot},
     replay::{
         Copy, FileKind, FileSpec, Fill, MmapSecret, Moded, Move, Op, Open, Part, ScanOf, Shmat,
         Shmget,
     },
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The kind of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +43,7 @@ const FEATURES: u64 = 0x1_54a0;
 struct Making {
     kind: Kind,
     plan: Plan,
-    living: BTreeSet<u32>,
-    next: u32,
+    living: Living,
 }
 
 fn file(size: u64, kind: FileKind) -> BTreeMap<String, FileSpec> {
@@ -65,8 +65,7 @@ pub fn plan(kind: Kind, draws: &[Draw]) -> Plan {
             huge_pages: (kind == Kind::Pool).then_some(FREE),
             ..Plan::default()
         },
-        living: BTreeSet::from([0]),
-        next: 1,
+        living: Living::new(),
     };
     making.open();
     for draw in draws {
@@ -106,33 +105,19 @@ impl Making {
         self.plan.steps.extend(ops);
     }
     fn add(&mut self, d: &Draw) {
-        let living: Vec<u32> = self.living.iter().copied().collect();
-        let actor = pick(&living, (d.who as usize).saturating_sub(2));
-        let op = match d.kind {
-            0..40 => {
-                let child = self.next;
-                if child == MAX_PROCESSES {
-                    return;
-                }
-                self.next += 1;
-                self.living.insert(child);
-                Op::Fork { child }
-            }
-            40..60 => {
-                let last = self.living.last().copied().unwrap_or(0);
-                if last != 0 {
-                    self.living.remove(&last);
-                    self.plan.steps.push((last, Op::Exit {}));
-                }
+        let actor = self.living.actor(d.who);
+        let op = match (d.kind, self.kind) {
+            (0..40, _) => self.living.fork(),
+            (40..60, _) => {
+                self.plan.steps.extend(self.living.exit());
                 return;
             }
-            _ => match self.kind {
-                Kind::Pool => of_pool(d),
-                Kind::Segments => of_segments(d),
-                Kind::Filled => of_filled(d),
-                Kind::Code => of_code(d),
-            },
+            (_, Kind::Pool) => Some(of_pool(d)),
+            (_, Kind::Segments) => Some(of_segments(d)),
+            (_, Kind::Filled) => Some(of_filled(d)),
+            (_, Kind::Code) => Some(of_code(d)),
         };
+        let Some(op) = op else { return };
         // Only the process that made the userfaultfd calls it.
         let actor = if is_of_handler(&op) { 0 } else { actor };
         self.plan.steps.push((actor, op));

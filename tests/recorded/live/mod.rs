@@ -9,6 +9,7 @@
 mod advices;
 mod draw;
 mod kinds;
+mod living;
 mod stories;
 
 use super::{drawn, skipped::skipped};
@@ -76,24 +77,37 @@ fn keep(recording: &Recording) -> PathBuf {
     path
 }
 
-fn compare(profile: Profile) {
-    compare_plans(&format!("{profile:?}"), |draws| draw::plan(profile, draws));
+/// Says which parts are not compared here.
+fn tell_missing(what: &str, parts: Parts) {
+    // No recording has the flags of VMAs.
+    let missing = Parts::all() - Parts::FLAGS - parts;
+    if !missing.is_empty() {
+        skipped(&format!("{what}: {missing:?}"), CANNOT);
+    }
 }
 
-/// Compares scripts of this kind that draws make.
-fn compare_plans(name: &str, plan: impl Fn(&[Draw]) -> Plan) {
+fn compare(profile: Profile) {
+    // What is swapped is seen in the pages alone.
+    let needed = match profile {
+        Profile::Swap => Parts::PAGES,
+        _ => Parts::empty(),
+    };
+    let plan = |draws: &[Draw]| draw::plan(profile, draws);
+    compare_plans(&format!("{profile:?} scripts"), needed, plan);
+}
+
+/// Compares scripts that draws make, if these parts can be compared.
+fn compare_plans(what: &str, needed: Parts, plan: impl Fn(&[Draw]) -> Plan) {
+    // A plan of nothing tells that as well, and leaves the pool of huge pages alone.
+    let lacks = |probe: Recording| !probe.parts.contains(needed);
+    if !needed.is_empty() && recorded(&Plan::default()).is_some_and(lacks) {
+        skipped(what, CANNOT);
+        return;
+    }
     let Some(probe) = recorded(&plan(&[])) else {
         return;
     };
-    // No recording has the flags of VMAs.
-    let missing = Parts::all() - Parts::FLAGS - probe.parts;
-    if !missing.is_empty() {
-        skipped(&format!("{name} scripts: {missing:?}"), CANNOT);
-    }
-    if name == "Swap" && !probe.parts.contains(Parts::PAGES) {
-        skipped("Swap scripts", "what is swapped cannot be seen here");
-        return;
-    }
+    tell_missing(what, probe.parts);
     let mut runner = TestRunner::new(ProptestConfig {
         failure_persistence: None,
         max_shrink_iters: 2000,
@@ -187,11 +201,8 @@ fn code_that_may_be_fetched_or_not() {
 /// Compares scripts of a kind of memory; what these calls do depends on privileges and releases.
 fn compare_kind(kind: Kind) {
     let needed = Parts::LAYOUTS | Parts::PAGES;
-    if recorded(&Plan::default()).is_some_and(|probe| !probe.parts.contains(needed)) {
-        skipped(&format!("{kind:?} scripts"), CANNOT);
-        return;
-    }
-    compare_plans(&format!("{kind:?}"), |draws| kinds::plan(kind, draws));
+    let plan = |draws: &[Draw]| kinds::plan(kind, draws);
+    compare_plans(&format!("{kind:?} scripts"), needed, plan);
 }
 
 /// A recording that is changed in one place differs there, in that part, and only if that part is

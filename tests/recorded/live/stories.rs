@@ -1,9 +1,9 @@
 //! Scripts by hand of what random ones do not do: accesses that wait for a handler.
 
-use super::{CANNOT, difference, recorded, replayed, skipped, unsteady};
+use super::{difference, recorded, replayed, tell_missing, unsteady};
 use emmu::{
     host::Plan,
-    replay::{Op, Parts, Report},
+    replay::{Op, Report},
 };
 
 fn op(json: &str) -> Op {
@@ -21,10 +21,7 @@ fn compare(name: &str, steps: &[(u32, &str)]) {
     let Some(recording) = recorded(&plan) else {
         return;
     };
-    let missing = Parts::all() - Parts::FLAGS - recording.parts;
-    if !missing.is_empty() {
-        skipped(&format!("{name}: {missing:?}"), CANNOT);
-    }
+    tell_missing(name, recording.parts);
     if replayed(&recording).is_whole() {
         return;
     }
