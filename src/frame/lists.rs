@@ -4,8 +4,8 @@
 //! on none. One frame stands for a large page of private memory, and counts as all of its pages.
 //! Only a machine with a swap device has lists: a machine that can reclaim nothing pays nothing.
 
-use super::flags::FrameFlags;
-use crate::sync::Mutex;
+use super::{flags::FrameFlags, queue::Queue};
+use crate::{addr::Pfn, sync::Mutex};
 
 /// One of the lists of reclaim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub(super) struct Lists {
     links: Vec<Link>,
     pub(super) ends: [Ends; 4],
     pub(super) cost: LruCost,
+    /// Private pages that reclaim has written to swap, in the order of their writing.
+    pub(super) written: Queue<Pfn>,
 }
 
 /// The recent cost of work on the lists: pages written out, and pages that were looked at in vain.
@@ -88,6 +90,10 @@ impl Lists {
             self.links.resize(i + 1, Link::default());
         }
         &mut self.links[i]
+    }
+    /// Returns true if a frame is on this list.
+    pub(super) fn is_on(&mut self, list: LruList, pfn: u32) -> bool {
+        self.link(pfn).list == Some(list as u8)
     }
     /// Adds a frame that stands for so many pages to the head of a list.
     pub(super) fn push(&mut self, list: u8, pfn: u32, pages: u16) {

@@ -87,24 +87,13 @@ impl PhysMem {
     /// Takes frames from the tail of a list, oldest first, until they stand for `most` pages.
     /// Returns the number of these pages as well.
     pub(crate) fn lru_isolate(&self, list: LruList, most: u64) -> (Vec<Frame<'_>>, u64) {
-        self.lru_isolate_those(list, most, |_| true)
-    }
-    /// Takes only those frames for which `wanted` returns true.
-    pub(crate) fn lru_isolate_those(
-        &self,
-        list: LruList,
-        most: u64,
-        wanted: impl Fn(Pfn) -> bool,
-    ) -> (Vec<Frame<'_>>, u64) {
         let (mut out, mut pages) = (Vec::new(), 0);
         let mut lists = self.lru.0.lock();
         let mut at = lists.ends[list as usize].tail;
         while at != 0 && pages < most {
             let next = lists.link(at).head;
             // A frame without a reference is being freed: its own retirement removes it.
-            if wanted(Pfn(at))
-                && let Some(frame) = self.try_get(Pfn(at))
-            {
+            if let Some(frame) = self.try_get(Pfn(at)) {
                 pages += u64::from(lists.link(at).pages);
                 lists.remove(at);
                 self.clear_flags(Pfn(at), FrameFlags::LRU);
@@ -113,6 +102,36 @@ impl PhysMem {
             at = next;
         }
         (out, pages)
+    }
+    /// Notes that reclaim has written a private page to swap.
+    pub(crate) fn lru_note_written(&self, pfn: Pfn) {
+        self.set_flags(pfn, FrameFlags::RECLAIM);
+        let mut lists = self.lru.0.lock();
+        lists.written.note(pfn, |pfn| self.is_written(pfn));
+    }
+    /// Returns true if reclaim has written a private page to swap, and nothing uses it since.
+    fn is_written(&self, pfn: Pfn) -> bool {
+        let flags = self.flags(pfn);
+        flags.contains(FrameFlags::SWAP_CACHE | FrameFlags::RECLAIM)
+            && !flags.contains(FrameFlags::DIRTY)
+            && self.mapcount(pfn) == 0
+    }
+    /// Takes the pages from the inactive list that reclaim has written to swap and that nothing
+    /// uses since, in the order of their writing.
+    pub(crate) fn lru_isolate_written(&self) -> Vec<Frame<'_>> {
+        let mut out = Vec::new();
+        let mut lists = self.lru.0.lock();
+        for pfn in lists.written.take() {
+            if !self.is_written(pfn) || !lists.is_on(LruList::InactiveAnon, pfn.0) {
+                continue;
+            }
+            if let Some(frame) = self.try_get(pfn) {
+                lists.remove(pfn.0);
+                self.clear_flags(pfn, FrameFlags::LRU);
+                out.push(frame);
+            }
+        }
+        out
     }
     /// Returns the number of pages on a list.
     pub(crate) fn lru_len(&self, list: LruList) -> u64 {
@@ -181,5 +200,31 @@ mod tests {
         assert_eq!(mem.lru_len(LruList::ActiveAnon), 1);
         drop((taken, frames));
         assert!(LruList::ALL.iter().all(|&l| mem.lru_len(l) == 0));
+    }
+
+    #[test]
+    fn what_was_written_is_taken_once_and_only_if_nothing_uses_it() {
+        let mem = PhysMem::new(MemConfig {
+            frames: 8,
+            swap: 8,
+            ..MemConfig::default()
+        });
+        let frames: Vec<_> = (0..5).map(|_| mem.alloc().unwrap()).collect();
+        for frame in &frames {
+            mem.set_flags(frame.pfn(), FrameFlags::SWAP_BACKED | FrameFlags::ANON);
+            mem.swap_cache_add(frame).unwrap();
+            mem.lru_add(frame.pfn());
+        }
+        for nth in [3, 0, 1, 2, 3] {
+            mem.swap_write(frames[nth].pfn());
+            mem.lru_note_written(frames[nth].pfn());
+        }
+        mem.set_flags(frames[1].pfn(), FrameFlags::DIRTY);
+        mem.lru_move(frames[2].pfn(), FrameFlags::ACTIVE, FrameFlags::empty());
+        let taken = mem.lru_isolate_written();
+        let order: Vec<_> = taken.iter().map(|f| f.pfn()).collect();
+        assert_eq!(order, [frames[3].pfn(), frames[0].pfn()]);
+        assert_eq!(mem.lru_len(LruList::InactiveAnon), 2);
+        assert!(mem.lru_isolate_written().is_empty());
     }
 }

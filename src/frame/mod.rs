@@ -40,6 +40,7 @@
 //! | `quota` | the limit of page tables |
 //! | `huge_pool` | pools of huge pages, and their reservations |
 //! | `large_page` | the name of a large page |
+//! | `queue` | a queue of pages of which some may be out of date |
 //! | `partly` | large pages of which a part may have been given back |
 //! | `folio_bits` | which large pages are folios of 64 KiB |
 //! | `resv_map` | the pages of a mapping or file that have a reservation |
@@ -114,6 +115,7 @@ mod pfn;
 mod pin;
 mod pinned;
 mod pool_pages;
+mod queue;
 mod quota;
 mod read_ahead;
 mod resv_map;

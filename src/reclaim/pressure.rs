@@ -92,16 +92,7 @@ impl Reclaim<'_> {
     /// write ends, Linux moves such a page to the tail of its list (`folio_rotate_reclaimable`), so
     /// the next attempt meets it first, and looks at no page in use if these are enough.
     fn free_written<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) -> u64 {
-        let mem = self.mem();
-        let is_written = |pfn| {
-            let flags = mem.flags(pfn);
-            let (all, any) = (
-                FrameFlags::SWAP_CACHE | FrameFlags::RECLAIM,
-                FrameFlags::DIRTY,
-            );
-            flags.contains(all) && !flags.contains(any) && mem.mapcount(pfn) == 0
-        };
-        let (pages, _) = mem.lru_isolate_those(LruList::InactiveAnon, u64::MAX, is_written);
+        let pages = self.mem().lru_isolate_written();
         self.shrink(cx, pages, References::Ignore).freed
     }
     /// Makes one attempt to free frames (`do_try_to_free_pages`): twice without active pages, as

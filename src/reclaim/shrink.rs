@@ -282,7 +282,7 @@ impl<'r> Reclaim<'r> {
                 let written = mem.flags(pfn).contains(FrameFlags::DIRTY);
                 if written {
                     mem.swap_write(pfn);
-                    mem.set_flags(pfn, FrameFlags::RECLAIM);
+                    mem.lru_note_written(pfn);
                 }
                 // The device is at work on the written page (`pageout`): its next turn frees it.
                 let later = written && references == References::Check;
