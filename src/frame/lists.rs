@@ -91,6 +91,12 @@ impl Lists {
         }
         &mut self.links[i]
     }
+    /// Returns the link of a frame that is on no list: a second place would make the list a circle.
+    fn unlinked(&mut self, pfn: u32) -> &mut Link {
+        let link = self.link(pfn);
+        assert!(link.list.is_none(), "frame {pfn} is on a list already");
+        link
+    }
     /// Returns true if a frame is on this list.
     pub(super) fn is_on(&mut self, list: LruList, pfn: u32) -> bool {
         self.link(pfn).list == Some(list as u8)
@@ -104,7 +110,7 @@ impl Lists {
             pages,
             list: Some(list),
         };
-        *self.link(pfn) = link;
+        *self.unlinked(pfn) = link;
         let ends = &mut self.ends[usize::from(list)];
         ends.len += u64::from(pages);
         match old {
@@ -123,7 +129,7 @@ impl Lists {
             self.push(list, pfn, pages);
             return true;
         }
-        *self.link(pfn) = Link {
+        *self.unlinked(pfn) = Link {
             head,
             tail: other,
             pages,

@@ -33,12 +33,13 @@ impl PhysMem {
         if !self.has_lru() {
             return;
         }
+        // Under the lock under which a large page is split.
+        let mut lists = self.lru.0.lock();
         let pfn = self.stands_for(pfn);
         if self.is_device(pfn) || self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
             return;
         }
         let pages = self.private_large(pfn).map_or(1, weight);
-        let mut lists = self.lru.0.lock();
         lists.remove(pfn.0);
         self.set_flags(pfn, FrameFlags::LRU);
         let list = LruList::of(self.flags(pfn));

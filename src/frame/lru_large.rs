@@ -4,7 +4,7 @@
 use super::{
     flags::FrameFlags,
     large_page::Large,
-    lists::LruList,
+    lists::{Lists, LruList},
     mem::{Frame, PhysMem},
 };
 use crate::addr::Pfn;
@@ -53,40 +53,53 @@ impl PhysMem {
         let Some(page) = self.private_large(pfn) else {
             return;
         };
+        // A page is split under this lock: the others have places of their own from then on.
+        let mut lists = self.lru.0.lock();
         // The frames before it are gone: it was the first.
         let rest = page.all().skip(page.place(pfn) as usize + 1);
         let mut rest = rest.filter(|&part| self.large(part) == Some(page));
         // The reference keeps it from being retired at the same time.
-        let Some(next) = rest.find_map(|part| self.try_get(part)) else {
-            return;
-        };
-        let mut lists = self.lru.0.lock();
-        let pages = lists.link(pfn.0).pages;
-        let moved = lists.push_next_to(pfn.0, next.pfn().0, pages);
-        lists.remove(pfn.0);
-        self.clear_flags(pfn, FrameFlags::LRU);
-        if moved {
-            self.set_flags(next.pfn(), self.flags(pfn) & OF_LISTS | FrameFlags::LRU);
+        let next = rest.find_map(|part| self.try_get(part));
+        if let Some(next) = &next {
+            let pages = lists.link(pfn.0).pages;
+            let moved = lists.push_next_to(pfn.0, next.pfn().0, pages);
+            lists.remove(pfn.0);
+            self.clear_flags(pfn, FrameFlags::LRU);
+            if moved {
+                self.set_flags(next.pfn(), self.flags(pfn) & OF_LISTS | FrameFlags::LRU);
+            }
         }
+        // Before the reference, which may be the last one by now.
         drop(lists);
     }
-    /// Gives each frame that is left of a large page a place of its own, before the page is split
-    /// (`lru_add_split_folio`): if the page is on a list, beside it, so that the first page comes
-    /// next and the others after it, from the last one on. Without the first page, the last one
-    /// comes next. If it is on no list, they go to the heads of theirs.
-    pub(crate) fn lru_split(&self, page: Large) {
+    /// Makes the frames of a large page of private memory single pages, if another thread has not.
+    /// Each frame that is left gets a place of its own (`lru_add_split_folio`): if the page is on a
+    /// list, beside it, so that the first page comes next and the others after it, from the last
+    /// one on. Without the first page, the last one comes next. If it is on no list, they go to the
+    /// heads of theirs.
+    pub(crate) fn end_large(&self, page: Large) {
         if !self.has_lru() {
+            self.forget_large(page);
             return;
         }
+        // Several threads may split a page, each by another part: the first one that comes here
+        // ends it. Under this lock a page is whole, or its parts have their places.
+        let mut lists = self.lru.0.lock();
         let parts: Vec<Frame<'_>> = self
             .large_parts(page)
             .filter_map(|part| self.try_get(part))
             .collect();
+        self.place_parts(&mut lists, page, &parts);
+        self.forget_large(page);
+        // Before the references, of which some may be the last ones by now.
+        drop(lists);
+    }
+    /// Gives the frames that are left of a page their places.
+    fn place_parts(&self, lists: &mut Lists, page: Large, parts: &[Frame<'_>]) {
         let Some((first, others)) = parts.split_first() else {
             return;
         };
         let kept = self.flags(first.pfn()) & OF_LISTS;
-        let mut lists = self.lru.0.lock();
         lists.set_pages(first.pfn().0, 1);
         for part in others {
             let pfn = part.pfn();
@@ -106,7 +119,6 @@ impl PhysMem {
             let beside = lists.push_next_to(last.0, first.pfn().0, 1);
             debug_assert!(beside, "it was beside the first");
         }
-        drop(lists);
     }
 }
 
@@ -159,8 +171,7 @@ mod tests {
             let kept = &parts[gone..];
             let gone = u32::try_from(gone).unwrap();
             (0..gone).for_each(|nth| drop(mem.adopt(page.head().nth(nth))));
-            mem.lru_split(page);
-            mem.forget_large(page);
+            mem.end_large(page);
             assert_eq!(len(&mem), 32 + kept.len() as u64);
             let (taken, _) = mem.lru_isolate(LruList::InactiveAnon, u64::MAX);
             let taken: Vec<Pfn> = taken.iter().map(Frame::pfn).collect();

@@ -6,9 +6,7 @@ use crate::{
     addr::Pfn,
     ctx::{Below, Cx, FolioCx, Sleepable, rank},
     frame::{Frame, FrameFlags, FrameLock, Large},
-    rmap::{
-        Blocking, discard_large, dissolve, split_large_of, split_object_folio, unmap_object_folio,
-    },
+    rmap::{Blocking, discard_large, split_large_of, split_object_folio, unmap_object_folio},
 };
 
 impl<'r> Reclaim<'r> {
@@ -80,14 +78,7 @@ impl<'r> Reclaim<'r> {
         if !unmap_object_folio(registry, mem, cx, locked) {
             return Some(Fate::Kept);
         }
-        let (owner, index) = self.owner_of(locked)?;
-        let frames = match owner.folio(index) {
-            Some(folio) => folio.frames,
-            None => mem.large_parts(Large::huge(locked.pfn().head())).collect(),
-        };
-        let is_dirty = |pfn: &Pfn| mem.flags(*pfn).contains(FrameFlags::DIRTY);
-        if !frames.iter().any(is_dirty) {
-            dissolve(&*owner, mem, index, &frames);
+        if !self.is_whole(locked, mem.flags(locked.pfn())) {
             return None;
         }
         if !mem.swap().is_on() {

@@ -137,8 +137,7 @@ impl FrameOwner for AnonVma {
             // Read anew for each VMA: a fork may have mapped the page once more meanwhile.
             split < mem.large_mappings(page)
         });
-        mem.lru_split(page);
-        mem.forget_large(page);
+        mem.end_large(page);
     }
 }
 

@@ -75,15 +75,15 @@ pub(crate) fn split_object_folio(
     unmap_whole(registry, mem, cx, locked, Becomes::Small)
 }
 
-/// Drops every mapping of the huge page or folio of an object that a locked frame is part of, which
-/// stays whole. Returns false if it is not as [`split_object_folio`] requires.
+/// Drops every mapping of the huge page or folio of an object that a locked frame is part of, and
+/// splits it if no part is dirty. Returns false if it is not as [`split_object_folio`] requires.
 pub(crate) fn unmap_object_folio(
     registry: &Registry,
     mem: &PhysMem,
     cx: &mut FolioCx<'_>,
     locked: &FrameLock<'_>,
 ) -> bool {
-    unmap_whole(registry, mem, cx, locked, Becomes::Unmapped)
+    unmap_whole(registry, mem, cx, locked, Becomes::SmallIfClean)
 }
 
 /// The fate of a huge page or folio that is unmapped.
@@ -91,8 +91,8 @@ pub(crate) fn unmap_object_folio(
 enum Becomes {
     /// The page is split into single pages.
     Small,
-    /// The page stays whole.
-    Unmapped,
+    /// The page is split if no part of it is dirty, and stays whole otherwise.
+    SmallIfClean,
 }
 
 fn unmap_whole(
@@ -154,7 +154,10 @@ fn unmap_parts(
     if becomes == Becomes::Small || is_mapped() {
         unmap(&is_mapped);
     }
-    if becomes == Becomes::Small && !is_mapped() {
+    let is_dirty = |&pfn: &Pfn| mem.flags(pfn).contains(FrameFlags::DIRTY);
+    let splits = becomes == Becomes::Small || !folio.frames.iter().any(is_dirty);
+    // While the first frame is locked: a fault that gets its lock maps the page as one again.
+    if splits && !is_mapped() {
         dissolve(mapping, mem, folio.first, &folio.frames);
     }
     !is_mapped()
@@ -162,7 +165,7 @@ fn unmap_parts(
 
 /// Makes the frames of a huge page or folio of an object, that of page `index`, which nothing maps,
 /// single pages. If one of them is dirty, all are from here on.
-pub(crate) fn dissolve(owner: &dyn FrameOwner, mem: &PhysMem, index: u64, frames: &[Pfn]) {
+fn dissolve(owner: &dyn FrameOwner, mem: &PhysMem, index: u64, frames: &[Pfn]) {
     let is_dirty = |&pfn: &Pfn| mem.flags(pfn).contains(FrameFlags::DIRTY);
     let dirty = frames.iter().any(is_dirty);
     for &pfn in frames {

@@ -35,7 +35,7 @@ mod walk;
 
 pub(crate) use anon::{AnonLink, AnonTrees, AnonVma};
 pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
-pub(crate) use large::{dissolve, split_object_folio, unmap_object_folio};
+pub(crate) use large::{split_object_folio, unmap_object_folio};
 pub use mapping::Mapping;
 pub(crate) use mapping::{FileLink, PageKeeper};
 pub(crate) use merged::{MergedPage, MergedPlace};

@@ -18,6 +18,7 @@
 //! | `userfaults` | answers of userfaultfd, and scans of written pages, against everything else |
 //! | `slices` | slices of guest memory that a device holds (feature `vm-memory`) |
 //! | `pool` | faults on huge pages of a pool against a cut of their file |
+//! | `large` | large pages of private memory that several threads split |
 //! | `shared_tables` | joining a table of huge pages against changes of its mapping |
 //! | `whole` | all devices and all operations at once |
 #![cfg(shuttle)]
@@ -26,6 +27,7 @@ mod device;
 mod entries;
 mod exports;
 mod guest_memfd;
+mod large;
 mod loads;
 mod pins;
 mod pool;
