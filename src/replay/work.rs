@@ -1,7 +1,11 @@
 //! The number of pages that a step may bring in, guard or lock, known before the step: one line can
 //! ask for 64 TiB.
 
-use super::{limits::beyond, op::Op};
+use super::{
+    limits::beyond,
+    op::Op,
+    uffd_op::{Answer, Resolve},
+};
 use crate::{
     addr::PAGE_SIZE,
     ctx::CallCx,
@@ -32,7 +36,8 @@ impl Work {
             }
             Op::Mlockall { flags } => Self::all_locked(MlockallFlags::from_bits_retain(flags)),
             Op::ToDevice(ref r) | Op::FromDevice(ref r) => Self::range(r.addr, r.len),
-            Op::UffdWriteprotect(ref r) => Self::range(r.addr, r.len),
+            Op::FaultLoad(ref f) => Self::answers(f.of, &f.resolve),
+            Op::FaultStore(ref f) => Self::answers(f.of, &f.resolve),
             Op::PagemapScan(ref s) => Self::range(s.start, s.end.saturating_sub(s.start)),
             Op::Madvise { addr, len, advice } => Self::advised(addr, len, Some(advice)),
             Op::Fallocate { len, .. } | Op::DirectWrite { len, .. } => Self::New(len),
@@ -49,8 +54,21 @@ impl Work {
                     Self::New(all.fold(0, u64::saturating_add).min(MOST_BYTES))
                 }
             },
-            _ => Self::Little,
+            _ => Answer::of(op).map_or(Self::Little, |answer| {
+                let (addr, len) = filled(&answer);
+                Self::range(addr, len)
+            }),
         }
+    }
+    /// The answers of a handler, on the process that waits or on another one.
+    fn answers(of: Option<u32>, answers: &[Resolve]) -> Self {
+        let filled = answers.iter().map(|answer| filled(&answer.0));
+        if of.is_some() {
+            return Self::New(filled.map(|(_, len)| len).fold(0, u64::saturating_add));
+        }
+        let ends = filled.map(|(addr, len)| (addr, addr.saturating_add(len)));
+        let both = ends.reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
+        both.map_or(Self::Little, |(start, end)| Self::Mapped(start, end))
     }
     pub(super) fn mapping(len: u64, flags: MapFlags) -> Self {
         match flags.intersects(MapFlags::POPULATE | MapFlags::LOCKED) {
@@ -94,5 +112,18 @@ impl Work {
             }
         };
         (bytes.div_ceil(PAGE_SIZE) > most).then(|| beyond(most, "pages in one step"))
+    }
+}
+
+/// Address and length of the pages that an answer fills, moves or protects, one by one.
+fn filled(answer: &Answer) -> (u64, u64) {
+    match answer {
+        Answer::UffdRegister(_) | Answer::UffdUnregister(_) | Answer::UffdWake(_) => (0, 0),
+        Answer::UffdWriteprotect(r) => (r.addr, r.len),
+        Answer::UffdCopy(c) => (c.addr, c.len),
+        Answer::UffdZeropage(f) | Answer::UffdContinue(f) | Answer::UffdPoison(f) => {
+            (f.addr, f.len)
+        }
+        Answer::UffdMove(m) => (m.addr, m.len),
     }
 }

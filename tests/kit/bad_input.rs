@@ -194,6 +194,23 @@ fn one_step_of_a_script_does_not_exhaust_the_host() {
         let tables = step.contains("read") || step.contains("guard");
         refused(ended, says[usize::from(tables)]);
     }
+    // The answers of a userfaultfd, called for and given to a fault.
+    for answer in [
+        r#""uffd_zeropage","addr":"0x10000000000""#,
+        r#""uffd_poison","addr":"0x10000000000""#,
+        r#""uffd_continue","addr":"0x10000000000""#,
+        r#""uffd_move","addr":"0x10000000000","src":"0x10000000000","mode":2"#,
+    ] {
+        let called = format!(r#"{{"as":0,"op":{answer},"len":70368744177664,"ret":0}}"#);
+        let (name, arguments) = answer.split_once(',').expect("it has arguments");
+        let given = format!(
+            r#"{{"as":0,"op":"fault_load","addr":"0x10000000000","resolve":[[{name},{{{arguments},"len":70368744177664}}]],"ret":0}}"#
+        );
+        for step in [called, given] {
+            let script = read("s", format!("{WIDE}\n{MAP}\n{step}\n").as_bytes()).expect(&step);
+            refused(replay(&script), "s:3: more than 1048576 pages in one step");
+        }
+    }
     let populate = MAP.replace("\"noreserve\"", "\"noreserve\",\"populate\"");
     let script = read("s", format!("{WIDE}\n{populate}\n").as_bytes()).expect("a script");
     refused(replay(&script), "s:2: more than 1048576 pages in one step");

@@ -1,16 +1,21 @@
-//! Large pages of private memory that several threads split, each by another part.
+//! Large pages that several threads split, each by another part, and one that reclaim gives up while
+//! a fault maps it.
 
 use crate::run::{How, explore};
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     ctx::CallCx,
+    file::{File, FileMode, HugePolicy, Shmem},
     mm::{FolioPolicy, MmapArgs},
 };
 use std::sync::Arc;
 
 const BASE: u64 = 1 << 30;
-/// Pages of a folio.
+/// Pages of a folio, and of a huge page.
 const FOLIO: u64 = 16;
+const HUGE: u64 = 512;
+/// A world with a huge page has many steps.
+const FEW: [How; 2] = [How::Random(60), How::Pct(60)];
 
 fn page(n: u64) -> u64 {
     BASE + n * PAGE_SIZE
@@ -72,4 +77,55 @@ fn migration_against_reclaim() {
             }
         });
     });
+}
+
+/// A load maps a clean huge page of shared memory while reclaim gives it up. Afterwards reclaim
+/// gives all of it up.
+fn clean_page_mapped_again() {
+    let machine = Machine::new(MachineConfig {
+        memory: MemConfig {
+            frames: 1023,
+            swap: 1023,
+            ..MemConfig::default()
+        },
+        ..MachineConfig::default()
+    });
+    let mm = Mm::new(&machine);
+    let bytes = HUGE * PAGE_SIZE;
+    let object = Shmem::tmpfs(machine.host(), "f", bytes, HugePolicy::Always).unwrap();
+    let file = File::open(object, FileMode::ReadWrite);
+    {
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let args = MmapArgs::anonymous(bytes).file(&file, 0).shared();
+        mm.mmap(&mut cx, &args.fixed(BASE)).unwrap();
+        mm.load(&mut cx, BASE).unwrap();
+        // Its use by the load is forgotten, so that the next look gives it up.
+        machine.reclaim(&mut cx, 1);
+    }
+    let (ma, mb) = (Arc::clone(&machine), Arc::clone(&machine));
+    let loads = Arc::clone(&mm);
+    let load = shuttle::thread::spawn(move || {
+        let mut thread = ma.enter().unwrap();
+        for n in 0..2 {
+            loads.load(&mut thread.cx(), page(n)).unwrap();
+        }
+    });
+    let reclaim = shuttle::thread::spawn(move || {
+        mb.reclaim(&mut mb.enter().unwrap().cx(), 1);
+    });
+    load.join().unwrap();
+    reclaim.join().unwrap();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    for _ in 0..60 {
+        machine.reclaim(&mut cx, 600);
+    }
+    assert_eq!(machine.mem().in_use(), 0, "pages that cannot be given up");
+    mm.exit(&mut cx);
+}
+
+#[test]
+fn load_against_reclaim_of_a_clean_page() {
+    explore(&FEW, clean_page_mapped_again);
 }
