@@ -6,7 +6,7 @@ use emmu::{
     Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     ctx::CallCx,
     file::{File, FileMode, HugePolicy, Shmem},
-    mm::{FolioPolicy, MmapArgs},
+    mm::{Advice, FolioPolicy, MmapArgs},
 };
 use std::sync::Arc;
 
@@ -100,8 +100,11 @@ fn clean_page_mapped_again() {
         let args = MmapArgs::anonymous(bytes).file(&file, 0).shared();
         mm.mmap(&mut cx, &args.fixed(BASE)).unwrap();
         mm.load(&mut cx, BASE).unwrap();
-        // Its use by the load is forgotten, so that the next look gives it up.
-        machine.reclaim(&mut cx, 1);
+        // The first frame is in use, so reclaim begins with another one.
+        for _ in 0..2 {
+            let used = mm.madvise(&mut cx, BASE, PAGE_SIZE, Advice::PopulateRead);
+            used.unwrap();
+        }
     }
     let (ma, mb) = (Arc::clone(&machine), Arc::clone(&machine));
     let loads = Arc::clone(&mm);
