@@ -23,17 +23,14 @@ impl<V> VmaTree<V> {
     /// If no range starts there.
     pub(crate) fn remove(&mut self, start: Vpn) -> V {
         let place = self.place_of(start);
-        self.remove_at(place)
-    }
-
-    pub(super) fn remove_at(&mut self, place: LeafPlace) -> V {
         let value = self.values.take(self.leaf(place.leaf).kid(place.at));
         self.cut(place, 1);
         value
     }
 
-    /// Takes `count` entries out of the finger's leaf, whose values were taken already.
-    fn cut(&mut self, place: LeafPlace, count: usize) {
+    /// Takes `count` entries out of the finger's leaf. Their values were taken already, or another
+    /// place for them comes next.
+    pub(super) fn cut(&mut self, place: LeafPlace, count: usize) {
         let LeafPlace { leaf: node, at } = place;
         self.len -= count;
         if self.is_empty() {
