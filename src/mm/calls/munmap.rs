@@ -14,7 +14,7 @@ use crate::mm::{
     window::{InvalidationWindow, Zap},
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::VpnRange,
     ctx::{CallCx, Sleepable},
     error::{MunmapError, VmaError},
     notifier::Event,
@@ -182,6 +182,7 @@ impl MmapWriteGuard<'_> {
     }
     /// Opens a window over `range`, and drops the pages of `vmas`, which are out of the layout, and
     /// the tables of `freed`, the pages from the first of them to the last.
+    #[inline]
     fn empty(
         &mut self,
         range: VpnRange,
@@ -220,16 +221,15 @@ impl MmapWriteGuard<'_> {
             vmas.list.clear();
         });
         if others {
-            let bounds = self.without_claims(freed, self.neighbours(freed));
+            let bounds = self.neighbours(freed);
+            let bounds = self.without_claims(freed, bounds);
             let table = &self.mm.table;
             table.free_range(freed, bounds, table.view(&mut self.cx).pin());
         }
     }
-    /// Returns the bounds of the neighbouring mappings.
-    fn neighbours(&self, freed: VpnRange) -> Bounds {
-        let [below, above] = self.layout.vmas.around(freed);
-        let floor = below.map_or(Vpn(0), |(below, _)| below.end());
-        let ceiling = above.map(|(above, _)| above.start());
+    /// Returns the bounds of the mappings next to pages that have none.
+    fn neighbours(&mut self, freed: VpnRange) -> Bounds {
+        let Emptied { floor, ceiling } = self.layout.vmas.hole(freed);
         Bounds { floor, ceiling }
     }
     /// Narrows these bounds by the pages that other operations are still unmapping.

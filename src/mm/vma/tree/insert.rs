@@ -36,6 +36,8 @@ impl<V: Span> VmaTree<V> {
     /// # Panics
     ///
     /// If it is empty or overlaps another.
+    // Always: an insertion is one function, although a range that goes elsewhere needs its halves.
+    #[inline(always)]
     pub(super) fn place_for(&mut self, start: u64, end: u64) -> LeafPlace {
         assert!(start < end, "an empty range at {start:#x}");
         if self.is_empty() {
@@ -55,6 +57,7 @@ impl<V: Span> VmaTree<V> {
     }
 
     /// Enters a range at its place.
+    #[inline(always)]
     pub(super) fn enter(&mut self, LeafPlace { leaf, at }: LeafPlace, entry: Entry) {
         self.leaves.get_mut(leaf).insert(at, entry);
         self.len += 1;
