@@ -103,6 +103,22 @@ impl<V> IntervalTree<V> {
         Some((item.entry.end, item.value))
     }
 
+    /// Gives the interval with that key another number, which no other has, and returns its value.
+    pub(crate) fn renumber(&mut self, key: Key, seq: u64) -> Option<&mut V> {
+        let new = Key { seq, ..key };
+        match &mut self.form {
+            Form::One(one) => {
+                let item = one.as_mut().filter(|item| item.entry.key == key)?;
+                item.entry.key = new;
+            }
+            Form::List(_) | Form::Tree(_) => {
+                let (end, value) = self.remove(key)?;
+                self.insert(new, end, value);
+            }
+        }
+        self.get_mut(new)
+    }
+
     /// Returns end and value of the interval with that key.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn get(&self, key: Key) -> Option<(u64, &V)> {

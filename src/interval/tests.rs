@@ -22,7 +22,7 @@ fn compare(tree: &IntervalTree<u32>, model: &[(Key, u64, u32)], from: u64, to: u
 proptest! {
     #![proptest_config(crate::drawn::config(256))]
     #[test]
-    fn it_is_an_ordered_list(steps in prop::collection::vec((0..200_u64, 1..80_u64, 0..3_u8), 1..600)) {
+    fn it_is_an_ordered_list(steps in prop::collection::vec((0..200_u64, 1..80_u64, 0..4_u8), 1..600)) {
         let mut tree = IntervalTree::new();
         let mut model: Vec<(Key, u64, u32)> = Vec::new();
         for (seq, &(start, len, kind)) in steps.iter().enumerate() {
@@ -30,6 +30,13 @@ proptest! {
                 let (key, end, value) = model.remove(usize::try_from(start).unwrap() % model.len());
                 prop_assert_eq!(tree.remove(key), Some((end, value)));
                 prop_assert_eq!(tree.remove(key), None);
+            } else if kind == 1 && !model.is_empty() {
+                let (key, end, value) = model.remove(usize::try_from(start).unwrap() % model.len());
+                let seq = seq as u64;
+                let new = (Key { seq, ..key }, end, value);
+                model.insert(model.partition_point(|m| m.0 < new.0), new);
+                prop_assert_eq!(tree.renumber(key, seq).copied(), Some(value));
+                prop_assert_eq!(tree.renumber(key, seq), None);
             } else {
                 let seq = seq as u64;
                 let item = (Key { start, seq }, start + len, u32::try_from(seq).unwrap());

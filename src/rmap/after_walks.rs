@@ -40,13 +40,18 @@ impl Drop for TreeLocked {
             count.set(count.get() - 1);
             count.get()
         });
-        if left == 0 {
-            LATER
-                .with(RefCell::take)
-                .into_iter()
-                .for_each(|work| work());
+        if left == 0 && LATER.with(|later| !later.borrow().is_empty()) {
+            run_later();
         }
     }
+}
+
+#[cold]
+fn run_later() {
+    LATER
+        .with(RefCell::take)
+        .into_iter()
+        .for_each(|work| work());
 }
 
 /// Returns true if this thread has a tree locked: it would wait for itself if it locked one.

@@ -10,6 +10,7 @@
 
 use super::{
     after_walks::{after_walks, has_tree_locked},
+    new_place::NewPlace,
     owner::{FrameOwner, VisitPage, VisitPart},
     registry::Registry,
     target::{MappedAt, RmapCx, VmaPlacement},
@@ -245,17 +246,35 @@ impl AnonLink {
     }
     /// Returns the trees that have the VMA.
     pub(crate) fn trees(&self) -> AnonTrees {
-        AnonTrees(self.chain.clone())
+        AnonTrees {
+            chain: self.chain.clone(),
+            key: self.placed.map(|placed| placed.key),
+        }
+    }
+    /// Notes the place to which the records lead by now ([`AnonTrees::lead_to`]).
+    pub(crate) fn note_place(&mut self, place: NewPlace) {
+        if let Some(placed) = &mut self.placed {
+            placed.key.seq = place.seq;
+        }
     }
 }
 
-/// The trees of a VMA's family that lead to it. They outlive the VMA.
-pub(crate) struct AnonTrees(SmallVec<[Arc<AnonVma>; 2]>);
+/// The trees of a VMA's family that lead to it, and the VMA's record in them. They outlive the VMA.
+pub(crate) struct AnonTrees {
+    chain: SmallVec<[Arc<AnonVma>; 2]>,
+    key: Option<Key>,
+}
 
 impl AnonTrees {
     /// Keeps walks in all of these trees out while entries move.
     pub(crate) fn freeze(&self) -> SmallVec<[Frozen<'_>; 2]> {
-        self.0.iter().map(|n| n.tree.freeze()).collect()
+        self.chain.iter().map(|n| n.tree.freeze()).collect()
+    }
+    /// Lets the records lead to the new place of the VMA.
+    pub(crate) fn lead_to(&self, frozen: &mut [Frozen<'_>], place: NewPlace) {
+        let old = self.key.expect("a VMA that moves has a place");
+        let trees = frozen.iter_mut();
+        trees.for_each(|tree| tree.lead(old, place.seq, place.at));
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{
     after_walks::{after_walks, has_tree_locked},
     exported::ExportOrder,
+    new_place::NewPlace,
     owner::{Folio, FrameOwner, VisitPage, VisitPart},
     registry::Registry,
     target::{EvenCows, MappedAt, RmapCx, VmaPlacement},
@@ -162,10 +163,6 @@ impl Mapping {
     ) {
         self.tree.walk(cx, from, to, visit);
     }
-    /// Keeps walks out while entries move.
-    pub(crate) fn freeze(&self) -> Frozen<'_> {
-        self.tree.freeze()
-    }
 }
 
 impl FrameOwner for Mapping {
@@ -279,6 +276,18 @@ impl FileLink {
     pub(crate) fn flags(&self) -> u64 {
         self.flags | self.seq.flags()
     }
+    /// Returns the tree that has the VMA.
+    pub(crate) fn tree(&self) -> FileTree {
+        FileTree {
+            mapping: Arc::clone(&self.mapping),
+            start: self.start,
+            seq: self.seq.clone(),
+        }
+    }
+    /// Notes the range to which the record leads by now ([`FileTree::lead_to`]).
+    pub(crate) fn note_range(&mut self, range: VpnRange) {
+        self.range = range;
+    }
     /// Enters the new place of a VMA that was moved or resized, behind all others that start at its
     /// page offset.
     pub(crate) fn moved(&mut self, place: &VmaPlacement) {
@@ -299,6 +308,24 @@ impl FileLink {
             tree.set_flags_at(self.start, &self.seq, place.flags);
             self.flags = place.flags;
         }
+    }
+}
+
+/// The tree of an object that leads to a VMA, and the VMA's record in it. It outlives the VMA.
+pub(crate) struct FileTree {
+    mapping: Arc<Mapping>,
+    start: u64,
+    seq: SeqCell,
+}
+
+impl FileTree {
+    /// Keeps walks out while entries move.
+    pub(crate) fn freeze(&self) -> Frozen<'_> {
+        self.mapping.tree.freeze()
+    }
+    /// Lets the record lead to the new place of the VMA.
+    pub(crate) fn lead_to(&self, frozen: &mut Frozen<'_>, place: NewPlace) {
+        frozen.lead_last(self.start, &self.seq, place.at);
     }
 }
 

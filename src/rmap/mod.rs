@@ -15,6 +15,7 @@
 //! | `registry` | owners by number |
 //! | `owner` | the trait of an owner |
 //! | `tree` | VMAs by page offset, and walks over them |
+//! | `new_place` | the place of a VMA that moves and keeps its records |
 //! | `after_walks` | VMAs that are dropped during a walk leave the trees after it |
 //! | `exported` | drivers that are notified by frame |
 //! | `target` | the trait of an address space, as a walk uses it |
@@ -27,6 +28,7 @@ mod exported;
 mod large;
 mod mapping;
 mod merged;
+mod new_place;
 mod owner;
 mod registry;
 mod target;
@@ -37,8 +39,9 @@ pub(crate) use anon::{AnonLink, AnonTrees, AnonVma};
 pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
 pub(crate) use large::{split_object_folio, unmap_object_folio};
 pub use mapping::Mapping;
-pub(crate) use mapping::{FileLink, PageKeeper};
+pub(crate) use mapping::{FileLink, FileTree, PageKeeper};
 pub(crate) use merged::{MergedPage, MergedPlace};
+pub(crate) use new_place::NewPlace;
 pub(crate) use owner::{Folio, FrameOwner};
 pub(crate) use registry::Registry;
 pub use target::EvenCows;

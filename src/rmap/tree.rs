@@ -39,11 +39,9 @@ struct VmaState {
 }
 
 impl SeqCell {
-    /// Returns a number behind all others of the tree, which the caller has locked. A number drawn
-    /// before the lock could lie before those of VMAs that came first, and a number between two of
-    /// these could be the same.
-    fn last(_locked: &mut IntervalTree<Record>) -> Self {
-        Self::of(next_seq() * SEQ_GAP)
+    /// Makes the number of a VMA that comes last in the tree, which the caller has locked.
+    fn last(locked: &mut IntervalTree<Record>) -> Self {
+        Self::of(last_seq(locked))
     }
     fn of(seq: u64) -> Self {
         Self(Arc::new(VmaState {
@@ -70,6 +68,13 @@ impl SeqCell {
 /// Returns a number behind all others that this function returned.
 pub(super) fn next_seq() -> u64 {
     NEXT.next()
+}
+
+/// Returns a number behind all others of the tree, which the caller has locked. A number drawn
+/// before the lock could lie before those of VMAs that came first, and a number between two of
+/// these could be the same.
+fn last_seq(_locked: &mut IntervalTree<Record>) -> u64 {
+    next_seq() * SEQ_GAP
 }
 
 /// The record of a VMA in the tree; its page offsets are the key.
@@ -103,9 +108,25 @@ pub(super) struct RmapTree {
 
 /// The exclusive lock of a tree: no walk is under way.
 pub(crate) struct Frozen<'t> {
-    _held: RwLockWriteGuard<'t, IntervalTree<Record>>,
+    held: RwLockWriteGuard<'t, IntervalTree<Record>>,
     /// Dropped after the lock.
     _locking: TreeLocked,
+}
+
+impl Frozen<'_> {
+    /// Lets a record that has a number of its tree lead to a VMA at `at`, behind all others that
+    /// start at its page offset.
+    pub(super) fn lead_last(&mut self, start: u64, seq: &SeqCell, at: Vpn) {
+        let old = seq.key(start);
+        let last = last_seq(&mut self.held);
+        seq.0.seq.store(last, Ordering::Relaxed);
+        self.lead(old, last, at);
+    }
+    /// Lets the record with the key `old` lead to a VMA at `at`, under another number.
+    pub(super) fn lead(&mut self, old: Key, seq: u64, at: Vpn) {
+        let record = self.held.renumber(old, seq);
+        record.expect("the VMA has a record").at = at;
+    }
 }
 
 impl RmapTree {
@@ -181,7 +202,7 @@ impl RmapTree {
     /// Keeps walks out.
     pub(super) fn freeze(&self) -> Frozen<'_> {
         Frozen {
-            _held: self.tree.write(),
+            held: self.tree.write(),
             _locking: TreeLocked::note(),
         }
     }
@@ -268,9 +289,7 @@ fn renumber(tree: &mut IntervalTree<Record>, start: u64) {
     }
     for (end, record) in line {
         let seq = record.seq.as_ref().expect("let in with one");
-        seq.0
-            .seq
-            .store(SeqCell::last(tree).seq(), Ordering::Relaxed);
+        seq.0.seq.store(last_seq(tree), Ordering::Relaxed);
         tree.insert(seq.key(start), end, record);
     }
 }

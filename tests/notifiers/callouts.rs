@@ -113,6 +113,22 @@ fn mremap_move_covers_the_source_twice_and_the_target_never() {
     assert_eq!(w.told(), "W0..8 W0..8");
     w.check_rmap();
 }
+/// Where a copy of it would be: a walk comes to it behind all others that map the same page.
+#[test]
+fn a_mapping_that_moved_is_the_last_of_its_page_offset() {
+    let mut w = world();
+    let file = shmem(&mut w, 4);
+    for first in [20, 30, 40] {
+        w.map_file(first, 4, &file, 0, SHARED);
+        w.get(first).unwrap();
+    }
+    move_to(&mut w, 30, 4, 200);
+    move_to(&mut w, 20, 4, 100);
+    w.told();
+    w.check_rmap();
+    advise(&mut w, 41, 1, Advice::Remove);
+    assert_eq!(w.told(), "W41..42 W201..202 W101..102");
+}
 #[test]
 fn remap_file_pages() {
     let mut w = world();

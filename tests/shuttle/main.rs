@@ -13,6 +13,7 @@
 //! | `device` | a page that a device has, and a processor that wants it |
 //! | `guest_memfd` | a page of a guest's own, and its file or its kind that change |
 //! | `threads` | operations against each other, without a device |
+//! | `moves` | a mapping that moves, against each kind of walk of its reverse maps |
 //! | `exports` | a driver that has a frame by number, and one that panics, against another thread |
 //! | `pins` | pages that are pinned, against fork, munmap, discard and moves |
 //! | `userfaults` | answers of userfaultfd, and scans of written pages, against everything else |
@@ -29,6 +30,7 @@ mod exports;
 mod guest_memfd;
 mod large;
 mod loads;
+mod moves;
 mod pins;
 mod pool;
 mod races;

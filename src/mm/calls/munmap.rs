@@ -14,7 +14,7 @@ use crate::mm::{
     window::{InvalidationWindow, Zap},
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::VpnRange,
     ctx::{CallCx, Sleepable},
     error::{MunmapError, VmaError},
     notifier::Event,
@@ -170,12 +170,32 @@ impl MmapWriteGuard<'_> {
         let Some((freed, bounds)) = out.take_out(range) else {
             return;
         };
-        let tables = out.guard.mm.table.above(freed, &mut out.guard.cx);
+        let TakenOut { guard, vmas, .. } = &mut out;
+        guard.empty(range, (freed, bounds), vmas, then);
+    }
+    /// Frees the tables that only `left` needed, whose VMA has moved away with its pages, in the
+    /// window in which it is unmapped.
+    pub(in crate::mm) fn leave(&mut self, left: VpnRange) {
+        let bounds = self.neighbours(left);
+        let none = &mut RemovedVmas::default();
+        self.empty(left, (left, bounds), none, AfterYield::KeepsEditing);
+    }
+    /// Opens a window over `range`, and drops the pages of `vmas`, which are out of the layout, and
+    /// the tables of `freed`, the pages from the first of them to the last.
+    #[inline]
+    fn empty(
+        &mut self,
+        range: VpnRange,
+        (freed, bounds): (VpnRange, Bounds),
+        vmas: &mut RemovedVmas,
+        then: AfterYield,
+    ) {
+        let tables = self.mm.table.above(freed, &mut self.cx);
         let work = match tables {
             Tables::Middle => freed.pages(),
             Tables::Upper | Tables::None => 0,
         };
-        let others = out.guard.should_yield(work);
+        let others = self.should_yield(work);
         // While other operations run, only tables that lie in the range altogether are freed, since
         // no other mapping can need them.
         let bounds = if others {
@@ -184,10 +204,9 @@ impl MmapWriteGuard<'_> {
                 ceiling: Some(freed.end()),
             }
         } else {
-            out.guard.without_claims(freed, bounds)
+            self.without_claims(freed, bounds)
         };
-        let TakenOut { guard, vmas, .. } = &mut out;
-        guard.yield_if(others, then, &[], |lease| {
+        self.yield_if(others, then, &[], |lease| {
             let mut window = lease.into_window(range, Event::Unmap);
             match tables {
                 Tables::Middle => vmas.drop_pages(&mut window),
@@ -201,20 +220,17 @@ impl MmapWriteGuard<'_> {
             // Objects and families go last, when none of their pages is mapped by these VMAs.
             vmas.list.clear();
         });
-        drop(out);
         if others {
-            let bounds = self.bounds(freed);
+            let bounds = self.neighbours(freed);
+            let bounds = self.without_claims(freed, bounds);
             let table = &self.mm.table;
             table.free_range(freed, bounds, table.view(&mut self.cx).pin());
         }
     }
-    /// Returns the bounds of the neighbouring mappings, those among them that another operation is
-    /// still unmapping.
-    fn bounds(&self, freed: VpnRange) -> Bounds {
-        let [below, above] = self.layout.vmas.around(freed);
-        let floor = below.map_or(Vpn(0), |(below, _)| below.end());
-        let ceiling = above.map(|(above, _)| above.start());
-        self.without_claims(freed, Bounds { floor, ceiling })
+    /// Returns the bounds of the mappings next to pages that have none.
+    fn neighbours(&mut self, freed: VpnRange) -> Bounds {
+        let Emptied { floor, ceiling } = self.layout.vmas.hole(freed);
+        Bounds { floor, ceiling }
     }
     /// Narrows these bounds by the pages that other operations are still unmapping.
     fn without_claims(&self, freed: VpnRange, bounds: Bounds) -> Bounds {
@@ -235,6 +251,7 @@ impl MmapWriteGuard<'_> {
 }
 
 /// VMAs that are out of the layout, ascending.
+#[derive(Default)]
 struct RemovedVmas {
     list: SmallVec<[Vma; 1]>,
     /// The number of VMAs, from the first on, whose pages are dropped.
@@ -289,10 +306,7 @@ impl<'a, 'g> TakenOut<'a, 'g> {
     fn new(guard: &'a mut MmapWriteGuard<'g>, uncharge: bool, on_panic: OnPanic) -> Self {
         Self {
             guard,
-            vmas: RemovedVmas {
-                list: SmallVec::new(),
-                dropped: 0,
-            },
+            vmas: RemovedVmas::default(),
             promised: 0,
             uncharge,
             on_panic,

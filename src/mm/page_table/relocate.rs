@@ -1,12 +1,32 @@
 //! Moving whole table pages to another address, as `mremap` does where both addresses are aligned.
 
-use super::{index::slot, node::Pin, table::PageTable};
+use super::{
+    index::slot,
+    node::Pin,
+    table::{PageTable, Tables},
+};
 use crate::{
-    addr::{PMD_PAGES, PUD_PAGES, Vpn},
+    addr::{PMD_PAGES, PUD_PAGES, Vpn, VpnRange},
+    ctx::{Context, Cx, Rank},
     error::NoMemory,
 };
 
 impl PageTable {
+    /// Returns true if the entries of `from` go to `to` in one step, all or none: as one entry of
+    /// the third level, or between two leaves. Until then no table is made above `to`.
+    pub(in crate::mm) fn moves_at_once<R: Rank, C: Context>(
+        &self,
+        from: VpnRange,
+        to: VpnRange,
+        cx: &mut Cx<'_, R, C>,
+    ) -> bool {
+        let ranges = [from, to];
+        let in_one_leaf = |range: &VpnRange| VpnRange::block_of(range.start()).covers(*range);
+        let is_gib =
+            |range: &VpnRange| range.pages() == PUD_PAGES && range.start().is_aligned(PUD_PAGES);
+        ranges.iter().all(in_one_leaf)
+            || ranges.iter().all(is_gib) && self.above(to, cx) != Tables::Middle
+    }
     /// Moves 1 GiB by its one third-level entry; both addresses are multiples of 1 GiB
     /// (`move_normal_pud`).
     ///

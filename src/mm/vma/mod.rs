@@ -15,6 +15,7 @@
 //! | `userfault` | [`Context`](userfault::Context): a userfaultfd, as the VMAs know it |
 //! | `registered` | a VMA that is registered with one |
 //! | `tree` | [`VmaTree`](tree::VmaTree): the ordered map that holds them |
+//! | `walks` | [`Walks`]: the reverse maps that lead to a VMA, kept from walks |
 
 pub(in crate::mm) mod extras;
 pub(in crate::mm) mod hugetlb;
@@ -22,16 +23,18 @@ pub(in crate::mm) mod layout;
 mod registered;
 pub(in crate::mm) mod tree;
 pub(in crate::mm) mod userfault;
+mod walks;
+
+pub(in crate::mm) use walks::Walks;
 
 use super::entry::flags::VmFlags;
 use crate::{
     addr::{Vpn, VpnRange},
     file::{File, MemoryObject, VmaReserve, same_file},
-    rmap::{AnonLink, AnonTrees, AnonVma, FileLink, Frozen, Mapping, RmapTarget, VmaPlacement},
+    rmap::{AnonLink, AnonVma, FileLink, NewPlace, RmapTarget, VmaPlacement},
     sync::OnceLock,
 };
 use extras::Extras;
-use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 use tree::Span;
 
@@ -211,11 +214,19 @@ impl Vma {
             link.follow(place);
         }
     }
-    /// The reverse maps that lead to this VMA.
+    /// The reverse maps that lead to this VMA, which is in the layout.
     pub(super) fn walks(&self) -> Walks {
-        Walks {
-            object: self.file.as_ref().map(|f| Arc::clone(f.mapping())),
-            anon: self.anon_link().map(AnonLink::trees),
+        Walks::of(self.file_link.as_deref(), self.anon_link())
+    }
+    /// Moves the VMA to another address, where its pages are and its records in the reverse maps
+    /// lead already ([`FrozenWalks::lead_to`](walks::FrozenWalks::lead_to)).
+    pub(super) fn arrive(&mut self, range: VpnRange, pgoff: u64, place: NewPlace) {
+        self.set_range(range, pgoff);
+        if let Some(link) = &mut self.file_link {
+            link.note_range(range);
+        }
+        if let Some(link) = self.anon.get_mut() {
+            link.note_place(place);
         }
     }
     /// Returns true if only its own processes reach the pages (`vma_is_secretmem`). Such a VMA
@@ -246,30 +257,6 @@ impl Vma {
             && (self.flags ^ next.flags) - VmFlags::ACCESS - VmFlags::STICKY == VmFlags::empty()
             && next.pgoff == self.pgoff_end()
     }
-}
-
-/// The reverse maps that lead to a VMA; valid also after the VMA is gone.
-pub(super) struct Walks {
-    object: Option<Arc<Mapping>>,
-    anon: Option<AnonTrees>,
-}
-
-impl Walks {
-    /// Waits for the walks over these reverse maps and keeps new ones out until the result is
-    /// dropped.
-    pub(super) fn freeze(&self) -> FrozenWalks<'_> {
-        FrozenWalks {
-            _object: self.object.as_ref().map(|mapping| mapping.freeze()),
-            _anon: self.anon.as_ref().map(AnonTrees::freeze),
-        }
-    }
-}
-
-/// Keeps walks over the reverse maps of a VMA out.
-#[must_use]
-pub(super) struct FrozenWalks<'w> {
-    _object: Option<Frozen<'w>>,
-    _anon: Option<SmallVec<[Frozen<'w>; 2]>>,
 }
 
 impl Span for Vma {

@@ -4,8 +4,10 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `moving` | growing in place, and moving to another address |
+//! | `itself` | a VMA that moves without a copy |
 //! | `relocate` | moving the page-table entries |
 
+mod itself;
 pub(in crate::mm) mod moving;
 pub(in crate::mm) mod relocate;
 
@@ -48,6 +50,13 @@ impl Remap {
     }
     pub(in crate::mm) fn source(&self) -> VpnRange {
         VpnRange::new(self.addr, self.addr.plus(self.old)).expect("a moved range has pages")
+    }
+    /// The pages that are mapped more than before, if the mapping moves.
+    fn more(&self) -> u64 {
+        match self.has(MremapFlags::DONTUNMAP) {
+            true => self.new,
+            false => self.new - self.old,
+        }
     }
     fn end(&self) -> Vpn {
         self.addr.plus(self.old)

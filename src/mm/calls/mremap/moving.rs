@@ -14,12 +14,13 @@ use crate::mm::{
         uffd_flags::UffdFeatures,
     },
     guard::{AfterYield, MmapWriteGuard},
-    vma::{Vma, layout::Promise},
+    vma::{Vma, layout::Promise, userfault::Context},
 };
 use crate::{
     addr::{PAGE_SHIFT, TASK_PAGES, Vpn, VpnRange},
     error::{MremapError, NoMemory, VmaError},
 };
+use std::sync::Arc;
 
 impl<'g> MmapWriteGuard<'g> {
     /// Returns true if the range ends with its VMA and nothing is mapped behind it
@@ -113,14 +114,22 @@ impl<'g> MmapWriteGuard<'g> {
         {
             self.unmerge_part(part)?;
         }
-        let dontunmap = remap.has(MremapFlags::DONTUNMAP);
-        let more = if dontunmap {
-            remap.new
-        } else {
-            remap.new - remap.old
-        };
-        let promise = self.charge_move(flags, more)?;
-        let new_vma = self.copy_vma(&remap, to)?;
+        let promise = self.charge_move(flags, remap.more())?;
+        match self.copy_vma(&remap, to)? {
+            Some(new_vma) => self.move_to_copy(remap, (to, new_vma), flags, promise, context)?,
+            None => self.move_itself(remap.source(), to)?,
+        }
+        Ok(to.start())
+    }
+    /// Moves the pages of a VMA with these flags to its copy, and unmaps the source.
+    fn move_to_copy(
+        &mut self,
+        remap: Remap,
+        (to, new_vma): (VpnRange, Vpn),
+        flags: VmFlags,
+        promise: Promise<'g>,
+        context: Option<Arc<Context>>,
+    ) -> Result<(), VmaError> {
         let mut copy = Copied {
             guard: self,
             remap,
@@ -134,8 +143,8 @@ impl<'g> MmapWriteGuard<'g> {
         if let Err(why) = moved {
             copy.state = CopyState::Done;
             drop(copy);
-            self.remove_copy(&remap, to, more);
-            return Err(VmaError::NoMemory(why).into());
+            self.remove_copy(&remap, to);
+            return Err(VmaError::NoMemory(why));
         }
         copy.state = CopyState::Counted;
         if flags.contains(VmFlags::HUGETLB) {
@@ -144,48 +153,46 @@ impl<'g> MmapWriteGuard<'g> {
         if let Some(context) = context {
             copy.guard.tell_moved(&context, (&remap, to), copy.new_vma);
         }
-        if !dontunmap {
+        if !remap.has(MremapFlags::DONTUNMAP) {
             copy.guard.unmap_source(&remap, flags);
             copy.state = CopyState::Done;
         }
-        Ok(to.start())
+        Ok(())
     }
 
     /// Makes the VMA at the target, merged with its neighbours if it fits (`copy_vma`). Returns its
-    /// start.
-    fn copy_vma(&mut self, remap: &Remap, to: VpnRange) -> Result<Vpn, VmaError> {
+    /// start; `None` if nothing was made, since the source itself can move there.
+    fn copy_vma(&mut self, remap: &Remap, to: VpnRange) -> Result<Option<Vpn>, VmaError> {
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
-        let unfaulted = vma.is_anonymous() && vma.anon.get().is_none();
         let new = NewRange {
             range: to,
-            // Without pages yet, the offset may follow the address, which gives better chances to
-            // merge.
-            pgoff: if unfaulted {
-                to.start().0
-            } else {
-                vma.pgoff_at(remap.addr)
-            },
+            pgoff: pgoff_at_target(vma, remap.addr, to),
             flags: vma.flags,
             file: vma.file.clone(),
             copied_from: Some(vma.start()),
             extras: vma.extras.clone(),
         };
+        let itself = can_move_itself(vma, remap);
         if let Some(start) = self.merge_new(&new) {
-            return Ok(start);
+            return Ok(Some(start));
         }
         self.layout.alloc_vma()?;
+        let (table, cx) = (&self.mm.table, &mut self.cx);
+        if itself && table.moves_at_once(remap.source(), to, cx) {
+            return Ok(None);
+        }
         let vma = self.layout.vmas.get(remap.addr).expect("not merged");
         let copy = vma.dup(to, new.pgoff);
         self.layout.insert(copy);
-        Ok(to.start())
+        Ok(Some(to.start()))
     }
     /// Removes the copy, which has no pages. This cannot fail: an error has to leave the source and
     /// the copy's neighbours as they were, even if the copy had merged with those.
-    fn remove_copy(&mut self, remap: &Remap, to: VpnRange, more: u64) {
+    fn remove_copy(&mut self, remap: &Remap, to: VpnRange) {
         self.cut_out(to);
         let accounted = self.layout.vmas.get(remap.addr).expect("still mapped");
         let accounted = accounted.flags.contains(VmFlags::ACCOUNT);
-        let promise = Promise::made(self.mm.machine(), if accounted { more } else { 0 });
+        let promise = Promise::made(self.mm.machine(), if accounted { remap.more() } else { 0 });
         self.complete_unmap_empty(to, false, AfterYield::KeepsEditing);
         drop(promise);
     }
@@ -230,6 +237,25 @@ impl<'g> MmapWriteGuard<'g> {
     }
 }
 
+/// Returns true if the VMA can change its place: all of it moves, and nothing stays behind or
+/// depends on its address but its entries.
+fn can_move_itself(vma: &Vma, remap: &Remap) -> bool {
+    let all = vma.start() == remap.addr && vma.pages() == remap.old;
+    all && remap.old == remap.new
+        && !remap.has(MremapFlags::DONTUNMAP)
+        && !vma.flags.intersects(VmFlags::HUGETLB | VmFlags::NONLINEAR)
+        && vma.userfault().is_none()
+}
+
+/// Returns the page offset that `at`, a page of `vma`, has at the target of a move. Without pages
+/// yet, it may follow the address, which gives better chances to merge.
+pub(super) fn pgoff_at_target(vma: &Vma, at: Vpn, to: VpnRange) -> u64 {
+    match vma.is_anonymous() && vma.anon.get().is_none() {
+        true => to.start().0,
+        false => vma.pgoff_at(at),
+    }
+}
+
 /// Returns true if the memory is registered with userfaultfd and does not stay so by a move.
 fn drops_marks(vma: &Vma) -> bool {
     vma.userfault().is_some() && vma.userfault_told(UffdFeatures::EVENT_REMAP).is_none()
@@ -266,11 +292,12 @@ impl Copied<'_, '_> {
         let old_vma = self.guard.layout.vmas.get(self.remap.addr);
         let old_vma = old_vma.expect("still mapped");
         let mv = Relocation {
-            old_vma: old_vma.start(),
-            new_vma: self.new_vma,
+            old_vma: old_vma.range(),
+            new_vma: self.guard.vma(self.new_vma).range(),
             from: source,
             to: self.to.start(),
             unprotects: drops_marks(old_vma),
+            itself: None,
         };
         let state = &mut self.state;
         self.guard

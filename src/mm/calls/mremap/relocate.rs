@@ -13,22 +13,26 @@ use crate::{
     ctx::Sleepable,
     error::NoMemory,
     notifier::Event,
+    rmap::NewPlace,
     sync::Despite,
 };
 
 /// A move of page-table entries within one address space.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::mm) struct Relocation {
-    /// Start of the VMA that the entries belong to.
-    pub(in crate::mm) old_vma: Vpn,
-    /// Start of the VMA that they go to.
-    pub(in crate::mm) new_vma: Vpn,
+    /// The VMA that the entries belong to.
+    pub(in crate::mm) old_vma: VpnRange,
+    /// The VMA that they go to.
+    pub(in crate::mm) new_vma: VpnRange,
     /// The pages whose entries move.
     pub(in crate::mm) from: VpnRange,
     /// The page to which the first entry moves.
     pub(in crate::mm) to: Vpn,
     /// The write protection of userfaultfd does not move (`vma_has_uffd_without_event_remap`).
     pub(in crate::mm) unprotects: bool,
+    /// The VMA itself moves, in one step, and its records in the reverse maps lead to this place
+    /// afterwards. A VMA that was copied has two records while entries move.
+    pub(in crate::mm) itself: Option<NewPlace>,
 }
 
 /// The number of entries at the target.
@@ -54,13 +58,13 @@ impl MmapWriteGuard<'_> {
     ) -> Result<(), NoMemory> {
         let (start, to) = self.realign(mv);
         let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
-        let vma = self.vma(mv.old_vma);
-        let (old, walks) = (vma.range(), vma.walks());
+        let vma = self.vma(mv.old_vma.start());
+        let walks = vma.walks();
         let whole_pages = vma.flags.contains(VmFlags::HUGETLB);
-        let wide = with_shared_tables(old, vma.flags, range);
+        let wide = with_shared_tables(mv.old_vma, vma.flags, range);
         // Whole VMAs: a fault on one page may map the pages around it.
         let target = VpnRange::new(to, mv.to.plus(mv.from.pages())).expect("not empty");
-        let both = [range, target, old, self.vma(mv.new_vma).range()];
+        let both = [range, target, mv.old_vma, mv.new_vma];
         self.yield_while(
             entries_to_move(range, to),
             AfterYield::KeepsEditing,
@@ -80,6 +84,7 @@ impl MmapWriteGuard<'_> {
                 let mut moving = Moving {
                     window,
                     walks: &walks,
+                    itself: mv.itself,
                     begin: step,
                     step,
                     progress: &mut progress,
@@ -113,8 +118,8 @@ impl MmapWriteGuard<'_> {
     }
     /// Returns true if the VMA starts here, and nothing is mapped from the boundary below up to it
     /// (`can_align_down`).
-    fn free_below(&self, vma: Vpn, at: Vpn) -> bool {
-        vma == at
+    fn free_below(&self, vma: VpnRange, at: Vpn) -> bool {
+        vma.start() == at
             && VpnRange::new(at.align_down(PMD_PAGES), at)
                 // Another operation must not be unmapping there either: its pages would move along.
                 .is_some_and(|below| !self.layout.occupied(below) && !self.claimed(below))
@@ -160,6 +165,7 @@ impl MoveStep {
 struct Moving<'w, F: FnMut(Moved)> {
     window: InvalidationWindow<'w, Sleepable>,
     walks: &'w Walks,
+    itself: Option<NewPlace>,
     begin: MoveStep,
     step: MoveStep,
     progress: F,
@@ -180,9 +186,15 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
         while self.step.at < self.step.end {
             // A walk could otherwise pass the target before, and the source after its entry moved,
             // and miss it (`take_rmap_locks`).
-            let walks_wait = self.walks.freeze();
+            let mut walks_wait = self.walks.freeze();
             match self.window.move_step(self.step, TargetTables::Made)? {
-                Some(pages) => self.step.advance(pages),
+                Some(pages) => {
+                    self.step.advance(pages);
+                    if let Some(place) = self.itself {
+                        assert!(self.step.at == self.step.end, "one record, but two steps");
+                        walks_wait.lead_to(place);
+                    }
+                }
                 None => {
                     drop(walks_wait);
                     self.window.split_pmd(self.step.at);

@@ -10,6 +10,7 @@ use super::{
     path::LeafPlace,
     vma_tree::{Span, VmaTree},
 };
+use crate::addr::Vpn;
 
 impl<V: Span> VmaTree<V> {
     /// Adds a range.
@@ -18,32 +19,47 @@ impl<V: Span> VmaTree<V> {
     ///
     /// If it is empty or overlaps another.
     pub(crate) fn insert(&mut self, value: V) {
-        let (start, end, note) = (value.start(), value.end(), value.tag());
-        assert!(start < end, "an empty range at {start:?}");
+        let (start, end, note) = (value.start().0, value.end().0, value.tag());
+        let place = self.place_for(start, end);
+        let kid = self.values.put(value);
+        let entry = Entry {
+            start,
+            end,
+            note,
+            kid,
+        };
+        self.enter(place, entry);
+    }
+
+    /// Finds the place of a new range, where there is room for its entry.
+    ///
+    /// # Panics
+    ///
+    /// If it is empty or overlaps another.
+    // Always: an insertion is one function, although a range that goes elsewhere needs its halves.
+    #[inline(always)]
+    pub(super) fn place_for(&mut self, start: u64, end: u64) -> LeafPlace {
+        assert!(start < end, "an empty range at {start:#x}");
         if self.is_empty() {
             self.root = self.leaves.alloc();
         }
-        let mut place = self.place(start);
+        let mut place = self.place(Vpn(start));
         if self.leaf(place.leaf).is_full() {
-            self.make_room(start.0);
-            place = self.place(start);
+            self.make_room(start);
+            place = self.place(Vpn(start));
         }
-        let LeafPlace { leaf, at } = place;
-        let leaf = self.leaves.get_mut(leaf);
+        let leaf = self.leaf(place.leaf);
         assert!(
-            at == leaf.len() || end.0 <= leaf.start(at),
-            "{start:?}..{end:?} overlaps a range that is there"
+            place.at == leaf.len() || end <= leaf.start(place.at),
+            "{start:#x}..{end:#x} overlaps a range that is there"
         );
-        let kid = self.values.put(value);
-        leaf.insert(
-            at,
-            Entry {
-                start: start.0,
-                end: end.0,
-                note,
-                kid,
-            },
-        );
+        place
+    }
+
+    /// Enters a range at its place.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, LeafPlace { leaf, at }: LeafPlace, entry: Entry) {
+        self.leaves.get_mut(leaf).insert(at, entry);
         self.len += 1;
         self.climb(at);
     }

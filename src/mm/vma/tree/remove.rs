@@ -15,6 +15,19 @@ pub(crate) struct Emptied {
     pub(crate) ceiling: Option<Vpn>,
 }
 
+impl Emptied {
+    /// All of an empty tree.
+    const ALL: Self = Self {
+        floor: Vpn(0),
+        ceiling: None,
+    };
+}
+
+/// The start of the range above; the highest number is none.
+fn bound(above: u64) -> Option<Vpn> {
+    (above != u64::MAX).then_some(Vpn(above))
+}
+
 impl<V> VmaTree<V> {
     /// Removes the range that starts at `start` and returns its value.
     ///
@@ -23,17 +36,14 @@ impl<V> VmaTree<V> {
     /// If no range starts there.
     pub(crate) fn remove(&mut self, start: Vpn) -> V {
         let place = self.place_of(start);
-        self.remove_at(place)
-    }
-
-    pub(super) fn remove_at(&mut self, place: LeafPlace) -> V {
         let value = self.values.take(self.leaf(place.leaf).kid(place.at));
         self.cut(place, 1);
         value
     }
 
-    /// Takes `count` entries out of the finger's leaf, whose values were taken already.
-    fn cut(&mut self, place: LeafPlace, count: usize) {
+    /// Takes `count` entries out of the finger's leaf. Their values were taken already, or another
+    /// place for them comes next.
+    pub(super) fn cut(&mut self, place: LeafPlace, count: usize) {
         let LeafPlace { leaf: node, at } = place;
         self.len -= count;
         if self.is_empty() {
@@ -67,6 +77,18 @@ impl<V> VmaTree<V> {
         self.forget();
     }
 
+    /// Returns the bounds of the hole in which `pages` lie.
+    pub(crate) fn hole(&mut self, pages: VpnRange) -> Emptied {
+        if self.is_empty() {
+            return Emptied::ALL;
+        }
+        let place = self.place(pages.start());
+        Emptied {
+            floor: Vpn(self.floor(place)),
+            ceiling: bound(self.start_from(place.at)),
+        }
+    }
+
     /// Removes all ranges inside `pages`, and puts their values behind `values`, ascending.
     ///
     /// # Panics
@@ -77,10 +99,7 @@ impl<V> VmaTree<V> {
         pages: VpnRange,
         values: &mut SmallVec<[V; 1]>,
     ) -> Emptied {
-        let mut out = Emptied {
-            floor: Vpn(0),
-            ceiling: None,
-        };
+        let mut out = Emptied::ALL;
         if self.is_empty() {
             return out;
         }
@@ -90,7 +109,7 @@ impl<V> VmaTree<V> {
         loop {
             let above = self.drain_leaf(place, pages.end().0, values);
             if above >= pages.end().0 {
-                out.ceiling = (above != u64::MAX).then_some(Vpn(above));
+                out.ceiling = bound(above);
                 return out;
             }
             place = self.place(pages.start());

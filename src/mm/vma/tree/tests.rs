@@ -137,6 +137,11 @@ impl Pair {
             .collect();
         self.model.retain(|_, area| kept(area));
         assert_eq!(gone[..], model);
+        let hole = self.tree.hole(range);
+        let below = self.model.range(..range.start().0).next_back();
+        assert_eq!(hole.floor.0, below.map_or(0, |(_, area)| area.end));
+        let above = self.model.range(range.end().0..).next();
+        assert_eq!(hole.ceiling, above.map(|(&start, _)| Vpn(start)));
     }
 
     fn holes(&self) -> Vec<(u64, u64)> {

@@ -12,9 +12,9 @@ impl<V: Span> VmaTree<V> {
     /// Lets `change` alter the range that starts at `start` in any way, its bounds included, and
     /// returns the result of `change`.
     ///
-    /// The cost is little more than the look-up if the bounds stay, and one path of nodes if the
-    /// range stays between its neighbours. If `change` panics after altering the bounds, the tree
-    /// must not be used again.
+    /// The cost is little more than the look-up if the bounds stay, one path of nodes if the range
+    /// stays between its neighbours, and two if it goes elsewhere; the value stays in its memory.
+    /// If `change` panics after altering the bounds, the tree must not be used again.
     ///
     /// # Panics
     ///
@@ -46,8 +46,9 @@ impl<V: Span> VmaTree<V> {
             self.leaves.get_mut(node).set(at, new);
             self.climb(at);
         } else {
-            let value = self.remove_at(place);
-            self.insert(value);
+            self.cut(place, 1);
+            let place = self.place_for(new.start, new.end);
+            self.enter(place, new);
         }
         result
     }
