@@ -58,6 +58,7 @@ mod devices;
 mod family;
 #[cfg(feature = "svg")]
 mod figure;
+mod file_names;
 mod followers;
 mod ground;
 mod hex;
@@ -101,6 +102,8 @@ pub use compare::{Difference, Expected, Observed, Parts, Sides, Stretch, differi
 pub use devices::{Devices, Presented, Standing};
 #[cfg(feature = "svg")]
 pub use figure::{FigureError, svg};
+#[cfg(feature = "host")]
+pub(crate) use file_names::is_fileless;
 pub use ground::{Before, OpenMode, PoolBefore, Seed};
 pub use hex::Hex;
 pub use limits::{InputError, ReplayError, ReplayLimits};
