@@ -91,8 +91,7 @@ pub(crate) mod sealed {
             offset: u64,
             len: usize,
         ) -> Result<(), ObjectError>;
-        /// Returns how many bytes of a read move before it fails for its edges, all of them if it
-        /// does not: blocks are read by whole sectors, and holes are zeros of any length.
+        /// Returns how many bytes of a read move before a block that is not read by whole sectors.
         fn whole_sectors(&self, offset: u64, len: usize) -> Result<usize, ObjectError>;
         /// Reads bytes of the store; behind the last block they are zero. Returns how many of them
         /// are the object's.

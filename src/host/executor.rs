@@ -145,7 +145,7 @@ fn serve(ends: &Ends, process: usize, (greeting, held): (u64, *mut Held)) -> ! {
                     outcome(pid)
                 }
             }
-            // SAFETY: the other threads of the process wait for requests, one of which is under way.
+            // SAFETY: the other threads of the process wait for requests, and this is the only one.
             PIN | UNPIN | SPLICE | DRAIN => unsafe { hold(&mut *held, kind, (a, b)) },
             PUT => words.put(a, &request[2..]),
             ADVISE => words.advise([a, b, c, d]),
@@ -188,14 +188,14 @@ fn fork() -> i64 {
     unsafe { libc::syscall(libc::SYS_clone, as_usual, none, none, none, none) }
 }
 
-/// What a thread begins with.
+/// The beginning of a thread: its number, and things of its process.
 struct Born {
     ends: *const Ends,
     number: usize,
     held: *mut Held,
 }
 
-/// The stack of a thread, with what it begins with.
+/// The stack of a thread, and its beginning.
 #[repr(C, align(4096))]
 struct Stack {
     room: UnsafeCell<MaybeUninit<[u8; 1 << 16]>>,

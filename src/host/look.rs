@@ -1,5 +1,4 @@
-//! The state of processes, from outside: `/proc/PID/smaps`, `/proc/PID/pagemap` and `/proc/PID/mem`,
-//! in the arena.
+//! The state of processes, from outside: `smaps`, `pagemap` and `mem` of `/proc/PID`, in the arena.
 
 use super::{ARENA, family::refused};
 use crate::{

@@ -40,11 +40,12 @@
 //! `/dev/null`.
 //!
 //! The visible parts depend on rights, and [`Recording::parts`] names them: outcomes always, with
-//! the contents that loads returned; layouts and the flags of VMAs always; page tables where `/proc/PID/pagemap` shows
-//! frames (`CAP_SYS_ADMIN`); windows where `/dev/kvm` and tracefs are usable. In that case process
-//! 0 holds a virtual machine, so that a real MMU notifier is registered, and the tracepoint
-//! `kvm_unmap_hva_range` shows its invalidations. A comparison is limited to the rules that this
-//! library follows: on another release than 6.18, only outcomes count.
+//! the contents that loads returned; layouts and the flags of VMAs always; page tables where
+//! `/proc/PID/pagemap` shows frames (`CAP_SYS_ADMIN`); windows where `/dev/kvm` and tracefs are
+//! usable. In that case process 0 holds a virtual machine, so that a real MMU notifier is
+//! registered, and the tracepoint `kvm_unmap_hva_range` shows its invalidations. A comparison is
+//! limited to the rules that this library follows: on another release than 6.18, only outcomes
+//! count.
 //!
 //! # Processes
 //!

@@ -25,7 +25,7 @@
 //! | --- | --- |
 //! | `script`, `op`, `about_op`, `resource`, `ground` | a script as types: header, steps, operations, initial state |
 //! | `parse`, `write`, `load` | reading, writing and finding scripts |
-//! | `json`, `wire_words`, `hex` | the words of the format |
+//! | `json`, `wire_words`, `hex`, `file_names` | the words of the format, and the names of files |
 //! | `run` | the replay of a script |
 //! | `family`, `calls`, `process`, `objects` | the processes of a script, and the execution of operations |
 //! | `background` | memory of a recorded process outside of the arena |

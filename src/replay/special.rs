@@ -206,7 +206,7 @@ impl Special {
             _ => Some(failed(Errno::EBADF)),
         }
     }
-    /// Learns what only an outcome tells: whether the recorded machine had a file, and bytes of it.
+    /// Learns from an outcome whether the recorded machine had a file, and bytes of it.
     pub(super) fn believe(&mut self, cx: &mut CallCx<'_>, mm: &Mm, step: (&Op, &Outcome)) {
         match step {
             (Op::Open(of), Outcome::Err(why)) => {

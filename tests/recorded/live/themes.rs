@@ -316,30 +316,39 @@ fn of_placed(d: &Draw) -> Op {
     }
 }
 
-fn of_direct(d: &Draw) -> Op {
-    let (addr, len) = (at(d.page), d.n * PAGE);
-    let (file, direct) = ("f0".to_owned(), "d0".to_owned());
+/// A transfer past the cache.
+fn past_cache(d: &Draw, addr: u64) -> Op {
+    let file = "d0".to_owned();
     let off = d.other % 14 * PAGE;
-    let some = pick(&[PAGE, PAGE, 512, 2 * PAGE, 100], d.choice);
+    let len = pick(&[PAGE, PAGE, 512, 2 * PAGE, 100], d.choice);
     match d.kind % 100 {
         0..9 => Op::DirectWrite {
-            file: direct,
+            file,
             off: off + pick(&[0, 0, 512, 1], d.choice / 5),
-            len: some,
+            len,
             byte: d.byte,
         },
         9..14 => Op::DirectRead {
-            file: direct,
+            file,
             off,
             addr,
-            len: some,
+            len,
         },
-        14..19 => Op::DirectWriteFrom {
-            file: direct,
+        _ => Op::DirectWriteFrom {
+            file,
             off,
             addr,
-            len: some,
+            len,
         },
+    }
+}
+
+fn of_direct(d: &Draw) -> Op {
+    let (addr, len) = (at(d.page), d.n * PAGE);
+    let file = "f0".to_owned();
+    let off = d.other % 14 * PAGE;
+    match d.kind % 100 {
+        0..19 => past_cache(d, addr),
         19..26 => Op::Pread {
             file: pick(&["f0", "d0", "f0", "h"], d.choice).into(),
             off: if d.choice % 4 == 3 { 1 << 12 } else { off + 7 },
