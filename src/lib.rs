@@ -127,7 +127,7 @@
 //! | `extmmu/vm_memory.rs` (feature `vm-memory`) | slices of pages that are held |
 //! | `extmmu/iommu/leased_memory.rs` (feature `vm-memory`) | slices of pages that are leased |
 //! | `extmmu/vhost_iotlb/frame_memory.rs` (feature `vm-memory`) | slices of frames that a back-end maps |
-//! | `host/executor.rs`, `host/access.rs` (feature `host`) | the process that is recorded |
+//! | `host/executor.rs`, `host/access.rs`, `host/held.rs`, `host/own_calls.rs` (feature `host`) | the process that is recorded |
 //! | `host/raw.rs` (feature `host`) | system calls of the recorder |
 //! | `sync/checked.rs` (under a model checker) | one call of the checker |
 #![deny(unsafe_code)]

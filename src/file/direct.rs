@@ -9,6 +9,7 @@ use super::{
     cutting::{Cutting, Zeroed},
     io::{inside, pages_of, within_page},
     object::check_write,
+    open_direct::SECTOR,
     sealed::Direct,
     store::BLOCK,
 };
@@ -28,6 +29,25 @@ fn pages(offset: u64, len: usize) -> Range<u64> {
 impl Direct for DiskFile {
     fn begin_read(&self, cx: &mut CallCx<'_>, offset: u64, len: usize) -> Result<(), ObjectError> {
         self.write_pages(cx, pages(offset, len))
+    }
+    fn whole_sectors(&self, offset: u64, len: usize) -> Result<usize, ObjectError> {
+        let end = offset.saturating_add(len as u64);
+        let mut block = [0; BLOCK];
+        let mut is_stored = |at| self.store.read(at, &mut block);
+        let (first, last) = (offset / PAGE_SIZE, end.saturating_sub(1) / PAGE_SIZE);
+        if !offset.is_multiple_of(SECTOR) && is_stored(first)? {
+            return Ok(0);
+        }
+        if end.is_multiple_of(SECTOR) || !is_stored(last)? {
+            return Ok(len);
+        }
+        // Blocks in a row are read at once, and none of them if their end is none of a sector.
+        let mut from = last;
+        while from > first && is_stored(from - 1)? {
+            from -= 1;
+        }
+        let before = (from * PAGE_SIZE).saturating_sub(offset);
+        Ok(usize::try_from(before).unwrap_or(len).min(len))
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
         let size = self.size();

@@ -91,6 +91,8 @@ pub(crate) mod sealed {
             offset: u64,
             len: usize,
         ) -> Result<(), ObjectError>;
+        /// Returns how many bytes of a read move before a block that is not read by whole sectors.
+        fn whole_sectors(&self, offset: u64, len: usize) -> Result<usize, ObjectError>;
         /// Reads bytes of the store; behind the last block they are zero. Returns how many of them
         /// are the object's.
         fn read(&self, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError>;

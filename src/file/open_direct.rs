@@ -21,7 +21,7 @@ impl File {
             false => None,
         }
     }
-    /// Checks that a direct transfer is one of whole sectors. The object is prepared for it by
+    /// Checks that a direct write is one of whole sectors. The object is prepared for it by
     /// then, as on Linux, which finds out when it makes the request for the disk.
     pub(crate) fn check_direct(offset: u64, len: usize) -> Result<(), ObjectError> {
         match (offset | len as u64).is_multiple_of(SECTOR) {
@@ -41,8 +41,11 @@ impl File {
             return Ok(0);
         }
         direct.begin_read(&mut cx, offset, out.len())?;
-        Self::check_direct(offset, out.len())?;
-        direct.read(offset, out)
+        let len = out.len();
+        match direct.whole_sectors(offset, len)? == len {
+            true => direct.read(offset, out),
+            false => Err(ObjectError::Unaligned { offset, len }),
+        }
     }
     /// Writes bytes directly: `pwrite` with `O_DIRECT`.
     pub(super) fn write_direct(

@@ -2,7 +2,10 @@
 
 use super::{
     executor::{BYTES, FIRST_NODE},
-    protocol::{CALL, DRAIN, EXEC, LOAD, PIN, Request, SPLICE, STORE, UNPIN},
+    protocol::{
+        CALL, DRAIN, DROP_IPC_LOCK, EXEC, LOAD, MINCORE, PIN, READ_BYTE, Request, SPLICE, STORE,
+        UNPIN, request_of,
+    },
 };
 use crate::{
     mm::MapFlags,
@@ -11,7 +14,7 @@ use crate::{
 
 /// Returns the request for an operation on memory or on a file; `fd` is the file that the operation
 /// names.
-pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
+pub(super) fn request(op: &Op, fd: Option<i64>) -> Option<Request> {
     let fd = fd.map_or(u64::MAX, |fd| fd as u64);
     match *op {
         Op::Mmap { .. } => map(op, fd),
@@ -40,18 +43,21 @@ pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
         }
         Op::Mseal { addr, len } => call(libc::SYS_mseal, [addr, len, 0, 0, 0, 0]),
         Op::Load { addr } | Op::FaultLoad(FaultLoad { addr, .. }) => {
-            Some([LOAD, addr, 0, 0, 0, 0, 0, 0])
+            Some(request_of(LOAD, &[addr]))
         }
-        Op::Exec { addr } => Some([EXEC, addr, 0, 0, 0, 0, 0, 0]),
+        Op::Exec { addr } => Some(request_of(EXEC, &[addr])),
         Op::Shmdt { addr } => call(libc::SYS_shmdt, [addr, 0, 0, 0, 0, 0]),
         Op::Mlockall { flags } => call(libc::SYS_mlockall, [flags.into(), 0, 0, 0, 0, 0]),
         Op::Munlockall {} => call(libc::SYS_munlockall, [0; 6]),
-        Op::Pin { addr, len } => Some([PIN, addr, len, 0, 0, 0, 0, 0]),
-        Op::Unpin {} => Some([UNPIN, 0, 0, 0, 0, 0, 0, 0]),
-        Op::Vmsplice { addr, len } => Some([SPLICE, addr, len, 0, 0, 0, 0, 0]),
-        Op::Drain {} => Some([DRAIN, 0, 0, 0, 0, 0, 0, 0]),
+        Op::Brk { addr } => call(libc::SYS_brk, [addr, 0, 0, 0, 0, 0]),
+        Op::Mincore { addr, len } => Some(request_of(MINCORE, &[addr, len])),
+        Op::DropIpcLock {} => Some(request_of(DROP_IPC_LOCK, &[])),
+        Op::Pin { addr, len } => Some(request_of(PIN, &[addr, len])),
+        Op::Unpin {} => Some(request_of(UNPIN, &[])),
+        Op::Vmsplice { addr, len } => Some(request_of(SPLICE, &[addr, len])),
+        Op::Drain {} => Some(request_of(DRAIN, &[])),
         Op::Store { addr, byte } | Op::FaultStore(FaultStore { addr, byte, .. }) => {
-            Some([STORE, addr, byte.into(), 0, 0, 0, 0, 0])
+            Some(request_of(STORE, &[addr, byte.into()]))
         }
         ref other => policy(other).or_else(|| on_file(other, fd)),
     }
@@ -123,6 +129,7 @@ fn on_file(op: &Op, fd: u64) -> Option<Request> {
         Op::WriteFrom { off, addr, len, .. } | Op::DirectWriteFrom { off, addr, len, .. } => {
             call(libc::SYS_pwrite64, [fd, addr, len, off, 0, 0])
         }
+        Op::Pread { off, .. } => Some(request_of(READ_BYTE, &[fd, off])),
         Op::Fsync { .. } => call(libc::SYS_fsync, [fd, 0, 0, 0, 0, 0]),
         Op::Ftruncate { len, .. } => call(libc::SYS_ftruncate, [fd, len, 0, 0, 0, 0]),
         Op::PunchHole { off, len, .. } => {
@@ -157,10 +164,8 @@ fn on_file(op: &Op, fd: u64) -> Option<Request> {
 
 /// Returns the request for a system call with these arguments.
 pub(super) fn system_call(nr: libc::c_long, args: [u64; 6]) -> Request {
-    let mut request = Request::default();
-    (request[0], request[1]) = (CALL, nr as u64);
-    request[2..].copy_from_slice(&args);
-    request
+    let [a, b, c, d, e, f] = args;
+    request_of(CALL, &[nr as u64, a, b, c, d, e, f])
 }
 
 fn call(nr: libc::c_long, args: [u64; 6]) -> Option<Request> {

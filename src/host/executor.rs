@@ -11,13 +11,23 @@
 use super::{
     MAX_PROCESSES,
     access::{catch_signals, execute, leave, load, store},
+    held::Held,
+    own_calls::{Words, begin_heap, copy, drop_ipc_lock, mincore, outcome, read_byte},
     protocol::{
-        Answer, CALL, DRAIN, EXEC, FAILED, FORK, LOAD, MOVE_PAGES, MOVED, PIN, RETURNED, Request,
-        SPLICE, STORE, UNPIN,
+        ADVISE, Answer, BEGIN_HEAP, CALL, COPY, DRAIN, DROP_IPC_LOCK, EXEC, FAILED, FORK, LOAD,
+        MINCORE, MOVE_PAGES, MOVED, PIN, PUT, READ_BYTE, RETURNED, Request, SPLICE, STORE, THREAD,
+        UNPIN,
     },
     raw::MOVE,
 };
-use std::{io, os::fd::RawFd, ptr};
+use std::{
+    cell::UnsafeCell,
+    ffi::{c_int, c_void},
+    io,
+    mem::MaybeUninit,
+    os::fd::RawFd,
+    ptr,
+};
 
 /// Every byte, as a source of writes.
 pub(super) static BYTES: [u8; 256] = {
@@ -92,16 +102,17 @@ fn live(start: &Start<'_>) -> ! {
             vm = libc::ioctl(kvm, KVM_CREATE_VM, 0);
         }
         // The greeting is 1 with a virtual machine, and 0 without.
-        serve(&start.ends, 0, u64::from(vm >= 0))
+        let mut held = Held::default();
+        serve(&start.ends, 0, (u64::from(vm >= 0), &raw mut held))
     }
 }
 
-/// Greets, then serves requests.
-fn serve(ends: &Ends, process: usize, greeting: u64) -> ! {
+/// Greets, then serves requests. `held` is the process's own, and lives as long as the process.
+fn serve(ends: &Ends, process: usize, (greeting, held): (u64, *mut Held)) -> ! {
     let (mut read, mut write) = ends[process];
     tell(write, [RETURNED, greeting]);
-    let mut held = Held::default();
-    let mut words = [0_u64; 5];
+    let mut words = Words::default();
+    let mut moved = 0;
     loop {
         let mut request: Request = [0; 8];
         let size = size_of_val(&request);
@@ -110,37 +121,43 @@ fn serve(ends: &Ends, process: usize, greeting: u64) -> ! {
         if usize::try_from(n) != Ok(size) {
             leave(0);
         }
-        let answer = match request[0] {
+        let [kind, a, b, c, d, e, ..] = request;
+        let answer = match kind {
             CALL => call(&request),
-            LOAD => load(request[1]),
-            STORE => store(request[1], request[2] as u8),
-            EXEC => execute(request[1]),
+            LOAD => load(a),
+            STORE => store(a, b as u8),
+            EXEC => execute(a),
             MOVE_PAGES => {
-                words = [request[2], request[3], request[4], request[5], 0];
-                // SAFETY: the structure of the call, which is written to.
-                outcome(
-                    unsafe { libc::ioctl(request[1] as RawFd, MOVE, words.as_mut_ptr()) }.into(),
-                )
+                let (answer, bytes) = move_pages(a, [b, c, d, e, 0]);
+                moved = bytes;
+                answer
             }
-            MOVED => [RETURNED, words[4]],
+            MOVED => [RETURNED, moved],
+            THREAD => begin(ends, a as usize, held),
             FORK => {
-                // SAFETY: parent and child go on with system calls only.
-                let pid = unsafe { libc::fork() };
+                let pid = fork();
                 if pid == 0 {
-                    held.forked();
-                    (read, write) = ends[request[1] as usize % ends.len()];
+                    // SAFETY: no other thread is there.
+                    unsafe { (*held).forked() };
+                    (read, write) = ends[a as usize % ends.len()];
                     [RETURNED, 0]
                 } else {
-                    outcome(i64::from(pid))
+                    outcome(pid)
                 }
             }
-            PIN => held.pin(request[1], request[2]),
-            UNPIN => held.unpin(),
-            SPLICE => held.splice(request[1], request[2]),
-            DRAIN => held.drain(),
+            // SAFETY: the other threads of the process wait for requests, and this is the only one.
+            PIN | UNPIN | SPLICE | DRAIN => unsafe { hold(&mut *held, kind, (a, b)) },
+            PUT => words.put(a, &request[2..]),
+            ADVISE => words.advise([a, b, c, d]),
+            MINCORE => mincore(a, b),
+            READ_BYTE => read_byte(a, b),
+            COPY => copy([a, b, c, d, e]),
+            DROP_IPC_LOCK => drop_ipc_lock(),
+            BEGIN_HEAP => begin_heap(a),
             _ => {
                 // The end of a ring gives its buffers back some time later.
-                let _none_pinned = held.unpin();
+                // SAFETY: as above.
+                let _none_pinned = unsafe { (*held).unpin() };
                 leave(0)
             }
         };
@@ -148,103 +165,84 @@ fn serve(ends: &Ends, process: usize, greeting: u64) -> ! {
     }
 }
 
-/// Most pipes of a process.
-const PIPES: usize = 64;
-
-/// The ring and the pipes of a process, whose memory they hold.
-struct Held {
-    /// The ring with the buffer, or -1.
-    ring: RawFd,
-    pinned: bool,
-    pipes: [[RawFd; 2]; PIPES],
-    open: usize,
-}
-
-impl Default for Held {
-    fn default() -> Self {
-        Self {
-            ring: -1,
-            pinned: false,
-            pipes: [[-1; 2]; PIPES],
-            open: 0,
-        }
+fn hold(held: &mut Held, kind: u64, (addr, len): (u64, u64)) -> Answer {
+    match kind {
+        PIN => held.pin(addr, len),
+        UNPIN => held.unpin(),
+        SPLICE => held.splice(addr, len),
+        _ => held.drain(),
     }
 }
 
-const REGISTER_BUFFERS: u64 = 0;
-const UNREGISTER_BUFFERS: u64 = 1;
-/// The answer to a request for a descriptor that is not open.
-const NOT_OPEN: Answer = [FAILED, libc::EBADF as u64];
+/// Moves pages by a userfaultfd, and returns how many bytes of them were moved.
+fn move_pages(fd: u64, mut words: [u64; 5]) -> (Answer, u64) {
+    // SAFETY: the structure of the call, which is written to.
+    let done = unsafe { libc::ioctl(fd as RawFd, MOVE, words.as_mut_ptr()) };
+    (outcome(done.into()), words[4])
+}
 
-impl Held {
-    /// Forgets the ring, which is the parent's; the pipes are open here too.
-    fn forked(&mut self) {
-        if self.ring >= 0 {
-            // SAFETY: the ring's own descriptor, which nothing uses any more.
-            unsafe { libc::close(self.ring) };
-        }
-        (self.ring, self.pinned) = (-1, false);
+/// Forks this thread, past the C library: parent and child go on with system calls only.
+fn fork() -> i64 {
+    let (as_usual, none) = (libc::SIGCHLD as u64, 0_u64);
+    // SAFETY: the child has a copy of this stack.
+    unsafe { libc::syscall(libc::SYS_clone, as_usual, none, none, none, none) }
+}
+
+/// The beginning of a thread: its number, and things of its process.
+struct Born {
+    ends: *const Ends,
+    number: usize,
+    held: *mut Held,
+}
+
+/// The stack of a thread, and its beginning.
+#[repr(C, align(4096))]
+struct Stack {
+    room: UnsafeCell<MaybeUninit<[u8; 1 << 16]>>,
+    born: UnsafeCell<MaybeUninit<Born>>,
+}
+
+// SAFETY: a process has at most one thread of a number, which alone uses its stack.
+unsafe impl Sync for Stack {}
+
+static STACKS: [Stack; MAX_PROCESSES as usize] = [const {
+    Stack {
+        room: UnsafeCell::new(MaybeUninit::uninit()),
+        born: UnsafeCell::new(MaybeUninit::uninit()),
     }
-    fn register(&self, what: u64, buffers: *const libc::iovec, n: u64) -> Answer {
-        // SAFETY: the kernel reads `n` buffers.
-        let done =
-            unsafe { libc::syscall(libc::SYS_io_uring_register, self.ring, what, buffers, n) };
-        outcome(done)
-    }
-    fn pin(&mut self, addr: u64, len: u64) -> Answer {
-        if self.ring < 0 {
-            // Parameters of the ring, all zero, which the kernel fills in.
-            let mut about = [0_u64; 15];
-            // SAFETY: into an array of that size.
-            let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, about.as_mut_ptr()) };
-            if ring < 0 {
-                return outcome(ring);
-            }
-            self.ring = ring as RawFd;
-        }
-        let _none_before = self.unpin();
-        let buffer = libc::iovec {
-            iov_base: ptr::without_provenance_mut(addr as usize),
-            iov_len: len as usize,
-        };
-        let came = self.register(REGISTER_BUFFERS, &raw const buffer, 1);
-        self.pinned = came[0] == RETURNED;
-        came
-    }
-    fn unpin(&mut self) -> Answer {
-        if !self.pinned {
-            return NOT_OPEN;
-        }
-        self.pinned = false;
-        self.register(UNREGISTER_BUFFERS, ptr::null(), 0)
-    }
-    fn splice(&mut self, addr: u64, len: u64) -> Answer {
-        let Some(pipe) = self.pipes.get_mut(self.open) else {
-            return [FAILED, libc::EMFILE as u64];
-        };
-        // SAFETY: two descriptors come into an array of two.
-        let made = unsafe { libc::pipe(pipe.as_mut_ptr()) };
-        if made != 0 {
-            return outcome(-1);
-        }
-        self.open += 1;
-        let from = libc::iovec {
-            iov_base: ptr::without_provenance_mut(addr as usize),
-            iov_len: len as usize,
-        };
-        // SAFETY: the kernel reads one buffer, and takes pages of the arena.
-        outcome(unsafe { libc::vmsplice(pipe[1], &raw const from, 1, 0) } as i64)
-    }
-    fn drain(&mut self) -> Answer {
-        let Some(last) = self.open.checked_sub(1) else {
-            return NOT_OPEN;
-        };
-        self.open = last;
-        for fd in self.pipes[last] {
-            // SAFETY: a pipe's own descriptors.
-            unsafe { libc::close(fd) };
-        }
-        [RETURNED, 0]
+}; MAX_PROCESSES as usize];
+
+/// Begins a thread of this process that serves requests as `number`.
+fn begin(ends: &Ends, number: usize, held: *mut Held) -> Answer {
+    let Some(stack) = STACKS.get(number) else {
+        return [FAILED, libc::EAGAIN as u64];
+    };
+    let born = Born {
+        ends: &raw const *ends,
+        number,
+        held,
+    };
+    let flags = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM;
+    // SAFETY: the stack is the new thread's alone, and ends where the room does.
+    let tid = unsafe {
+        let at = stack.born.get().cast::<Born>();
+        at.write(born);
+        let top = stack.room.get().add(1).cast::<c_void>();
+        libc::clone(threaded, top, flags, at.cast())
+    };
+    outcome(tid.into())
+}
+
+extern "C" fn threaded(born: *mut c_void) -> c_int {
+    // SAFETY: the one that began this thread wrote it, and the ends live as long as the process.
+    unsafe {
+        let born = &*born.cast::<Born>();
+        serve(&*born.ends, born.number, (0, born.held))
     }
 }
 
@@ -261,13 +259,4 @@ fn call(request: &Request) -> Answer {
     let [_, nr, a, b, c, d, e, f] = *request;
     // SAFETY: the family asks only for calls that work on the arena and on the files of a plan.
     outcome(unsafe { libc::syscall(nr as libc::c_long, a, b, c, d, e, f) })
-}
-
-fn outcome(result: i64) -> Answer {
-    if result != -1 {
-        return [RETURNED, result as u64];
-    }
-    // SAFETY: the thread's own.
-    let errno = unsafe { *libc::__errno_location() };
-    [FAILED, errno as u64]
 }

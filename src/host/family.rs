@@ -3,7 +3,7 @@
 use super::{
     MAX_PROCESSES,
     executor::{Ends, Start, spawn, wait},
-    protocol::{Answer, EXIT, FAILED, FORK, Request, SIGNALLED},
+    protocol::{Answer, EXIT, FAILED, FORK, Request, SIGNALLED, THREAD, request_of},
 };
 use crate::{
     error::{Errno, Signal},
@@ -32,6 +32,8 @@ pub(super) struct Family {
     ask: Vec<PipeWriter>,
     answer: Vec<PipeReader>,
     living: BTreeMap<u32, Process>,
+    /// The process of each thread besides the first ones.
+    threads: BTreeMap<u32, u32>,
     first: i32,
     /// True if process 0 holds a virtual machine.
     pub(super) has_vm: bool,
@@ -66,6 +68,7 @@ impl Family {
             ask,
             answer,
             living: BTreeMap::new(),
+            threads: BTreeMap::new(),
             first,
             has_vm: false,
         };
@@ -82,6 +85,14 @@ impl Family {
     /// Returns the living processes with their numbers in the system, ascending.
     pub(super) fn living(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
         self.living.iter().map(|(&n, process)| (n, process.pid))
+    }
+    /// Returns the process of an actor: its own number, unless it is another thread of a process.
+    pub(super) fn process_of(&self, actor: u32) -> u32 {
+        self.threads.get(&actor).copied().unwrap_or(actor)
+    }
+    /// Returns true if a process or a thread has this number.
+    pub(super) fn has(&self, actor: u32) -> bool {
+        self.living.contains_key(&self.process_of(actor))
     }
     /// Returns the number in the system of a living process.
     pub(super) fn pid(&self, process: u32) -> io::Result<i32> {
@@ -117,18 +128,21 @@ impl Family {
         self.tell(process, request)?;
         self.outcome(process)
     }
+    /// Sends a request to a process that must succeed.
+    pub(super) fn must(&mut self, process: u32, request: Request) -> io::Result<()> {
+        match self.ask(process, request)? {
+            Outcome::Ret(_) => Ok(()),
+            other => Err(io::Error::other(format!("a request came to {other:?}"))),
+        }
+    }
     /// Waits for the outcome of the request that was sent to a process.
     pub(super) fn outcome(&mut self, process: u32) -> io::Result<Outcome> {
         Ok(outcome(self.hear(process)?))
     }
     /// Forks process `child`.
     pub(super) fn fork(&mut self, process: u32, child: u32) -> io::Result<Outcome> {
-        if child >= MAX_PROCESSES || self.living.contains_key(&child) {
-            return Err(io::Error::other(format!("no process {child} can be made")));
-        }
-        let mut request = Request::default();
-        (request[0], request[1]) = (FORK, u64::from(child));
-        match self.ask(process, request)? {
+        self.check_new(child)?;
+        match self.ask(process, request_of(FORK, &[child.into()]))? {
             Outcome::Ret(pid) => {
                 self.hear(child)?;
                 let pid = i32::try_from(pid).map_err(io::Error::other)?;
@@ -138,15 +152,39 @@ impl Family {
             failed => Ok(failed),
         }
     }
+    /// Returns an error if no process or thread of this number can be made.
+    fn check_new(&self, number: u32) -> io::Result<()> {
+        match number >= MAX_PROCESSES || self.has(number) {
+            true => Err(io::Error::other(format!("no process {number} can be made"))),
+            false => Ok(()),
+        }
+    }
+    /// Begins thread `thread` of the process of an actor.
+    pub(super) fn thread(&mut self, actor: u32, thread: u32) -> io::Result<Outcome> {
+        self.check_new(thread)?;
+        match self.ask(actor, request_of(THREAD, &[thread.into()]))? {
+            Outcome::Ret(_) => {
+                self.hear(thread)?;
+                let process = self.process_of(actor);
+                self.threads.insert(thread, process);
+                Ok(Outcome::Ret(0))
+            }
+            failed => Ok(failed),
+        }
+    }
     /// Ends a process and waits until its memory is freed.
     pub(super) fn exit(&mut self, process: u32) -> io::Result<Outcome> {
-        let mut request = Request::default();
-        request[0] = EXIT;
-        self.tell(process, request)?;
+        self.tell(process, request_of(EXIT, &[]))?;
+        self.gone(process)?;
+        Ok(Outcome::Ret(0))
+    }
+    /// Waits until a process that ends has no memory any more, and forgets it.
+    pub(super) fn gone(&mut self, process: u32) -> io::Result<()> {
+        self.threads.retain(|_, of| *of != process);
         if let Some(Process { end, .. }) = self.living.remove(&process) {
             poll(&mut [PollFd::new(&end, PollFlags::IN)], None)?;
         }
-        Ok(Outcome::Ret(0))
+        Ok(())
     }
 }
 

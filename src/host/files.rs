@@ -1,9 +1,9 @@
 //! The files of a plan, as they are when the first step begins.
 
-use super::plan::Plan;
+use super::{family::refused, plan::Plan};
 use crate::{
     addr::PAGE_SIZE,
-    replay::{FileKind, FileSpec, OpenMode},
+    replay::{FileKind, FileSpec, OpenMode, Outcome, is_fileless},
     sync::IdSource,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -26,6 +26,27 @@ pub(super) fn is_known(kind: FileKind) -> bool {
         kind,
         FileKind::Memfd | FileKind::Sealable | FileKind::Disk | FileKind::Hugetlb
     )
+}
+
+/// Returns true for a name that a layout shows, and by which no other memory goes.
+pub(super) fn can_be_named(name: &str) -> bool {
+    let is_usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    !name.is_empty() && name.chars().all(is_usual) && !is_fileless(name)
+}
+
+/// Writes equal bytes from memory that no process of a plan has.
+pub(super) fn write(file: &File, (off, len): (u64, u64), byte: u8) -> io::Result<Outcome> {
+    let (page, len) = (
+        PAGE_SIZE as usize,
+        usize::try_from(len).map_err(io::Error::other)?,
+    );
+    // A direct write takes bytes from whole pages.
+    let bytes = vec![byte; len + page];
+    let from = bytes.as_ptr().align_offset(page);
+    match file.write_at(&bytes[from..from + len], off) {
+        Ok(written) => Ok(Outcome::Ret(written as u64)),
+        Err(e) => refused(&e),
+    }
 }
 
 /// Makes the files of a plan, and opens them under their other names.

@@ -1,5 +1,4 @@
-//! The state of processes, from outside: `/proc/PID/maps`, `/proc/PID/pagemap` and `/proc/PID/mem`,
-//! in the arena.
+//! The state of processes, from outside: `smaps`, `pagemap` and `mem` of `/proc/PID`, in the arena.
 
 use super::{ARENA, family::refused};
 use crate::{
@@ -12,11 +11,28 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-/// Returns the VMAs of a process.
-pub(super) fn layout(pid: i32) -> io::Result<Vec<MapsRow>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let rows = text.lines().filter_map(row);
-    Ok(rows.filter(|r| ARENA.contains(&r.start)).collect())
+/// Returns the VMAs of a process, and the flags of each, sorted.
+pub(super) fn layout(pid: i32) -> io::Result<(Vec<MapsRow>, Vec<String>)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
+    Ok(layout_of(&text))
+}
+
+fn layout_of(smaps: &str) -> (Vec<MapsRow>, Vec<String>) {
+    let (mut rows, mut flags) = (Vec::new(), Vec::new());
+    let mut inside = false;
+    for line in smaps.lines() {
+        if let Some(letters) = line.strip_prefix("VmFlags:") {
+            if inside {
+                let mut letters: Vec<_> = letters.split_ascii_whitespace().collect();
+                letters.sort_unstable();
+                flags.push(letters.join(" "));
+            }
+        } else if let Some(vma) = row(line) {
+            inside = ARENA.contains(&vma.start);
+            rows.extend(inside.then_some(vma));
+        }
+    }
+    (rows, flags)
 }
 
 /// `10000000000-10000002000 rw-p 00000000 00:01 1029 /memfd:f0 (deleted)`
@@ -26,21 +42,34 @@ fn row(line: &str) -> Option<MapsRow> {
     let (start, end) = words.next()?.split_once('-')?;
     let perms = words.next()?.to_owned();
     let offset = words.next().and_then(hex)?;
-    let path = words.nth(2).unwrap_or_default();
+    let is_named = words.nth(2).is_some();
     // A name may have blanks in it.
     let column = line.splitn(6, ' ').nth(5).unwrap_or_default();
-    let what = match MapsRow::fileless(path) {
-        Some(what) => what,
-        None if path.is_empty() || path.starts_with('[') => "anon",
-        None => path.rsplit(['/', ':', '@']).next()?,
-    };
     Some(MapsRow {
         start: hex(start)?,
         end: hex(end)?,
         perms,
-        offset: if path.is_empty() { 0 } else { offset },
-        what: MapsRow::named(column.trim_start()).unwrap_or_else(|| what.to_owned()),
+        offset: if is_named { offset } else { 0 },
+        what: what(column.trim_start()),
     })
+}
+
+/// Returns the word of a script for the last column.
+fn what(column: &str) -> String {
+    if let Some(named) = MapsRow::named(column) {
+        return named;
+    }
+    let path = column.strip_suffix(" (deleted)").unwrap_or(column);
+    let word = match path {
+        "[heap]" => "heap",
+        path if path.is_empty() || path.starts_with('[') => "anon",
+        path => match (MapsRow::fileless(path), path.strip_prefix("/memfd:")) {
+            (Some(word), _) | (None, Some(word)) => word,
+            // A file of the plan, or one that it opened by its path.
+            (None, None) => path.rsplit_once('@').map_or(path, |(_, name)| name),
+        },
+    };
+    word.to_owned()
 }
 
 /// Reads or writes one byte of `/proc/PID/mem`, and returns the outcome.
@@ -117,7 +146,7 @@ pub(super) fn entries(
 
 #[cfg(test)]
 mod tests {
-    use super::row;
+    use super::{layout_of, row};
 
     #[test]
     fn lines_of_maps_are_read() {
@@ -138,6 +167,22 @@ mod tests {
         assert_eq!(what(named), Some((1 << 40, 0, "anon:my heap".into())));
         let named = "10000000000-10000002000 rw-s 00001000 00:01 7  [anon_shmem:pool]";
         assert_eq!(what(named), Some((1 << 40, 0x1000, "shm:pool".into())));
+        let heap = "10000000000-10000002000 rw-p 00000000 00:00 0                     [heap]";
+        assert_eq!(what(heap), Some((1 << 40, 0, "heap".into())));
+        let opened = "10000000000-10000001000 r--p 00000000 fe:00 77           /etc/hostname";
+        assert_eq!(what(opened), Some((1 << 40, 0, "/etc/hostname".into())));
         assert_eq!(what("nonsense"), None);
+    }
+
+    #[test]
+    fn flags_are_those_of_the_arena() {
+        let outside = "00400000-00401000 r-xp 00000000 fe:00 77 /bin/x\nVmFlags: rd ex mr mw me \n";
+        let one = "10000000000-10000002000 rw-p 00000000 00:00 0 \nSize: 8 kB\n\
+            VmFlags: rd wr mr mw me ac \n";
+        let other = "10000004000-10000005000 ---p 00000000 00:00 0 \nVmFlags: mr mw me \n";
+        let (rows, flags) = layout_of(&[outside, one, other].concat());
+        let starts: Vec<_> = rows.iter().map(|row| row.start).collect();
+        assert_eq!(starts, [1 << 40, (1 << 40) + 0x4000]);
+        assert_eq!(flags, ["ac me mr mw rd wr", "me mr mw"]);
     }
 }

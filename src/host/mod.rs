@@ -34,14 +34,18 @@
 //! as [`Plan::huge_pages`] asks for; the pool is as before afterwards. It takes root, and a pool
 //! that nothing else uses. Every step that makes secret memory, a segment of System V or a
 //! userfaultfd makes a new one; the recorder is the handler of all userfaultfds, and answers a
-//! fault as the plan says. A jump runs one instruction, whatever it is.
+//! fault as the plan says. A jump runs one instruction, whatever it is. Daemons of the kernel work
+//! for one recording at a time; their settings are as before afterwards. A heap begins where the
+//! plan says. A file that a plan opens by its path is read only, but for `/dev/zero` and
+//! `/dev/null`.
 //!
 //! The visible parts depend on rights, and [`Recording::parts`] names them: outcomes always, with
-//! the contents that loads returned; layouts always; page tables where `/proc/PID/pagemap` shows
-//! frames (`CAP_SYS_ADMIN`); windows where `/dev/kvm` and tracefs are usable. In that case process
-//! 0 holds a virtual machine, so that a real MMU notifier is registered, and the tracepoint
-//! `kvm_unmap_hva_range` shows its invalidations. A comparison is limited to the rules that this
-//! library follows: on another release than 6.18, only outcomes count.
+//! the contents that loads returned; layouts and the flags of VMAs always; page tables where
+//! `/proc/PID/pagemap` shows frames (`CAP_SYS_ADMIN`); windows where `/dev/kvm` and tracefs are
+//! usable. In that case process 0 holds a virtual machine, so that a real MMU notifier is
+//! registered, and the tracepoint `kvm_unmap_hva_range` shows its invalidations. A comparison is
+//! limited to the rules that this library follows: on another release than 6.18, only outcomes
+//! count.
 //!
 //! # Processes
 //!
@@ -52,10 +56,13 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `plan`, `record` | plans, and their recording |
-//! | `files`, `pool` | the files and the huge pages of a plan |
+//! | `plan`, `plan_check`, `record` | plans, those that are refused, and the recording |
+//! | `files`, `opened`, `pool` | the files of a plan, those that it opens by path, its huge pages |
 //! | `family`, `executor`, `protocol`, `call` | the processes, their loop, and its requests |
-//! | `access` | loads, stores and jumps of a process |
+//! | `access`, `held` | loads, stores and jumps of a process; the memory that it holds for devices |
+//! | `own_calls` | calls with structures in the process's own memory |
+//! | `others`, `limits` | operations on other processes, and limits |
+//! | `daemons` | `ksmd` and `khugepaged` at work |
 //! | `special` | secret memory, and segments of System V |
 //! | `userfaults` | userfaultfds, and scans of pagemaps |
 //! | `raw` | system calls without a safe wrapper |
@@ -64,11 +71,18 @@
 
 mod access;
 mod call;
+mod daemons;
 mod executor;
 mod family;
 mod files;
+mod held;
+mod limits;
 mod look;
+mod opened;
+mod others;
+mod own_calls;
 mod plan;
+mod plan_check;
 mod pool;
 mod protocol;
 mod raw;

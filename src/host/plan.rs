@@ -15,6 +15,9 @@ pub struct Plan {
     /// Free huge pages of 2 MiB that the pool of the machine has at the beginning; `None`: as many
     /// as it has. The recording sets them, and gives them back.
     pub huge_pages: Option<u64>,
+    /// The start of the heap of process 0, which is empty at the beginning; `None`: no heap in the
+    /// observed addresses.
+    pub heap: Option<u64>,
     /// Process and operation. Process 0 exists from the beginning. A step of a process that does
     /// not exist is skipped.
     pub steps: Vec<(u32, Op)>,
@@ -41,6 +44,7 @@ impl From<&Script> for Plan {
             files,
             opens,
             huge_pages: (free > 0).then_some(free),
+            heap: script.header.heap(),
             steps,
         }
     }
@@ -59,6 +63,9 @@ pub enum Unavailable {
     /// The pool of huge pages cannot be had for the recording.
     #[error("the pool of huge pages: {0}")]
     Pool(&'static str),
+    /// A daemon of the kernel cannot be had for the recording.
+    #[error("the kernel's daemons: {0}")]
+    Daemon(io::Error),
     /// The kernel has no secret memory, or keeps it from this process.
     #[error("no secret memory: {0}")]
     Secret(io::Error),

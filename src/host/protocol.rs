@@ -22,6 +22,27 @@ pub(super) const EXEC: u64 = 9;
 pub(super) const MOVE_PAGES: u64 = 10;
 pub(super) const MOVED: u64 = 11;
 
+/// More of them: begin a thread that serves as a number; keep words for the next call; advise
+/// memory of a process, at ranges that were put down; ask which pages are in memory; read a byte
+/// of a file; copy from or to another process; give up a right; begin a heap.
+pub(super) const THREAD: u64 = 12;
+pub(super) const PUT: u64 = 13;
+pub(super) const ADVISE: u64 = 14;
+pub(super) const MINCORE: u64 = 15;
+pub(super) const READ_BYTE: u64 = 16;
+pub(super) const COPY: u64 = 17;
+pub(super) const DROP_IPC_LOCK: u64 = 18;
+pub(super) const BEGIN_HEAP: u64 = 19;
+
+/// Returns a request of this kind with these words.
+pub(super) fn request_of(kind: u64, words: &[u64]) -> Request {
+    let mut request = Request::default();
+    request[0] = kind;
+    let rest = request[1..].iter_mut().zip(words);
+    rest.for_each(|(place, word)| *place = *word);
+    request
+}
+
 /// Kinds of answers.
 pub(super) const RETURNED: u64 = 0;
 pub(super) const FAILED: u64 = 1;

@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd},
     ptr,
 };
 
@@ -71,4 +71,49 @@ pub(super) fn scan(pagemap: &File, words: &mut [u64; 12], most: usize) -> io::Re
     let found = usize::try_from(found).map_err(|_| io::Error::last_os_error())?;
     regions.truncate(found);
     Ok(regions)
+}
+
+/// A process that a signal has killed, and that its tracer keeps from its end.
+pub(super) struct Stopped(i32);
+
+/// Kills a process and waits until it is about to end; it ends when the value is dropped. Only the
+/// calling thread can drop it.
+pub(super) fn stopped_at_its_end(pid: i32) -> io::Result<Stopped> {
+    let (nowhere, at_exit) = (
+        ptr::null_mut::<libc::c_void>(),
+        libc::PTRACE_O_TRACEEXIT as usize,
+    );
+    let options = ptr::without_provenance_mut::<libc::c_void>(at_exit);
+    // SAFETY: no memory of ours is written to.
+    if unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, nowhere, options) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let stopped = Stopped(pid);
+    // SAFETY: as above; the process is a recorded one.
+    if unsafe { libc::kill(pid, libc::SIGKILL) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as above.
+    if unsafe { libc::waitpid(pid, ptr::null_mut(), libc::__WALL) } != pid {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(stopped)
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let nothing = ptr::null_mut::<libc::c_void>();
+        // SAFETY: no memory of ours is written to.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, nothing, nothing) };
+    }
+}
+
+/// Takes the memory of a process that was killed (`process_mrelease`).
+pub(super) fn reap(process: impl AsFd) -> io::Result<()> {
+    let fd = process.as_fd().as_raw_fd();
+    // SAFETY: the call takes numbers alone.
+    match unsafe { libc::syscall(libc::SYS_process_mrelease, fd, 0_u64) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

@@ -1,12 +1,17 @@
 //! The recording: each step of a plan runs, then the recorder looks at the processes.
 
 use super::{
-    ARENA, MAX_PROCESSES, RELEASE,
+    ARENA, RELEASE,
     call::request,
+    daemons::{self, Daemons},
     family::Family,
-    files, look,
+    files, limits, look,
+    opened::Opened,
+    others,
     plan::{Plan, Unavailable},
+    plan_check::check,
     pool::Pool,
+    protocol::{BEGIN_HEAP, request_of},
     special::Special,
     trace::Trace,
     userfaults::Userfaults,
@@ -15,8 +20,7 @@ use crate::{
     addr::PAGE_SIZE,
     mm::{MapFlags, Prot},
     replay::{
-        Answer, Copy, FaultLoad, FaultStore, Header, MapsRow, More, Numbering, Op, Outcome,
-        PageTables, Parts, Resolve, Results, Script, Step,
+        Header, MapsRow, More, Numbering, Op, Outcome, PageTables, Parts, Results, Script, Step,
     },
 };
 use std::{collections::BTreeMap, fs::File, io, os::fd::AsRawFd};
@@ -42,20 +46,20 @@ pub fn record(plan: &Plan) -> Result<Recording, Unavailable> {
     }
     check(plan)?;
     let pool = Pool::of(plan)?;
-    let mut recorder = Recorder::new(plan)?;
+    let daemons = Daemons::of(plan)?;
+    let mut recorder = Recorder::new(plan, daemons.as_ref())?;
     let mut steps = Vec::new();
     for (actor, op) in &plan.steps {
-        if recorder
-            .family
-            .living()
-            .any(|(process, _)| process == *actor)
-        {
+        if recorder.family.has(*actor) {
             steps.push(recorder.step(steps.len() + 2, *actor, op)?);
         }
     }
     let mut header = Header::new(&plan.name, 0, &recorder.kernel, ARENA, plan.files.clone());
     header.swap = (!has_swap()).then_some(0);
     header.opens.clone_from(&plan.opens);
+    if let Some(start) = plan.heap {
+        header = header.with_heap(start);
+    }
     if let Some(pool) = &pool {
         header = header.with_pool(pool.before()?);
     }
@@ -74,66 +78,9 @@ fn has_swap() -> bool {
     swaps.lines().count() > 1
 }
 
-/// Refuses an impossible plan before its first step.
-fn check(plan: &Plan) -> Result<(), Unavailable> {
-    let refuse = |nth, why| Err(Unavailable::Step { nth, why });
-    if plan.files.values().any(|f| !files::is_known(f.kind)) {
-        return refuse(0, "files of that kind cannot be made here");
-    }
-    for (nth, (_, op)) in plan.steps.iter().enumerate() {
-        match op {
-            Op::Reclaim {} => return refuse(nth, "reclaim needs a control group"),
-            Op::Shrink { .. } | Op::Migrate { .. } | Op::Merge {} => {
-                return refuse(nth, "no kernel can be asked for it");
-            }
-            Op::Fork { child } if *child >= MAX_PROCESSES => {
-                return refuse(nth, "too many processes");
-            }
-            Op::Exec { addr } if !ARENA.contains(addr) => {
-                return refuse(nth, "a jump to an address outside of the arena");
-            }
-            op if !can_answer(op) => {
-                return refuse(nth, "an answer that the recorder cannot give");
-            }
-            op if !is_own(op) && request(op, None).is_none() => {
-                return refuse(nth, "an operation that only other recorders do");
-            }
-            op if op.file().is_some_and(|f| !is_open(plan, f)) => {
-                return refuse(nth, "a file that is not in the plan");
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Returns true for an operation that the recorder does, not a process alone.
-fn is_own(op: &Op) -> bool {
-    let with_proc = matches!(
-        op,
-        Op::Fork { .. } | Op::Exit {} | Op::MemRead { .. } | Op::MemWrite { .. }
-    );
-    with_proc || Special::is_of(op) || op.has_results()
-}
-
-/// Returns false for a copy that is too long, and for a move of pages by a process that waits.
-fn can_answer(op: &Op) -> bool {
-    let short = |call: &Answer| !matches!(call, Answer::UffdCopy(c) if c.len > Copy::MOST);
-    let stays = |call: &Answer| !matches!(call, Answer::UffdMove(_));
-    match op {
-        Op::FaultLoad(FaultLoad { resolve, .. }) | Op::FaultStore(FaultStore { resolve, .. }) => {
-            resolve.iter().all(|Resolve(c)| short(c) && stays(c))
-        }
-        other => Answer::of(other).is_none_or(|call| short(&call)),
-    }
-}
-
-fn is_open(plan: &Plan, name: &str) -> bool {
-    plan.files.contains_key(name) || plan.opens.contains_key(name)
-}
-
 struct Recorder {
     files: BTreeMap<String, File>,
+    opened: Opened,
     special: Special,
     userfaults: Userfaults,
     family: Family,
@@ -143,24 +90,35 @@ struct Recorder {
     /// The frame of the zero page, if frames are visible.
     zero: u64,
     layouts: BTreeMap<u32, Vec<MapsRow>>,
+    flags: BTreeMap<u32, Vec<String>>,
     pages: PageTables,
     protected: BTreeMap<u32, Vec<u64>>,
 }
 
 impl Recorder {
-    fn new(plan: &Plan) -> Result<Self, Unavailable> {
+    fn new(plan: &Plan, daemons: Option<&Daemons>) -> Result<Self, Unavailable> {
         let files = files::open(plan)?;
+        let opened = Opened::of(plan)?;
         let special = Special::of(plan)?;
         let all = files.values().map(AsRawFd::as_raw_fd);
-        let family = Family::start(true, all.chain(special.descriptors()))?;
+        let all = all.chain(special.descriptors()).chain(opened.descriptors());
+        let mut family = Family::start(true, all)?;
+        if let Some(start) = plan.heap {
+            family.must(0, request_of(BEGIN_HEAP, &[start]))?;
+        }
         let pid = family.living().next().map_or(0, |(_, pid)| pid);
-        let trace = family.has_vm.then(|| Trace::of(pid).ok()).flatten();
+        let helpers = daemons.map_or_else(Vec::new, |daemons| daemons.names.clone());
+        let trace = family
+            .has_vm
+            .then(|| Trace::of(pid, helpers).ok())
+            .flatten();
         let kernel = rustix::system::uname()
             .release()
             .to_string_lossy()
             .into_owned();
         let mut recorder = Self {
             files,
+            opened,
             special,
             userfaults: Userfaults::default(),
             trace,
@@ -168,6 +126,7 @@ impl Recorder {
             parts: Parts::OUTCOMES,
             zero: 0,
             layouts: BTreeMap::from([(0, Vec::new())]),
+            flags: BTreeMap::new(),
             pages: PageTables::default(),
             protected: BTreeMap::new(),
             family,
@@ -196,7 +155,7 @@ impl Recorder {
             None => Vec::new(),
         };
         if self.kernel.starts_with(RELEASE) {
-            self.parts |= Parts::LAYOUTS;
+            self.parts |= Parts::LAYOUTS | Parts::FLAGS;
             self.parts.set(Parts::WINDOWS, !told.is_empty());
             self.parts.set(Parts::PAGES, zero.is_some());
         }
@@ -207,22 +166,45 @@ impl Recorder {
         if op.has_results() {
             return self.userfaults.act(&mut self.family, actor, op);
         }
-        let outcome = match op {
-            Op::Fork { child } => self.family.fork(actor, *child),
-            Op::Exit {} => self.family.exit(actor),
-            Op::MemRead { addr, target } => look::force(self.family.pid(*target)?, *addr, None),
+        let family = &mut self.family;
+        let outcome = match *op {
+            Op::Fork { child } => family.fork(actor, child),
+            Op::Exit {} => family.exit(actor),
+            Op::Thread { thread } => family.thread(actor, thread),
+            Op::MemRead { addr, target } => look::force(family.pid(target)?, addr, None),
             Op::MemWrite { addr, target, byte } => {
-                look::force(self.family.pid(*target)?, *addr, Some(*byte))
+                look::force(family.pid(target)?, addr, Some(byte))
             }
-            op if Special::is_of(op) => self.special.act(&mut self.family, actor, op),
-            op => {
-                let file = op.file().and_then(|name| self.files.get(name));
-                let request = request(op, file.map(AsRawFd::as_raw_fd));
-                self.family
-                    .ask(actor, request.ok_or(io::ErrorKind::Unsupported)?)
+            Op::Rlimit { which, bytes, over } => {
+                let process = family.process_of(actor);
+                limits::set(family.pid(process)?, which, (bytes, over))
+            }
+            Op::Open(ref of) => self.opened.open(family, actor, of),
+            Op::BadFd { ref name, fd } => Ok(self.opened.bad(name, fd)),
+            Op::DirectWrite {
+                ref file,
+                off,
+                len,
+                byte,
+            } => {
+                let file = self.files.get(file).ok_or(io::ErrorKind::NotFound)?;
+                files::write(file, (off, len), byte)
+            }
+            ref op if others::is_of(op) => others::act(family, actor, op),
+            ref op if daemons::is_of(op) => daemons::act(family, actor, op),
+            ref op if Special::is_of(op) => self.special.act(family, actor, op),
+            ref op => {
+                let fd = op.file().and_then(|name| self.descriptor(name));
+                let request = request(op, fd).ok_or(io::ErrorKind::Unsupported)?;
+                self.family.ask(actor, request)
             }
         };
         Ok((outcome?, Results::default()))
+    }
+    /// Returns the descriptor that a name stands for.
+    fn descriptor(&self, name: &str) -> Option<i64> {
+        let file = self.files.get(name).map(|file| file.as_raw_fd().into());
+        file.or_else(|| self.opened.named(name))
     }
     fn step(&mut self, line: usize, actor: u32, op: &Op) -> io::Result<Step> {
         let (outcome, results) = self.act(actor, op)?;
@@ -230,45 +212,64 @@ impl Recorder {
             Some(trace) => trace.take()?,
             None => Vec::new(),
         };
-        let mut now = BTreeMap::new();
-        let mut numbering = Numbering::default();
-        let mut protected = BTreeMap::new();
-        for (process, pid) in self.family.living() {
-            let layout = look::layout(pid)?;
-            if self.parts.contains(Parts::PAGES) {
-                let (entries, no_writes) = look::entries(pid, &layout, self.zero)?;
-                numbering.process(process, entries.into_iter());
-                protected.insert(process, no_writes);
-            }
-            now.insert(process, layout);
-        }
-        let pages = numbering.finish();
-        let changed = now
-            .iter()
-            .filter(|(p, rows)| self.layouts.get(p) != Some(rows));
-        let layouts = changed.map(|(p, rows)| (*p, rows.clone())).collect();
-        let see_pages = self.parts.contains(Parts::PAGES) && pages != self.pages;
-        self.layouts = now;
-        let news = |(p, pages): &(&u32, &Vec<u64>)| {
-            self.protected.get(p).map_or(&[][..], Vec::as_slice) != pages.as_slice()
-        };
-        let changed = protected.iter().filter(news);
-        let more = Box::new(More {
-            results,
-            protected: changed.map(|(p, pages)| (*p, pages.clone())).collect(),
-        });
-        self.protected = protected;
-        self.pages.clone_from(&pages);
-        Ok(Step {
+        let mut step = Step {
             line,
             actor,
             op: op.clone(),
             outcome,
             notified,
-            layouts,
-            pages: see_pages.then_some(pages),
+            layouts: BTreeMap::new(),
+            pages: None,
             vm_flags: BTreeMap::new(),
-            more,
-        })
+            more: Box::new(More {
+                results,
+                protected: BTreeMap::new(),
+            }),
+        };
+        self.look(&mut step)?;
+        Ok(step)
     }
+    /// Looks at the processes, and tells what is new.
+    fn look(&mut self, step: &mut Step) -> io::Result<()> {
+        let (mut layouts, mut flags) = (BTreeMap::new(), BTreeMap::new());
+        let mut numbering = Numbering::default();
+        let mut protected = BTreeMap::new();
+        for (process, pid) in self.family.living() {
+            let (layout, letters) = look::layout(pid)?;
+            if self.parts.contains(Parts::PAGES) {
+                let (entries, no_writes) = look::entries(pid, &layout, self.zero)?;
+                numbering.process(process, entries.into_iter());
+                protected.insert(process, no_writes);
+            }
+            layouts.insert(process, layout);
+            flags.insert(process, letters);
+        }
+        let pages = numbering.finish();
+        // A replay looks at no pages after a process was killed, until it is told of them.
+        let tell = pages != self.pages || matches!(step.op, Op::ExitAndReap { .. });
+        if self.parts.contains(Parts::PAGES) && tell {
+            step.pages = Some(pages.clone());
+        }
+        step.layouts = news(&self.layouts, &layouts);
+        step.vm_flags = news(&self.flags, &flags);
+        step.more.protected = news(&self.protected, &protected);
+        // A new process without such pages has no news.
+        let had = |process: &u32| self.protected.contains_key(process);
+        let protected_now = &mut step.more.protected;
+        protected_now.retain(|process, pages| !pages.is_empty() || had(process));
+        (self.layouts, self.flags) = (layouts, flags);
+        (self.protected, self.pages) = (protected, pages);
+        Ok(())
+    }
+}
+
+/// Returns the entries that are not as before.
+fn news<T: Clone + PartialEq>(
+    before: &BTreeMap<u32, Vec<T>>,
+    now: &BTreeMap<u32, Vec<T>>,
+) -> BTreeMap<u32, Vec<T>> {
+    let is_new = |(process, list): &(&u32, &Vec<T>)| before.get(process) != Some(list);
+    let new = now.iter().filter(is_new);
+    new.map(|(process, list)| (*process, list.clone()))
+        .collect()
 }

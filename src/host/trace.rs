@@ -1,9 +1,10 @@
 //! The invalidations of the real MMU notifier: the tracepoints of KVM, in an own instance of
 //! tracefs.
 
-use super::ARENA;
+use super::{ARENA, daemons};
 use crate::replay::{Notice, Notified};
 use std::{
+    fmt::Write,
     fs::{self, File, OpenOptions},
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
@@ -24,10 +25,13 @@ const EVENTS: [(&str, Notice); 3] = [
 pub(super) struct Trace {
     dir: PathBuf,
     pipe: File,
+    /// Threads of the kernel that work for the plan.
+    helpers: Vec<&'static str>,
 }
 
 impl Trace {
-    pub(super) fn of(pid: i32) -> io::Result<Self> {
+    /// Returns the trace of a process; the windows of these threads of the kernel are part of it.
+    pub(super) fn of(pid: i32, helpers: Vec<&'static str>) -> io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let root = ROOTS.into_iter().map(Path::new);
         let root = root.map(|r| r.join("instances")).find(|r| r.is_dir());
@@ -35,19 +39,26 @@ impl Trace {
         let name = format!("emmu-{}-{nth}", std::process::id());
         let dir = root.ok_or(io::ErrorKind::NotFound)?.join(name);
         fs::create_dir(&dir)?;
-        let opened = Self::open(&dir, pid);
+        let opened = Self::open(&dir, pid, &helpers);
         if opened.is_err() {
             let _gone = fs::remove_dir(&dir);
         }
-        Ok(Self { pipe: opened?, dir })
+        Ok(Self {
+            pipe: opened?,
+            dir,
+            helpers,
+        })
     }
-    fn open(dir: &Path, pid: i32) -> io::Result<File> {
+    fn open(dir: &Path, pid: i32, helpers: &[&str]) -> io::Result<File> {
         fs::write(dir.join("buffer_size_kb"), "256")?;
         fs::write(dir.join("options/event-fork"), "1")?;
         let me = fs::read_link("/proc/thread-self")?;
         let me = me.file_name().and_then(|tid| tid.to_str());
-        let both = format!("{pid} {}", me.unwrap_or_default());
-        fs::write(dir.join("set_event_pid"), both)?;
+        let mut all = format!("{pid} {}", me.unwrap_or_default());
+        for helper in helpers {
+            let _done = write!(all, " {}", daemons::pid(helper)?);
+        }
+        fs::write(dir.join("set_event_pid"), all)?;
         for (event, _) in EVENTS {
             fs::write(dir.join("events/kvm").join(event).join("enable"), "1")?;
         }
@@ -63,7 +74,9 @@ impl Trace {
             _ => {}
         }
         let text = String::from_utf8_lossy(&text);
-        let notified = text.lines().filter_map(notified);
+        let notified = text
+            .lines()
+            .filter_map(|line| notified(line, &self.helpers));
         Ok(notified
             .filter(|n| n.start < ARENA.end && n.end > ARENA.start)
             .collect())
@@ -82,9 +95,10 @@ const CARETAKERS: [&str; 6] = [
 ];
 
 /// `name-77 [001] … kvm_unmap_hva_range: mmu notifier unmap range: 0x1000 -- 0x2000`
-fn notified(line: &str) -> Option<Notified> {
+fn notified(line: &str, helpers: &[&str]) -> Option<Notified> {
     let thread = line.trim_start();
-    if CARETAKERS.iter().any(|name| thread.starts_with(name)) {
+    let is_of = |name: &&str| thread.starts_with(name);
+    if CARETAKERS.iter().any(is_of) && !helpers.iter().any(is_of) {
         return None;
     }
     let of = |&(event, _): &(&str, Notice)| line.contains(&format!(" {event}: "));
@@ -129,14 +143,20 @@ mod tests {
             start,
             end,
         };
-        assert_eq!(notified(line), Some(unmap));
+        assert_eq!(notified(line, &[]), Some(unmap));
         let line = "  emmu-77 [001] ..... 12.5: kvm_age_hva: mmu notifier age hva: 0x10000000000 -- 0x10000002000";
-        assert_eq!(notified(line).map(|n| n.notice), Some(Notice::Age));
-        assert_eq!(notified("CPU:0 [LOST 3 EVENTS]"), None);
+        assert_eq!(notified(line, &[]).map(|n| n.notice), Some(Notice::Age));
+        assert_eq!(notified("CPU:0 [LOST 3 EVENTS]", &[]), None);
         for caretaker in ["khugepaged-41", "kdamond.0-9001", "kswapd0-50"] {
-            assert_eq!(notified(&line.replace("emmu-77", caretaker)), None);
+            assert_eq!(
+                notified(&line.replace("emmu-77", caretaker), &["ksmd"]),
+                None
+            );
         }
+        let helper = line.replace("emmu-77", "ksmd-41");
+        assert!(notified(&helper, &["ksmd"]).is_some());
+        assert_eq!(notified(&helper, &[]), None);
         let named_alike = line.replace("emmu-77", "my-kswapd-77");
-        assert!(notified(&named_alike).is_some());
+        assert!(notified(&named_alike, &[]).is_some());
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     call::{request, system_call},
     family::{Family, failed, refused},
-    protocol::{MOVE_PAGES, MOVED, Request},
+    protocol::{MOVE_PAGES, MOVED, Request, request_of},
     raw::{on_userfaultfd, scan},
 };
 use crate::{
@@ -61,7 +61,8 @@ fn came(result: io::Result<()>) -> io::Result<Outcome> {
 
 impl Userfaults {
     /// Executes an operation on a userfaultfd or a pagemap.
-    pub(super) fn act(&mut self, family: &mut Family, actor: u32, op: &Op) -> io::Result<Done> {
+    pub(super) fn act(&mut self, family: &mut Family, thread: u32, op: &Op) -> io::Result<Done> {
+        let actor = family.process_of(thread);
         match op {
             Op::Uffd(how) => self
                 .make(family, actor, how.features.unwrap_or(0))
@@ -82,7 +83,7 @@ impl Userfaults {
             Op::FaultLoad(FaultLoad { of, resolve, .. })
             | Op::FaultStore(FaultStore { of, resolve, .. }) => {
                 let access = request(op, None).ok_or(io::ErrorKind::Unsupported)?;
-                self.wait(family, (actor, access), (of.unwrap_or(actor), resolve))
+                self.wait(family, (thread, access), (of.unwrap_or(actor), resolve))
             }
             other => {
                 let call = Answer::of(other).ok_or(io::ErrorKind::Unsupported)?;
@@ -199,9 +200,9 @@ impl Userfaults {
 /// Moves pages, which only the process itself can do.
 fn move_pages(family: &mut Family, (owner, number): (u32, u64), of: &Move) -> io::Result<Done> {
     let mode = of.mode.unwrap_or(0);
-    let request = [MOVE_PAGES, number, of.addr, of.src, of.len, mode, 0, 0];
+    let request = request_of(MOVE_PAGES, &[number, of.addr, of.src, of.len, mode]);
     let outcome = family.ask(owner, request)?;
-    let moved = match family.ask(owner, [MOVED, 0, 0, 0, 0, 0, 0, 0])? {
+    let moved = match family.ask(owner, request_of(MOVED, &[]))? {
         Outcome::Ret(moved) => Some(moved.cast_signed()),
         _ => None,
     };

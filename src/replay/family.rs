@@ -151,13 +151,10 @@ impl Family {
     pub(super) fn forget_notices(&self) {
         self.notices.forget();
     }
-    /// Learns what only the outcome of a step tells: the contents of files by path.
+    /// Learns what only the outcome of a step tells: files by path, and their contents.
     pub(super) fn believe(&mut self, cx: &mut CallCx<'_>, step: &Step) {
-        let Some(mm) = self.processes.get(&self.process_of(step.actor)) else {
-            return;
-        };
-        if let (&Op::Load { addr }, &Outcome::Ret(byte)) = (&step.op, &step.outcome) {
-            self.special.believe(cx, mm, addr, byte);
+        if let Some(mm) = self.processes.get(&self.process_of(step.actor)) {
+            self.special.believe(cx, mm, (&step.op, &step.outcome));
         }
     }
     /// Executes an operation of process `actor`.

@@ -140,6 +140,17 @@ pub struct Before {
 }
 
 impl Before {
+    /// Returns an empty heap from an address on, and nothing else.
+    pub(super) fn empty_heap(start: u64) -> Self {
+        Self {
+            heap: vec![start, start],
+            ..Self::default()
+        }
+    }
+    /// Returns the start of the heap.
+    pub(super) fn heap(&self) -> Option<u64> {
+        self.heap.first().copied()
+    }
     pub(super) fn is_nothing(&self) -> bool {
         *self == Self::default()
     }

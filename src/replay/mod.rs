@@ -25,7 +25,7 @@
 //! | --- | --- |
 //! | `script`, `op`, `about_op`, `resource`, `ground` | a script as types: header, steps, operations, initial state |
 //! | `parse`, `write`, `load` | reading, writing and finding scripts |
-//! | `json`, `wire_words`, `hex` | the words of the format |
+//! | `json`, `wire_words`, `hex`, `file_names` | the words of the format, and the names of files |
 //! | `run` | the replay of a script |
 //! | `family`, `calls`, `process`, `objects` | the processes of a script, and the execution of operations |
 //! | `background` | memory of a recorded process outside of the arena |
@@ -58,6 +58,7 @@ mod devices;
 mod family;
 #[cfg(feature = "svg")]
 mod figure;
+mod file_names;
 mod followers;
 mod ground;
 mod hex;
@@ -101,6 +102,8 @@ pub use compare::{Difference, Expected, Observed, Parts, Sides, Stretch, differi
 pub use devices::{Devices, Presented, Standing};
 #[cfg(feature = "svg")]
 pub use figure::{FigureError, svg};
+#[cfg(feature = "host")]
+pub(crate) use file_names::is_fileless;
 pub use ground::{Before, OpenMode, PoolBefore, Seed};
 pub use hex::Hex;
 pub use limits::{InputError, ReplayError, ReplayLimits};

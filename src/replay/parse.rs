@@ -4,11 +4,12 @@
 //! every named file exists, addresses lie in the arena and ascend, frame numbers appear in order.
 
 use super::{
+    file_names::is_fileless,
     hex::Hex,
     json::object,
     op::Op,
     pages::{PageTables, Parser},
-    script::{FILELESS, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step},
+    script::{Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step},
     uffd_op::{More, Results},
     wire_words::hex_word,
 };
@@ -213,6 +214,9 @@ impl World<'_> {
             return Err(format!("file {file:?} is not in the header"));
         }
         match (op, outcome) {
+            (Op::Open(file), Outcome::Ret(_)) if !file.path.starts_with('/') => {
+                Err(format!("{:?} is no path that a layout can show", file.path))
+            }
             (Op::Open(file), Outcome::Ret(_)) => self.open(&file.name, &file.path),
             (Op::BadFd { name, .. }, Outcome::Ret(_)) => self.open(name, ""),
             (Op::Fork { child: new } | Op::Thread { thread: new }, _)
@@ -256,9 +260,7 @@ impl World<'_> {
 
     /// Returns true if a line of a layout can have this in its last column.
     fn is_mapped(&self, what: &str) -> bool {
-        FILELESS.contains(&what)
-            || what.starts_with("anon:")
-            || what.starts_with("shm:")
+        is_fileless(what)
             || self.header.files.contains_key(what)
             || self.opened.values().any(|path| path == what)
     }

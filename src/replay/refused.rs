@@ -18,7 +18,7 @@ const PIPE_PAGES: u64 = 16;
 
 impl Op {
     /// Returns the reason if no script can have this operation.
-    pub(super) fn refused(&self) -> Option<String> {
+    pub(crate) fn refused(&self) -> Option<String> {
         match *self {
             Self::Mincore { len, .. } if len.div_ceil(PAGE_SIZE) > MOST_BITS => {
                 Some(format!("mincore of {len} bytes, more than 64 pages"))

@@ -1,6 +1,7 @@
 //! A recorded script as types: its header, its steps, and the reaction of Linux to each.
 
 use super::{
+    file_names,
     ground::{Before, OpenMode, PoolBefore, Seed, possible_pools, recorded_folios},
     hex::Hex,
     limits::{InputError, ReplayLimits, beyond},
@@ -19,9 +20,6 @@ use std::{collections::BTreeMap, fmt, ops::Range};
 
 /// A script that could not be read.
 pub type ScriptError = InputError;
-
-/// Names in the last column of a layout for memory without a file; no file may have them.
-pub(super) const FILELESS: [&str; 6] = ["anon", "zero", "heap", "hugetlb", "secret", "sysv"];
 
 /// The kernel in the header of scripts that only this library has run: no outcome is recorded in
 /// them.
@@ -122,6 +120,16 @@ impl Header {
         (self.huge_pages, self.promised) = (Some(before.pages), before.promised);
         self
     }
+    /// Sets the address of an empty heap, which process 0 has before the first step.
+    #[must_use]
+    pub fn with_heap(mut self, start: u64) -> Self {
+        self.before = Box::new(Before::empty_heap(start));
+        self
+    }
+    /// Returns the start of the heap that process 0 has before the first step.
+    pub fn heap(&self) -> Option<u64> {
+        self.before.heap()
+    }
     /// Returns true if a file is open under that name.
     pub(super) fn has_file(&self, name: &str) -> bool {
         self.files.contains_key(name) || self.opens.contains_key(name)
@@ -138,16 +146,7 @@ impl Header {
         if start >= end || end > TASK_SIZE || !(start | end).is_multiple_of(PAGE_SIZE) {
             return Err(format!("{start:#x}-{end:#x} cannot be an arena"));
         }
-        if let Some(name) = self.files.keys().find(|n| FILELESS.contains(&&***n)) {
-            return Err(format!(
-                "file {name:?} has the name of memory without a file"
-            ));
-        }
-        for (name, (file, _)) in &self.opens {
-            if self.files.contains_key(name) || !self.files.contains_key(file) {
-                return Err(format!("{name:?} cannot be another name of {file:?}"));
-            }
-        }
+        file_names::check(&self.files, &self.opens)?;
         if self.promised > self.huge_pages.unwrap_or(0) {
             return Err(format!("{} huge pages cannot be promised", self.promised));
         }

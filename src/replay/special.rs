@@ -27,6 +27,8 @@ pub(super) struct Special {
     closed: BTreeSet<String>,
     /// Files by path whose contents no script has, and the bytes of them that are known.
     unknown: BTreeMap<String, (Arc<DiskFile>, BTreeSet<u64>)>,
+    /// Paths that the kernel could not open, and why.
+    missing: BTreeMap<String, String>,
     secret: Option<Arc<File>>,
     /// All segments that were made; the last is that of the script.
     segments: Vec<ShmId>,
@@ -95,6 +97,9 @@ impl Special {
         let machine = mm.machine();
         match op {
             op if op.is_of_device() => self.device.execute(cx, mm, op),
+            Op::Open(OpenPath { path, .. }) if self.missing.contains_key(path) => {
+                Outcome::Err(self.missing[path].clone())
+            }
             Op::Open(OpenPath { path, mode, name }) => {
                 let file = self.open(machine, path, *mode);
                 done(file.map(|file| {
@@ -201,9 +206,22 @@ impl Special {
             _ => Some(failed(Errno::EBADF)),
         }
     }
+    /// Learns from an outcome whether the recorded machine had a file, and bytes of it.
+    pub(super) fn believe(&mut self, cx: &mut CallCx<'_>, mm: &Mm, step: (&Op, &Outcome)) {
+        match step {
+            (Op::Open(of), Outcome::Err(why)) => {
+                self.missing.insert(of.path.clone(), why.clone());
+            }
+            (Op::Open(of), _) => {
+                self.missing.remove(&of.path);
+            }
+            (&Op::Load { addr }, &Outcome::Ret(byte)) => self.believe_byte(cx, mm, addr, byte),
+            _ => {}
+        }
+    }
     /// Learns a byte of a file by path from the load of it: the first that the script has of that
     /// byte is believed.
-    pub(super) fn believe(&mut self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u64) {
+    fn believe_byte(&mut self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u64) {
         let Ok(byte) = u8::try_from(byte) else {
             return;
         };

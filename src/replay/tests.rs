@@ -168,6 +168,12 @@ fn damaged_files_are_errors_never_panics() {
         ("0x200000", "0x200001"),
         ("memfd", "tape"),
         ("\"seed\":1", "\"seed\":-1"),
+        ("f0", "sysv"),
+        ("f0", "anon:x"),
+        ("f0", "shm:"),
+        ("f0", "x:y"),
+        ("f0", "x/y"),
+        ("f0", ""),
     ] {
         assert!(
             e(HEADER.replace(old, new).as_bytes()).starts_with("t:1: header: "),
@@ -188,6 +194,19 @@ fn damaged_files_are_errors_never_panics() {
             drop(read("t", &bytes));
         }
     }
+}
+
+/// A path that a layout shows in another way could be taken for the name of another file.
+#[test]
+fn files_are_opened_by_whole_paths() {
+    let open = r#"{"as":0,"op":"open","path":"/etc/hostname","mode":0,"name":"h","ret":0}"#;
+    assert!(parse(&[open]).is_ok());
+    for path in ["f0", "anon", "anon:x", ""] {
+        let e = parse(&[&open.replace("/etc/hostname", path)]).expect_err(path);
+        assert!(e.starts_with("t.jsonl:2: ") && e.contains("no path"), "{e}");
+    }
+    let refused = open.replace("\"ret\":0", "\"err\":\"ENOENT\"");
+    assert!(parse(&[&refused.replace("/etc/hostname", "f0")]).is_ok());
 }
 
 #[test]

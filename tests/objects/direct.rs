@@ -96,6 +96,37 @@ fn direct_transfers_are_of_whole_sectors_and_end_with_the_file() {
     assert_eq!(w.mm.load(&mut w.thread.cx(), at(7) + 200), Ok(0));
 }
 
+/// `iomap_dio_hole_iter`: zeros for a hole have any length; blocks behind it are whole sectors.
+#[test]
+fn a_direct_read_of_a_hole_begins_and_ends_anywhere() {
+    let (mut w, file, direct) = setting();
+    file.punch_hole(w.thread.cx(), 2 * PAGE, 3 * PAGE).unwrap();
+    let mut out = [9; 5000];
+    for (offset, len) in [(2 * PAGE, 100), (2 * PAGE + 1, 5000), (PAGE, 5000)] {
+        let read = direct.read_at(w.thread.cx(), offset, &mut out[..len]);
+        assert_eq!(read, Ok(len), "{offset}");
+    }
+    for (offset, len) in [(PAGE + 1, 5000), (4 * PAGE, 5000), (4 * PAGE + 1, 5000)] {
+        let read = direct.read_at(w.thread.cx(), offset, &mut out[..len]);
+        assert_eq!(read, Err(ObjectError::Unaligned { offset, len }));
+    }
+    for page in 40..43 {
+        w.put(page, 9);
+    }
+    // The zeros of the hole have come to memory by then.
+    let (offset, len) = (4 * PAGE, PAGE as usize + 100);
+    let read =
+        w.mm.read_file(&mut w.thread.cx(), (&direct, offset), at(40), len);
+    let why = ObjectError::Unaligned { offset, len };
+    assert_eq!(read, Err(TransferError::File(why)));
+    assert_eq!((w.get(40), w.get(41)), (Ok(0), Ok(9)));
+    let (offset, len) = (PAGE, PAGE as usize + 100);
+    let read =
+        w.mm.read_file(&mut w.thread.cx(), (&direct, offset), at(41), len);
+    assert_eq!(read, Ok(len));
+    assert_eq!((w.get(41), w.get(42)), (Ok(2), Ok(0)));
+}
+
 #[test]
 fn a_direct_transfer_fails_whole_if_a_page_of_memory_is_missing() {
     let (mut w, _, direct) = setting();

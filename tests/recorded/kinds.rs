@@ -23,6 +23,7 @@ const KINDS: &[&str] = &[
     "deferred_split",
     "dev_zero",
     "dev_zero_more",
+    "direct_edges",
     "direct_io",
     "direct_more",
     "disk",

@@ -43,6 +43,8 @@ const UNSAFE: &[&str] = &[
     "extmmu/vhost_iotlb/frame_memory.rs",
     "host/executor.rs",
     "host/access.rs",
+    "host/held.rs",
+    "host/own_calls.rs",
     "host/raw.rs",
 ];
 

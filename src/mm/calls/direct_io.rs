@@ -13,7 +13,7 @@ use crate::mm::{
 use crate::{
     addr::PAGE_SIZE,
     ctx::CallCx,
-    error::{FaultError, TransferError},
+    error::{FaultError, ObjectError, TransferError},
     file::{File, SECTOR, sealed::Direct},
     notifier::Access,
 };
@@ -36,12 +36,12 @@ impl Mm {
         }
         let failed = TransferError::File;
         disk.begin_read(cx, offset, len).map_err(failed)?;
-        File::check_direct(offset, len).map_err(failed)?;
-        let mut bytes = vec![0; len.min(REQUEST)];
+        let whole = disk.whole_sectors(offset, len).map_err(failed)?;
+        let mut bytes = vec![0; whole.min(REQUEST)];
         let mut moved = 0;
         let mut own = 0;
-        while moved < len {
-            let part = &mut bytes[..(len - moved).min(REQUEST)];
+        while moved < whole {
+            let part = &mut bytes[..(whole - moved).min(REQUEST)];
             let there = addr + moved as u64;
             let (held, ready, why) = self.hold(cx, there, part.len(), Access::Write);
             let part = &mut part[..ready];
@@ -52,7 +52,10 @@ impl Mm {
             }
             moved += ready;
         }
-        Ok(own)
+        match whole == len {
+            true => Ok(own),
+            false => Err(failed(ObjectError::Unaligned { offset, len })),
+        }
     }
     /// Writes bytes of memory to the file's store.
     pub(super) fn write_direct(

@@ -98,3 +98,60 @@ pub(super) const CODE: &[Advice] = &[
     Advice::GuardRemove,
     Advice::WipeOnFork,
 ];
+/// For memory that other processes reach.
+pub(super) const OTHERS: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::WipeOnFork,
+    Advice::DontFork,
+    Advice::GuardInstall,
+    Advice::GuardRemove,
+    Advice::PopulateRead,
+    Advice::Cold,
+];
+/// For memory of other processes: what may be advised, and what may not.
+pub(super) const REMOTE: &[Advice] = &[
+    Advice::Cold,
+    Advice::WillNeed,
+    Advice::Cold,
+    Advice::DontNeed,
+    Advice::GuardInstall,
+];
+/// For pages that are merged.
+pub(super) const MERGED: &[Advice] = &[
+    Advice::Mergeable,
+    Advice::Mergeable,
+    Advice::Mergeable,
+    Advice::Unmergeable,
+    Advice::DontNeed,
+];
+/// For heaps and stacks.
+pub(super) const PLACED: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::DontFork,
+    Advice::DoFork,
+    Advice::WipeOnFork,
+    Advice::KeepOnFork,
+    Advice::GuardInstall,
+    Advice::GuardRemove,
+    Advice::PopulateWrite,
+    Advice::DontDump,
+    Advice::DoDump,
+];
+/// For a file whose bytes go past its cache.
+pub(super) const DIRECT: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::PopulateRead,
+    Advice::PopulateWrite,
+    Advice::Random,
+    Advice::WillNeed,
+];
+/// For huge pages of private memory.
+pub(super) const HUGE_PAGES: &[Advice] = &[
+    Advice::HugePage,
+    Advice::HugePage,
+    Advice::NoHugePage,
+    Advice::Collapse,
+    Advice::DontNeed,
+    Advice::WipeOnFork,
+    Advice::PopulateWrite,
+];

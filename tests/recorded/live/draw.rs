@@ -178,6 +178,7 @@ impl Making {
                     _ => BTreeMap::new(),
                 },
                 huge_pages: None,
+                heap: None,
                 steps: Vec::new(),
             },
             living: Living::new(),

@@ -140,7 +140,7 @@ fn is_of_handler(op: &Op) -> bool {
     )
 }
 
-fn mmap(addr: u64, len: u64, prot: Prot, flags: MapFlags, file: Option<u64>) -> Op {
+pub(super) fn mmap(addr: u64, len: u64, prot: Prot, flags: MapFlags, file: Option<u64>) -> Op {
     Op::Mmap {
         addr,
         len,
@@ -192,7 +192,13 @@ fn remap((addr, len): (u64, u64), new_len: u64, to: Option<u64>, keep: bool) -> 
 }
 
 /// The operations that every kind of memory has.
-fn common((addr, len): (u64, u64), unit: u64, d: &Draw, prots: &[Prot], advices: &[Advice]) -> Op {
+pub(super) fn common(
+    (addr, len): (u64, u64),
+    unit: u64,
+    d: &Draw,
+    prots: &[Prot],
+    advices: &[Advice],
+) -> Op {
     match d.kind % 20 {
         0..7 => Op::Store { addr, byte: d.byte },
         7..11 => Op::Load { addr },

@@ -11,6 +11,7 @@ mod draw;
 mod kinds;
 mod living;
 mod stories;
+mod themes;
 
 use super::{drawn, skipped::skipped};
 use draw::{Draw, Profile};
@@ -24,6 +25,7 @@ use proptest::{
     test_runner::{TestCaseError, TestError, TestRunner},
 };
 use std::{fs, path::PathBuf};
+use themes::Theme;
 
 /// Scripts of each profile.
 const CASES: u32 = 24;
@@ -79,8 +81,7 @@ fn keep(recording: &Recording) -> PathBuf {
 
 /// Says which parts are not compared here.
 fn tell_missing(what: &str, parts: Parts) {
-    // No recording has the flags of VMAs.
-    let missing = Parts::all() - Parts::FLAGS - parts;
+    let missing = Parts::all() - parts;
     if !missing.is_empty() {
         skipped(&format!("{what}: {missing:?}"), CANNOT);
     }
@@ -196,6 +197,38 @@ fn pages_that_a_handler_fills() {
 #[test]
 fn code_that_may_be_fetched_or_not() {
     compare_kind(Kind::Code);
+}
+
+#[test]
+fn processes_that_reach_one_another() {
+    compare_theme(Theme::Others);
+}
+
+#[test]
+fn equal_pages_that_are_merged() {
+    compare_theme(Theme::Merged);
+}
+
+#[test]
+fn heaps_and_stacks_within_limits() {
+    compare_theme(Theme::Placed);
+}
+
+#[test]
+fn bytes_that_go_past_the_cache() {
+    compare_theme(Theme::Direct);
+}
+
+#[test]
+fn huge_pages_of_private_memory() {
+    compare_theme(Theme::Huge);
+}
+
+/// Compares scripts of a theme; what these calls do depends on privileges and releases.
+fn compare_theme(theme: Theme) {
+    let needed = Parts::LAYOUTS | Parts::PAGES;
+    let plan = |draws: &[Draw]| themes::plan(theme, draws);
+    compare_plans(&format!("{theme:?} scripts"), needed, plan);
 }
 
 /// Compares scripts of a kind of memory; what these calls do depends on privileges and releases.

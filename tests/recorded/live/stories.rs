@@ -83,3 +83,56 @@ fn accesses_wait_until_their_handler_answers() {
         ],
     );
 }
+
+#[test]
+fn threads_share_what_their_process_has() {
+    compare(
+        "threaded",
+        &[
+            (0, MAP),
+            (0, r#"{"op":"fork","child":1}"#),
+            (1, r#"{"op":"thread","thread":2}"#),
+            (2, r#"{"op":"store","addr":"0x10000000000","byte":7}"#),
+            (1, r#"{"op":"load","addr":"0x10000000000"}"#),
+            (2, r#"{"op":"fork","child":3}"#),
+            (3, r#"{"op":"load","addr":"0x10000000000"}"#),
+            (
+                0,
+                r#"{"op":"pvm_read","addr":"0x10000002000","len":4096,"target":3,"remote":"0x10000000000"}"#,
+            ),
+            (0, r#"{"op":"load","addr":"0x10000002000"}"#),
+            (0, r#"{"op":"mincore","addr":"0x10000000000","len":65536}"#),
+            (
+                0,
+                r#"{"op":"process_madvise","target":1,"iov":[["0x10000000000",4096],["0x10000004000",8192]],"advice":"cold","flags":0}"#,
+            ),
+            (0, r#"{"op":"exit_and_reap","target":1}"#),
+            (0, r#"{"op":"munmap","addr":"0x10000000000","len":65536}"#),
+        ],
+    );
+}
+
+#[test]
+fn files_by_path_are_those_of_this_machine() {
+    compare(
+        "by-path",
+        &[
+            (
+                0,
+                r#"{"op":"open","path":"/nowhere/at/all","mode":0,"name":"n"}"#,
+            ),
+            (0, r#"{"op":"open","path":"/dev/zero","mode":2,"name":"z"}"#),
+            (0, r#"{"op":"bad_fd","name":"b","fd":999}"#),
+            (
+                0,
+                r#"{"op":"mmap","addr":"0x10000000000","len":8192,"prot":"rw-","flags":["private","fixed"],"file":"z","off":0}"#,
+            ),
+            (0, r#"{"op":"store","addr":"0x10000000000","byte":7}"#),
+            (
+                0,
+                r#"{"op":"mmap","addr":"0x10000000000","len":8192,"prot":"rw-","flags":["private","fixed"],"file":"b","off":0}"#,
+            ),
+            (0, r#"{"op":"load","addr":"0x10000000000"}"#),
+        ],
+    );
+}
