@@ -14,8 +14,6 @@ const BASE: u64 = 1 << 30;
 /// Pages of a folio, and of a huge page.
 const FOLIO: u64 = 16;
 const HUGE: u64 = 512;
-/// A world with a huge page has many steps.
-const FEW: [How; 2] = [How::Random(60), How::Pct(60)];
 
 fn page(n: u64) -> u64 {
     BASE + n * PAGE_SIZE
@@ -110,7 +108,7 @@ fn clean_page_mapped_again() {
     let loads = Arc::clone(&mm);
     let load = shuttle::thread::spawn(move || {
         let mut thread = ma.enter().unwrap();
-        for n in 0..2 {
+        for n in 0..12 {
             loads.load(&mut thread.cx(), page(n)).unwrap();
         }
     });
@@ -130,5 +128,5 @@ fn clean_page_mapped_again() {
 
 #[test]
 fn load_against_reclaim_of_a_clean_page() {
-    explore(&FEW, clean_page_mapped_again);
+    explore(&[How::Random(100), How::Pct(100)], clean_page_mapped_again);
 }
