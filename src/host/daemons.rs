@@ -51,8 +51,8 @@ const KHUGEPAGED: Daemon = Daemon {
 
 /// Full scans after which nothing changes any more.
 const SCANS: u64 = 4;
-/// Patience with a daemon.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Patience with a daemon, which runs when nothing else wants to.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A daemon is done with its last page some time after it was told to rest.
 const LAST_PAGE: Duration = Duration::from_millis(20);
 const A_WHILE: Duration = Duration::from_millis(5);

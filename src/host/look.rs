@@ -1,4 +1,5 @@
-//! The state of processes, from outside: `smaps`, `pagemap` and `mem` of `/proc/PID`, in the arena.
+//! The state of processes, from outside: `maps`, `smaps`, `pagemap` and `mem` of `/proc/PID`, in
+//! the arena.
 
 use super::{ARENA, family::refused};
 use crate::{
@@ -11,10 +12,17 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-/// Returns the VMAs of a process, and the flags of each, sorted.
-pub(super) fn layout(pid: i32) -> io::Result<(Vec<MapsRow>, Vec<String>)> {
+/// Returns the VMAs of a process.
+pub(super) fn layout(pid: i32) -> io::Result<Vec<MapsRow>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    Ok(layout_of(&text).0)
+}
+
+/// Returns the flags of each VMA of a process, sorted. The kernel looks at all pages of the process
+/// for it, those of the recorder's program among them.
+pub(super) fn flags(pid: i32) -> io::Result<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
-    Ok(layout_of(&text))
+    Ok(layout_of(&text).1)
 }
 
 fn layout_of(smaps: &str) -> (Vec<MapsRow>, Vec<String>) {

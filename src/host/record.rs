@@ -235,12 +235,18 @@ impl Recorder {
         let mut numbering = Numbering::default();
         let mut protected = BTreeMap::new();
         for (process, pid) in self.family.living() {
-            let (layout, letters) = look::layout(pid)?;
+            let layout = look::layout(pid)?;
             if self.parts.contains(Parts::PAGES) {
                 let (entries, no_writes) = look::entries(pid, &layout, self.zero)?;
                 numbering.process(process, entries.into_iter());
                 protected.insert(process, no_writes);
             }
+            let before = self.flags.get(&process).cloned();
+            let same = self.layouts.get(&process) == Some(&layout) && changes_no_vma(&step.op);
+            let letters = match before.filter(|_| same) {
+                Some(letters) => letters,
+                None => look::flags(pid)?,
+            };
             layouts.insert(process, layout);
             flags.insert(process, letters);
         }
@@ -261,6 +267,25 @@ impl Recorder {
         (self.protected, self.pages) = (protected, pages);
         Ok(())
     }
+}
+
+/// Returns true for an operation that leaves VMAs as they are, unless a stack grows.
+fn changes_no_vma(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Load { .. }
+            | Op::Store { .. }
+            | Op::Exec { .. }
+            | Op::Mincore { .. }
+            | Op::Msync { .. }
+            | Op::MemRead { .. }
+            | Op::MemWrite { .. }
+            | Op::PvmRead { .. }
+            | Op::PvmWrite { .. }
+            | Op::Rlimit { .. }
+            | Op::Ksm { .. }
+            | Op::Exit {}
+    ) || op.file().is_some() && !matches!(op, Op::Mmap { .. })
 }
 
 /// Returns the entries that are not as before.
