@@ -84,6 +84,7 @@ pub(crate) type PermitOf<'p, G> =
 impl<'g, G: Seated> Ticket<'g, G> {
     /// Makes a pending frame of the outcome of a look-up: the pages of `range` are mapped to the
     /// frames from `pfn` on, and the first one is in this generation.
+    #[inline(always)]
     pub(crate) fn fill(
         self,
         range: VpnRange,
@@ -124,6 +125,7 @@ impl<G: Admits> Pending<'_, G> {
     /// # Errors
     ///
     /// [`Retry`]: draw a new ticket and look the page up again, unless the driver is detached.
+    #[inline(always)]
     pub fn admit<'p, R: Below<rank::Gate>, D: Context>(
         self,
         cx: &'p mut Cx<'_, R, D>,
@@ -155,6 +157,7 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, super::gate::Gate<S, T, C>> {
 
 impl<'g, G: Seated> Pending<'g, G> {
     /// Locks the gate by `lock`, and checks the ticket under it.
+    #[inline(always)]
     pub(super) fn admit_under<'p, S: ShadowStore, T, C: Context>(
         self,
         lock: impl FnOnce() -> GateGuard<'p, S, T, C>,

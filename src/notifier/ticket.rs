@@ -124,8 +124,12 @@ impl<'g, G> Ticket<'g, G> {
     }
     /// Accepts a writable translation for a ticket for reading, where the page table allows writing
     /// already.
-    pub fn or_writable(mut self) -> Self {
-        self.or_writable = true;
+    pub fn or_writable(self) -> Self {
+        self.or_writable_if(true)
+    }
+    /// Does so if `may`.
+    pub(crate) fn or_writable_if(mut self, may: bool) -> Self {
+        self.or_writable = may;
         self
     }
     /// Returns the page.

@@ -80,13 +80,9 @@ impl Vm {
         let mm = cpu.mm()?;
         let gfn = Gfn::containing(gpa);
         let page = slot.hva_of(gfn);
-        let mut ticket = self.gates.ticket(page, access).allow_huge();
-        if !slot
-            .flags
-            .intersects(SlotFlags::READONLY | SlotFlags::LOG_DIRTY_PAGES)
-        {
-            ticket = ticket.or_writable();
-        }
+        let kept_from_writing = SlotFlags::READONLY | SlotFlags::LOG_DIRTY_PAGES;
+        let ticket = self.gates.ticket(page, access).allow_huge();
+        let ticket = ticket.or_writable_if(!slot.flags.intersects(kept_from_writing));
         let found = mm.resolve(cx, ticket);
         let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
         if self.made(KvmMistake::NoRetry) {

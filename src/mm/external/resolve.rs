@@ -60,6 +60,9 @@ impl Mm {
     /// # mm.exit(&mut cx);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    // In line where it is called, as the admission that follows: what goes from one to the other
+    // then needs no copy, for which a processor would have to wait.
+    #[inline(always)]
     pub fn resolve<'g, G: Seated, R: Below<rank::Mmap>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -68,15 +71,28 @@ impl Mm {
         self.check_ticket(&ticket)?;
         let (at, access) = (ticket.vpn(), ticket.access());
         let _look_up = trace::resolve(|| ticket.seat().name(), at.into(), access);
+        match self.look_up(cx, &ticket) {
+            Some(found) => Ok(self.fill(ticket, &found)),
+            None => self.resolve_by_faults(cx, ticket),
+        }
+    }
+    /// Faults the ticket's page in until a look-up finds it.
+    #[cold]
+    fn resolve_by_faults<'g, G: Seated, R: Below<rank::Mmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        ticket: Ticket<'g, G>,
+    ) -> Result<Pending<'g, G>, FaultError> {
+        let (at, access) = (ticket.vpn(), ticket.access());
         let mut patience = Patience::default();
         loop {
-            if let Some(found) = self.look_up(cx, &ticket) {
-                return Ok(self.fill(ticket, &found));
-            }
             let faulted = self.fault_in_for_driver(cx, at, at.addr(), access);
             if let Err(why) = patience.allow_retry(faulted) {
                 ticket.refused();
                 return Err(why);
+            }
+            if let Some(found) = self.look_up(cx, &ticket) {
+                return Ok(self.fill(ticket, &found));
             }
         }
     }
@@ -155,6 +171,7 @@ impl Mm {
         }
         Ok(())
     }
+    #[inline(always)]
     fn fill<'g, G: Seated>(&self, ticket: Ticket<'g, G>, found: &Found) -> Pending<'g, G> {
         // Read after the entry: if the frame was retired in between, the ticket is stale, since a
         // window has closed over the page.
