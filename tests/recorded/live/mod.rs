@@ -206,7 +206,9 @@ fn processes_that_reach_one_another() {
 
 #[test]
 fn equal_pages_that_are_merged() {
-    compare_theme(Theme::Merged);
+    if daemons_may_work("Merged scripts") {
+        compare_theme(Theme::Merged);
+    }
 }
 
 #[test]
@@ -221,7 +223,19 @@ fn bytes_that_go_past_the_cache() {
 
 #[test]
 fn huge_pages_of_private_memory() {
-    compare_theme(Theme::Huge);
+    if daemons_may_work("Huge scripts") {
+        compare_theme(Theme::Huge);
+    }
+}
+
+/// Returns true if scripts may wait for daemons of the kernel. These run when nothing else wants
+/// to, so what load there is would decide how long a test takes.
+fn daemons_may_work(what: &str) -> bool {
+    let may = drawn::explores();
+    if !may {
+        skipped(what, "the kernel's daemons work in an exploration alone");
+    }
+    may
 }
 
 /// Compares scripts of a theme; what these calls do depends on privileges and releases.
