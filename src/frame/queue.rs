@@ -14,7 +14,7 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T: Copy + PartialEq> Queue<T> {
-    /// Appends a page, unless it is the last already. `is_left` tells which pages are worth keeping.
+    /// Appends a page, unless it is the last already. `is_left` tells which pages are to be kept.
     pub(super) fn note(&mut self, page: T, is_left: impl Fn(T) -> bool) {
         if self.0.last() == Some(&page) {
             return;

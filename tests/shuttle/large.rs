@@ -1,5 +1,5 @@
-//! Large pages that several threads split, each by another part, and one that reclaim gives up while
-//! a fault maps it.
+//! Large pages that several threads split, each by another part, and one that reclaim gives up
+//! while a fault maps it.
 
 use crate::run::{How, explore};
 use emmu::{
