@@ -1,10 +1,9 @@
 //! Waiting for other threads: by the clock, and then by work.
 //!
 //! The clock of a busy machine proves nothing: a second may pass in which a runnable thread does
-//! not run. At the end of the time the waiting thread therefore works for a part of it, a fixed
-//! amount for each millisecond, and looks again. Processors are shared evenly, so a runnable thread
-//! has had as much of one by then, and needs far less. Only a thread that is blocked, or that works
-//! without end, still has no result.
+//! not run. At the end of the time the waiting thread therefore works, a fixed amount for each
+//! millisecond, and looks again. Processors are shared evenly, so a runnable thread has had as much
+//! of one by then. Only a thread that is blocked, or that works without end, still has no result.
 
 use std::{
     hint::black_box,
@@ -12,18 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Rounds of work that take about a millisecond, however the build is optimised. An interpreter
-/// does fewer.
+/// Rounds of work for each millisecond: about as long, however the build is optimised. An
+/// interpreter does fewer.
 const ROUNDS: u64 = if cfg!(miri) { 400 } else { 100_000 };
-/// The part of a time that is worked for, but at least [`SHORT`], or all of a shorter one.
-const PART: u32 = 4;
-const SHORT: Duration = Duration::from_millis(20);
-/// Looks for a result that come one after the other; then there is a pause before each. What is
-/// soon there is seen at once, and what is not costs little.
-const LOOKS: u32 = 64;
-const PAUSE: Duration = Duration::from_micros(100);
 
-/// Waits for a message, up to `time` by the clock and a part of it by work.
+/// Waits for a message, up to `time` by the clock and as much work.
 pub(super) fn receive<T>(from: &Receiver<T>, time: Duration) -> Result<T, RecvTimeoutError> {
     match from.recv_timeout(time) {
         Err(RecvTimeoutError::Timeout) => {}
@@ -43,26 +35,20 @@ pub(super) fn receive<T>(from: &Receiver<T>, time: Duration) -> Result<T, RecvTi
 /// Waits until `f` returns true, and returns false if it does not in `time`.
 pub(super) fn until(time: Duration, mut f: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + time;
-    for look in 0_u32.. {
+    loop {
         if f() {
             return true;
         }
         if Instant::now() >= end {
-            break;
+            return work_until(time, f);
         }
-        if look < LOOKS {
-            std::thread::yield_now();
-        } else {
-            std::thread::sleep(PAUSE);
-        }
+        std::thread::yield_now();
     }
-    work_until(time, f)
 }
 
-/// Works for its part of `time`, and calls `f` after each millisecond's worth.
+/// Works for about `time`, and calls `f` after each millisecond's worth.
 fn work_until(time: Duration, mut f: impl FnMut() -> bool) -> bool {
-    let part = (time / PART).max(time.min(SHORT));
-    for _ in 0..=part.as_millis() {
+    for _ in 0..=time.as_millis() {
         // Each division waits for the one before, and no optimisation shortens a division of
         // unknown numbers.
         let mut sum = 1;

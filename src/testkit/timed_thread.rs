@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-/// The time for an operation beside an access to end or to fall asleep: by the clock, and then by
+/// The time for an operation beside an access to end or to fall asleep: by the clock, and as much
 /// work ([`patience`]). An operation that does neither spins, on a lock that the access holds.
 const SPINS: Duration = Duration::from_millis(20);
 

@@ -23,7 +23,7 @@ use std::{
 };
 
 /// The time for an access that should be held off to prove otherwise, once it has begun: by the
-/// clock, and then by work ([`patience`]).
+/// clock, and as much work ([`patience`]).
 const A_WHILE: Duration = Duration::from_millis(20);
 
 pub(super) fn auditable(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
