@@ -25,22 +25,22 @@ pub(crate) fn in_a_copy(f: impl FnOnce()) -> bool {
     (waited, status) == (pid, 0)
 }
 
-/// The file that tells in which call of the kernel the process sleeps that opened it.
+/// The file that tells in which call of the kernel the thread sleeps that opened it.
 #[cfg(target_os = "linux")]
 struct Sleeps(libc::c_int);
 
 #[cfg(target_os = "linux")]
 impl Sleeps {
     fn new() -> Self {
-        let path = c"/proc/self/syscall";
+        let path = c"/proc/thread-self/syscall";
         // A kernel that lets nobody look at a process that is not its child is asked to.
         // SAFETY: it has no condition.
         unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY) };
         // SAFETY: `path` ends.
         Self(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) })
     }
-    /// Waits, in a child, until the process waits for it. Takes no memory of the allocator, whose
-    /// state must be that of the parent.
+    /// Waits, in a child, until the thread that made it waits for it. Takes no memory of the
+    /// allocator, whose state must be that of the parent.
     fn wait(&self) {
         let pause = std::time::Duration::from_micros(200);
         loop {
