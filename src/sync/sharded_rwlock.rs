@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn readers_and_writers_exclude_each_other() {
-        const ROUNDS: u32 = if cfg!(miri) { 20 } else { 2000 };
+        const ROUNDS: u32 = if cfg!(miri) { 6 } else { 2000 };
         let lock = ShardedRwLock::new((0, 0));
         std::thread::scope(|s| {
             for _ in 0..3 {
