@@ -202,14 +202,23 @@ impl<'g, G: Seated> Pending<'g, G> {
         seat.reached(Moment::Validated(self.ticket.vpn));
         Ok(seat.cache_since(self.found, self.since))
     }
-    /// Returns the translation without any check, for hardware that makes its own: a miss that a
-    /// purge has cancelled meanwhile is ignored there. In any other use this creates a stale
-    /// translation.
-    pub fn vouch(self) -> Cached {
+    /// Returns the translation without a check for windows since the ticket was drawn, for hardware
+    /// that makes its own: a miss that a purge has cancelled meanwhile is ignored there. In any
+    /// other use this creates a stale translation.
+    ///
+    /// # Errors
+    ///
+    /// [`Retry::Busy`]: a window over the page was open that had begun before the driver was
+    /// registered. It calls the driver neither for its beginning nor for its end, so no hardware
+    /// hears of it. [`Gate::wait_idle`](super::Gate::wait_idle) waits for its end.
+    pub fn vouch(self) -> Result<Cached, Retry> {
         let seat = self.ticket.gate.seat();
+        if self.ticket.snapshot.is_early() {
+            return Err(Retry::Busy);
+        }
         seat.handed_out(&self.found);
         seat.got(self.ticket.vpn);
-        seat.cache_since(self.found, self.since)
+        Ok(seat.cache_since(self.found, self.since))
     }
     /// Returns the pages that the look-up found.
     pub fn range(&self) -> VpnRange {

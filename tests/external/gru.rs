@@ -142,7 +142,7 @@ fn a_context_that_is_not_loaded_is_purged_lazily() {
 #[test]
 fn more_contexts_than_slots_and_identifiers_take_turns() {
     let config = GruConfig {
-        max_asid: 32,
+        max_asid: 136,
         ..GruConfig::default()
     };
     with(config, |cx, w| {
@@ -153,7 +153,7 @@ fn more_contexts_than_slots_and_identifiers_take_turns() {
         let all: Vec<GruContext> = mine
             .chain((0..20).map(|_| GruContext::new(&other, 1).unwrap()))
             .collect();
-        for round in 0..5 {
+        for round in 0..12 {
             for (n, context) in (0u8..).zip(&all) {
                 let page = u64::from(n);
                 context.write(cx, BASE + page * PAGE, &[n + round]).unwrap();

@@ -9,11 +9,13 @@ use crate::common::{
 };
 use emmu::{
     addr::VpnRange,
-    ctx::{Atomic, CallbackCx},
+    ctx::{Atomic, CallCx, CallbackCx},
     error::{Errno, RegisterError},
-    notifier::{Ack, Event, ExternalMmu, Gate, Gates, Invalidation, OrderedStore, Seat},
+    notifier::{
+        Access, Ack, Event, ExternalMmu, Gate, Gates, Invalidation, OrderedStore, Retry, Seat,
+    },
 };
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc::channel};
 
 /// A driver whose gate is made when it pleases.
 struct Late {
@@ -170,4 +172,43 @@ fn a_driver_is_taken_off_by_its_own_machine() {
     assert_eq!(driver.told(), (1, 1));
     mm.exit(&mut cx);
     assert!(driver.releases.load(std::sync::atomic::Ordering::SeqCst) == 1);
+}
+
+/// The window calls the driver neither for its beginning nor for its end, so no hardware of the
+/// driver could cancel what it took.
+#[test]
+fn a_page_of_a_window_from_before_the_registration_is_not_vouched_for() {
+    let machine = machine(64);
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let mm = filled(&mut cx, &machine);
+    let (_first, _stays) = mm.register(&mut cx, Driver::new);
+    let (open, opened) = channel();
+    let (close, closed) = channel::<()>();
+    std::thread::scope(|scope| {
+        let (mm, machine) = (&mm, &machine);
+        let window = scope.spawn(move || {
+            let mut thread = machine.enter().unwrap();
+            let mut cx = thread.cx();
+            let mut guard = mm.lock_shared(&mut cx);
+            let mut lease = guard.lease();
+            let window = lease.window(VpnRange::single(page(3)), Event::Clear);
+            open.send(()).unwrap();
+            let _dropped = closed.recv();
+            drop(window);
+        });
+        opened.recv().unwrap();
+        let (late, _stays) = mm.register(&mut cx, Driver::new);
+        let vouched = |cx: &mut CallCx<'_>, n| {
+            let ticket = late.gate.ticket(page(n), Access::Read);
+            mm.resolve(cx, ticket).unwrap().vouch().map(drop)
+        };
+        let asked = [3, 9].map(|n| vouched(&mut cx, n));
+        drop(close);
+        window.join().unwrap();
+        assert_eq!(asked, [Err(Retry::Busy), Ok(())]);
+        assert_eq!(vouched(&mut cx, 3), Ok(()));
+        assert_eq!(late.told(), (0, 0));
+    });
+    mm.exit(&mut cx);
 }

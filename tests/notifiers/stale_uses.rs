@@ -184,14 +184,14 @@ fn a_pending_frame_is_as_old_as_its_look_up() {
         let device = Arc::clone(&w.device);
         let ticket = device.0.ticket(page(3), Access::Read);
         w.window(3, 4, || ());
-        let fresh = w.mm.resolve(w.cx, ticket).unwrap().vouch();
+        let fresh = w.mm.resolve(w.cx, ticket).unwrap().vouch().unwrap();
         w.device.reads(&fresh, 3);
         w.stale(&[]);
         let ticket = device.0.ticket(page(3), Access::Read);
         // What purges would cancel, and this device does not.
         let pending = w.mm.resolve(w.cx, ticket).unwrap();
         w.window(3, 4, || ());
-        let late = pending.vouch();
+        let late = pending.vouch().unwrap();
         w.device.reads(&late, 3);
         w.stale(&[(3, Access::Read, (3, 4))]);
     });

@@ -167,7 +167,7 @@ impl Gpu {
         let wrong = self.made(GpuMistake::BatchVouched);
         let next = Some(at.plus(1)).filter(|_| wrong)?;
         let pending = mm.resolve(cx, self.gate.ticket(next, Access::Read));
-        pending.ok().map(|pending| pending.vouch())
+        pending.ok().and_then(|pending| pending.vouch().ok())
     }
 }
 

@@ -1,7 +1,7 @@
 //! One GRU chiplet: a TLB, up to 16 loaded contexts, and their misses.
 
 use super::{
-    asid::{Asids, Before, MAX},
+    asid::{Asids, Before, CONTEXTS, MAX},
     tgh::Handles,
     tracker::Trackers,
 };
@@ -14,9 +14,6 @@ use crate::{
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 
-/// The number of contexts that can be loaded at a time.
-pub(super) const CONTEXTS: usize = 16;
-
 /// The configuration of a GRU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -24,7 +21,8 @@ pub(super) const CONTEXTS: usize = 16;
 pub struct GruConfig {
     /// Entries of the TLB.
     pub tlb_entries: usize,
-    /// The highest address space identifier.
+    /// The highest address space identifier; at least 136 is taken, so that all contexts that can
+    /// be loaded have one.
     pub max_asid: u32,
     /// The number of pages behind a miss that are entered ahead, at most as many as the TLB has
     /// entries. 0: none.

@@ -232,7 +232,10 @@ impl GruContext {
         let Some(pending) = found.map_err(|why| GruFault::Fault { addr, why })? else {
             return Ok(Dropin::ByUser);
         };
-        let done = self.drop_in(addr, miss, pending.vouch(), |s| &mut s.interrupt_dropins);
+        let Ok(found) = pending.vouch() else {
+            return Ok(Dropin::ByUser);
+        };
+        let done = self.drop_in(addr, miss, found, |s| &mut s.interrupt_dropins);
         if done == Dropin::Done {
             self.preload(cx, mm, addr);
         }
@@ -267,9 +270,19 @@ impl GruContext {
         // No reference is kept on the page: nothing but windows keeps the entry true.
         let found = mm.resolve(cx, ticket);
         let pending = found.map_err(|why| GruFault::Fault { addr, why })?;
-        // A fault may have opened a window of its own, which has purged: then the miss is no longer
-        // armed.
-        self.drop_in(addr, miss, pending.vouch(), |s| &mut s.user_dropins);
+        match pending.vouch() {
+            // A fault may have opened a window of its own, which has purged: then the miss is no
+            // longer armed.
+            Ok(found) => {
+                self.drop_in(addr, miss, found, |s| &mut s.user_dropins);
+            }
+            Err(_) => {
+                drop(miss);
+                self.space.meter.retried();
+                let page = VpnRange::single(Vpn::containing(addr));
+                self.space.gate.wait_idle(cx, page);
+            }
+        }
         Ok(())
     }
     /// Enters the translation if the miss is still armed; the hardware ignores it otherwise
@@ -316,7 +329,7 @@ impl GruContext {
                 return;
             };
             let checked = if self.space.made(GruMistake::BlindPreload) {
-                Ok(pending.vouch())
+                pending.vouch()
             } else {
                 pending.validate()
             };

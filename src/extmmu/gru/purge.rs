@@ -69,17 +69,14 @@ impl GruSpace {
             }
             _ => self.purge(inv.range()),
         }
-        match self.mistake {
-            Some(GruMistake::LateActive) => {
-                // Time for others to use the entries that are not purged yet.
-                let long = if cfg!(any(loom, shuttle)) { 1 } else { 1000 };
-                (0..long).for_each(|_| crate::sync::thread::yield_now());
-                self.active.fetch_add(1, Ordering::SeqCst);
-            }
-            Some(GruMistake::EarlyEnd) => self.count_out(),
-            _ => {}
+        if self.made(GruMistake::EarlyEnd) {
+            self.count_out();
         }
-        self.gate.exclude_with(&mut cx, inv, |(), _, _| ())
+        let ack = self.gate.exclude_with(&mut cx, inv, |(), _, _| ());
+        if self.made(GruMistake::LateActive) {
+            self.active.fetch_add(1, Ordering::SeqCst);
+        }
+        ack
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct CachedPage(pub(super) Mutex<Option<OfSlots>>);
 pub(super) struct OfSlots {
     pub(super) cached: Cached,
     pub(super) generation: u64,
+    /// The place in the dirty log for a store: the slot and the page in it, if that logs.
+    pub(super) log: Option<(u16, u64)>,
 }
 
 impl CachedPage {

@@ -87,7 +87,9 @@ impl Vm {
         let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
         if self.made(KvmMistake::NoRetry) {
             // The page may be gone by now, and nothing checks it.
-            let cached = pending.vouch();
+            let Ok(cached) = pending.vouch() else {
+                return Ok(false);
+            };
             let mut guard = self.gates.lock(cx, page);
             guard.state().tlbs.enter(&cpu.tlb, gfn, cached);
             return Ok(true);

@@ -105,8 +105,11 @@ impl Owner {
             let pending = mm.resolve(cx, ticket).map_err(NoPage::Refused)?;
             if self.made(XpmemMistake::NoRetry) {
                 let key = (self.id, request.page);
-                let _alive = request.partition.enter(key, pending.vouch());
-                return Ok(());
+                if let Ok(cached) = pending.vouch() {
+                    let _alive = request.partition.enter(key, cached);
+                    return Ok(());
+                }
+                continue;
             }
             let blocked = self.keeper.block();
             // A segment ends before its removal recalls, so either this sees the end, or the recall

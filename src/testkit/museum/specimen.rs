@@ -6,7 +6,7 @@ use crate::{
     ctx::{Atomic, CallCx},
     error::FaultError,
     mm::Mm,
-    notifier::{Access, Cached, Event, Gate, NoStore, Seat},
+    notifier::{Access, Cached, Event, Gate, NoStore, Pending, Seat},
     sync::Mutex,
     testkit::{Kit, device::Refused},
 };
@@ -241,12 +241,13 @@ impl Specimen {
             if let Err(FaultError::Denied(_)) = found {
                 self.inner.lock().refusals.insert(at);
             }
-            let cached = found?.vouch();
+            // A window that is open and did not call the device: it tries again.
+            let cached = found?.vouch().ok();
             let snapshot = match self.flaw {
                 Some(Flaw::LateSnapshot) => self.snapshot()?,
                 _ => early,
             };
-            if self.enter(at, cached, snapshot) {
+            if cached.is_some_and(|cached| self.enter(at, cached, snapshot)) {
                 if self.has(Flaw::BlindPreload) {
                     self.preload(cx, mm, at);
                 }
@@ -311,9 +312,10 @@ impl Specimen {
         for n in 1..=2 {
             let next = at.plus(n);
             let ticket = self.gate.ticket(next, Access::Read);
-            if let Ok(Some(pending)) = mm.try_resolve(cx, ticket) {
+            let pending = mm.try_resolve(cx, ticket).ok().flatten();
+            if let Some(Ok(cached)) = pending.map(Pending::vouch) {
                 let entry = Entry {
-                    cached: pending.vouch(),
+                    cached,
                     accessed: false,
                     dirty: false,
                 };

@@ -10,8 +10,9 @@ use crate::{
         Kit,
         device::Refused,
         patience,
+        property::windows::hold,
         timed_thread::TimedThread,
-        trial::{PAGES, Run, Trial, at},
+        trial::{Abort, PAGES, Run, Trial, at},
         verdict::Seen,
     },
 };
@@ -283,5 +284,32 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run 
     next.device().retire(cx);
     next.into_leave()(cx);
     t.process("that one is unregistered too");
+    registered_inside_of_a_window(t, cx, kit)
+}
+
+/// A device registers, and reads a page, while a window over the page is open. No window calls it
+/// before one that begins later, so it must not get the page until the window has ended.
+fn registered_inside_of_a_window(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run {
+    const PAGE: u64 = 1;
+    t.fill(cx, 0, 4);
+    let window = hold(t, 0, 4)?;
+    t.process("a device of the kind registers, and reads page 1");
+    let (tell, told) = channel();
+    let kit = kit.clone();
+    let user = t.let_pass(move |t, cx| {
+        let late = kit.place(cx, &t.mm);
+        t.oracle.watch_either(&t.mm, late.mmu());
+        let _what_it_was_then = late.device().read(cx, &t.mm, at(PAGE));
+        let _receiver_waits = tell.send(late);
+    });
+    window.close(t)?;
+    user.join()?;
+    let late = told.recv().map_err(|_| Abort)?;
+    t.audit();
+    t.put(cx, PAGE, 160);
+    let got = late.device().read(cx, &t.mm, at(PAGE));
+    t.compare(cx, at(PAGE), got);
+    late.device().retire(cx);
+    late.into_leave()(cx);
     Ok(())
 }

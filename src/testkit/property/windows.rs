@@ -143,14 +143,18 @@ pub(super) fn drops_range(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
 }
 
 /// A window that another thread holds open.
-struct Held {
+pub(super) struct Held {
     close: Sender<()>,
     thread: TimedThread<()>,
 }
 
 /// Opens a window over pages `[from, to)` on another thread, in which their entries are cleared
 /// when `clear` says so.
-fn hold(t: &Arc<Trial>, from: u64, to: u64) -> Result<Held, crate::testkit::trial::Abort> {
+pub(super) fn hold(
+    t: &Arc<Trial>,
+    from: u64,
+    to: u64,
+) -> Result<Held, crate::testkit::trial::Abort> {
     let (open, opened) = channel();
     let (close, closed) = channel();
     t.process(format!("a window over pages {from}..{to} opens"));
@@ -172,7 +176,7 @@ fn hold(t: &Arc<Trial>, from: u64, to: u64) -> Result<Held, crate::testkit::tria
 }
 
 impl Held {
-    fn close(self, t: &Trial) -> Run {
+    pub(super) fn close(self, t: &Trial) -> Run {
         t.process("the window clears the entries and ends");
         let _told = self.close.send(());
         self.thread.join()?;
