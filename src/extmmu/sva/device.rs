@@ -6,7 +6,7 @@
 
 use super::{
     atc::{Asked, Atc},
-    domain::Domain,
+    domain::{Devices, Domain},
     error::SvaFault,
     iommu::Iommu,
     mistake::SvaMistake,
@@ -42,6 +42,8 @@ enum Found<V> {
     Done(V),
     Miss,
     Stale,
+    /// The device is not bound to the process any more.
+    Unbound,
     /// A copy that is used later, for the mistake.
     Copied(TlbEntry),
 }
@@ -155,8 +157,12 @@ impl SvaDevice {
             }
             let found = domain
                 .gate
-                .with(cx, |_, pages| self.look(&domain, pages, asked, &mut f));
+                .with(cx, |devices, pages| match self.is_among(devices) {
+                    true => self.look(&domain, pages, asked, &mut f),
+                    false => Found::Unbound,
+                });
             match found {
+                Found::Unbound => return Err(SvaFault::NotBound(pasid)),
                 Found::Done(value) => return Ok(value),
                 Found::Miss => self.fill(cx, &domain, asked)?,
                 // The process may have ended since.
@@ -168,6 +174,12 @@ impl SvaDevice {
                 }
             }
         }
+    }
+    /// Returns true if flushes of the process come to this device. Asked under the lock under which
+    /// a binding ends: afterwards the device must keep nothing of the process.
+    fn is_among(&self, devices: &Devices) -> bool {
+        let mut bound = devices.iter();
+        bound.any(|atc| std::ptr::eq(atc.as_ptr(), Arc::as_ptr(&self.atc)))
     }
     /// Looks into the caches, and makes the access if they have the page.
     fn look<V>(

@@ -158,16 +158,18 @@ impl Attachment {
     }
     /// Runs `f` on the partition's entry for byte `at`, to be read, if there is one and the segment
     /// is there: all that most accesses are, so it is apart from all else.
+    ///
+    /// With the partition's entries locked: a removal ends the segment, then recalls, and the
+    /// partition may have the page again by another segment.
     #[inline(always)]
     fn hit(&self, at: u64, f: impl FnOnce(&Cached, Vpn) -> Option<()>) -> Option<()> {
         let page = self.range.start().0.checked_add(at / PAGE_SIZE).map(Vpn)?;
-        if !self.range.contains(page) || !self.of.is_there() {
+        if !self.range.contains(page) {
             return None;
         }
         let key = (self.owner.id, page);
-        self.partition
-            .with_entry(key, |cached| f(cached, page))
-            .ok()?
+        let use_it = |cached: &Cached| self.of.is_there().then(|| f(cached, page))?;
+        self.partition.with_entry(key, use_it).ok()?
     }
     /// Runs `f` on the partition's entry for byte `at`, and faults for as long as there is none
     /// that `f` accepts.
@@ -181,7 +183,8 @@ impl Attachment {
         loop {
             let page = self.page(at, access)?;
             let key = (self.owner.id, page);
-            let hit = self.partition.with_entry(key, |cached| f(cached, page));
+            let mut use_it = |cached: &Cached| self.of.is_there().then(|| f(cached, page))?;
+            let hit = self.partition.with_entry(key, &mut use_it);
             if hit.map_err(XpmemError::CutOff)?.is_some() {
                 return Ok(());
             }

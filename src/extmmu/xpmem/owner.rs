@@ -114,6 +114,9 @@ impl Owner {
     /// Takes a segment back (`xpmem_remove`): when this returns, no importer has an entry of its
     /// pages, through this segment or one made of it.
     ///
+    /// A partition in another process has a right to pages, not to segments: while it has a page by
+    /// another segment of this owner, its attachments of this one find that page too.
+    ///
     /// # Errors
     ///
     /// [`XpmemError::NoSegment`].
