@@ -33,7 +33,9 @@ fn encoded(what: &ToRemote) -> Vec<u8> {
     postcard::to_stdvec_cobs(what).unwrap()
 }
 
-fn send_memory(stream: &UnixStream) {
+/// Sends a message, with the descriptor of a piece of memory beside it; returns false if the
+/// partition has left.
+fn send_beside_memory(stream: &UnixStream, what: &ToRemote) -> bool {
     let memory = rustix::fs::memfd_create(c"false", MemfdFlags::ALLOW_SEALING).unwrap();
     rustix::fs::ftruncate(&memory, 2 * PAGE).unwrap();
     rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW).unwrap();
@@ -41,13 +43,23 @@ fn send_memory(stream: &UnixStream) {
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [memory.as_fd()];
     assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-    let bytes = encoded(&ToRemote::Memory {
-        id: 1,
-        writable: true,
-    });
-    let flags = SendFlags::empty();
-    let sent = rustix::net::sendmsg(stream, &[IoSlice::new(&bytes)], &mut control, flags);
-    assert_eq!(sent.unwrap(), bytes.len());
+    let bytes = encoded(what);
+    let sent = rustix::net::sendmsg(
+        stream,
+        &[IoSlice::new(&bytes)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    );
+    sent == Ok(bytes.len())
+}
+
+fn memory(id: u64) -> ToRemote {
+    let writable = true;
+    ToRemote::Memory { id, writable }
+}
+
+fn send_memory(stream: &UnixStream) {
+    assert!(send_beside_memory(stream, &memory(1)));
 }
 
 /// Answers each question with the next of `answers`, all of which have the question's token; then
@@ -73,9 +85,8 @@ fn owner(mut stream: &UnixStream, answers: Vec<Answers>) {
     let _left = stream.write_all(&encoded(&recall));
 }
 
-/// What comes of an attachment and an access to its last page, of an owner that answers like that.
-/// The partition can be dropped afterwards.
-fn with_owner(answers: Vec<Answers>, access: Access) -> Result<(), RemoteError> {
+/// An owner's end, and a partition that it has made welcome.
+fn welcomed() -> (UnixStream, RemotePartition) {
     let (mut mine, theirs) = UnixStream::pair().unwrap();
     let welcome = ToRemote::Welcome {
         version: 2,
@@ -83,8 +94,14 @@ fn with_owner(answers: Vec<Answers>, access: Access) -> Result<(), RemoteError> 
         questions: 4,
     };
     mine.write_all(&encoded(&welcome)).unwrap();
+    (mine, RemotePartition::new(theirs).unwrap())
+}
+
+/// What comes of an attachment and an access to its last page, of an owner that answers like that.
+/// The partition can be dropped afterwards.
+fn with_owner(answers: Vec<Answers>, access: Access) -> Result<(), RemoteError> {
+    let (mine, partition) = welcomed();
     send_memory(&mine);
-    let partition = RemotePartition::new(theirs).unwrap();
     let (done, ends) = channel();
     std::thread::scope(|s| {
         s.spawn(|| owner(&mine, answers));
@@ -175,4 +192,39 @@ fn a_question_has_one_answer() {
         matches!(came_of_it, Err(RemoteError::Closed)),
         "{came_of_it:?}"
     );
+}
+
+/// Sends these messages, each with a descriptor, and returns how many the partition takes before it
+/// leaves.
+fn taken(messages: impl Iterator<Item = ToRemote>) -> usize {
+    let (mine, partition) = welcomed();
+    let mut answers = mine.try_clone().unwrap();
+    let reader = std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+    let sent = messages
+        .take_while(|m| send_beside_memory(&mine, m))
+        .count();
+    // Ends when the partition has left, whose own end is open.
+    mine.shutdown(std::net::Shutdown::Write).unwrap();
+    reader.join().unwrap().ok();
+    let attached = partition.attach(SegId::from_number(1), 0, PAGES);
+    assert!(matches!(attached, Err(RemoteError::Closed)));
+    sent
+}
+
+/// Descriptors that nothing announces would stay open in the partition.
+#[test]
+fn a_descriptor_comes_beside_the_message_that_announces_it() {
+    let recalls = (0..3_000).map(|serial| ToRemote::Recall {
+        serial,
+        start: 0,
+        end: 1,
+    });
+    let sent = taken(recalls);
+    assert!(sent < 3_000, "the partition stays");
+}
+
+#[test]
+fn a_partition_takes_no_more_pieces_of_memory_than_it_has_descriptors_for() {
+    let sent = taken((0..3_000).map(memory));
+    assert!((512..3_000).contains(&sent), "{sent}");
 }

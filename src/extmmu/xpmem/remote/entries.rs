@@ -3,6 +3,7 @@
 
 use super::{
     error::RemoteError,
+    limits::PartitionLimits,
     wire::{Grant, Messages, Reply, Request, ToOwner, ToRemote, send},
 };
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     sync::{Condvar, Mutex},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     io,
     net::Shutdown,
     os::unix::net::UnixStream,
@@ -149,9 +150,18 @@ impl Connection {
         drop(state);
         self.replied.notify_all();
     }
-    /// Maps a piece of memory. Returns false if the number is in use.
+    /// Maps a piece of memory. Returns false, and changes nothing, if the number is in use: entries
+    /// lead to the piece that has it. Returns false as well if that is one piece too many.
     fn map(&self, id: u64, memory: SharedMemory) -> bool {
-        self.state.lock().memories.insert(id, memory).is_none()
+        let mut state = self.state.lock();
+        let has_room = state.memories.len() < PartitionLimits::MOST_MEMORIES;
+        match state.memories.entry(id) {
+            Entry::Vacant(place) if has_room => {
+                place.insert(memory);
+                true
+            }
+            _ => false,
+        }
     }
     /// Unmaps a piece of memory, and drops the entries in it. Returns false if it was not mapped.
     fn unmap(&self, id: u64) -> bool {
@@ -222,5 +232,37 @@ impl std::fmt::Debug for Connection {
             .field("id", &self.id)
             .field("memories", &self.state.lock().memories)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Condvar, Connection, PartitionId, State};
+    use crate::{frame::SharedMemory, sync::Mutex};
+    use rustix::fs::{MemfdFlags, SealFlags};
+    use std::{os::unix::net::UnixStream, sync::Arc};
+
+    fn memory(len: u64) -> SharedMemory {
+        let file = rustix::fs::memfd_create(c"piece", MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&file, len).unwrap();
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+        SharedMemory::open(file, true).unwrap()
+    }
+
+    /// An entry may lead to the end of the first piece, so a shorter one is no replacement for it.
+    #[test]
+    fn a_second_piece_of_one_number_replaces_nothing() {
+        let (mine, _theirs) = UnixStream::pair().unwrap();
+        let connection = Connection {
+            id: PartitionId(1),
+            questions: 1,
+            stream: Arc::new(mine),
+            writing: Mutex::default(),
+            state: Mutex::new(State::default()),
+            replied: Condvar::new(),
+        };
+        assert!(connection.map(1, memory(8192)) && connection.map(2, memory(4096)));
+        assert!(!connection.map(1, memory(4096)));
+        assert_eq!(connection.state.lock().memories[&1].len(), 8192);
     }
 }

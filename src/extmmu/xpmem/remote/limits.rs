@@ -43,8 +43,8 @@ pub struct PartitionLimits {
     pub segments: usize,
     /// Pages that it has faulted in; each has a reference, and an entry of some 100 bytes.
     pub pages: usize,
-    /// Pieces of memory that were sent to it, each of which costs the owner a descriptor: one or
-    /// two for a segment of up to 63 pages, two more for each eightfold size.
+    /// Pieces of memory that were sent to it, at most 512; each costs both processes a descriptor:
+    /// one or two for a segment of up to 63 pages, two more for each eightfold size.
     pub memories: usize,
 }
 
@@ -52,6 +52,9 @@ impl PartitionLimits {
     /// The answers to so many questions, and some recalls beside them, have room in a socket of the
     /// host's usual size.
     pub(super) const MOST_QUESTIONS: usize = 128;
+    /// More pieces of memory are sent to no partition, and a partition takes no more: each has a
+    /// descriptor, of which a process has 1,024 by default.
+    pub(super) const MOST_MEMORIES: usize = 512;
 }
 
 impl Default for PartitionLimits {

@@ -257,8 +257,8 @@ struct Page<'s> {
 impl Page<'_> {
     /// Returns an error if the partition may not be sent more memory.
     fn may_get_memory(&self) -> Result<(), NotPut> {
-        let limit = fewer(self.sent.len(), self.limits.memories, Limited::Memories);
-        limit.map_err(NotPut::Refused)
+        let most = self.limits.memories.min(PartitionLimits::MOST_MEMORIES);
+        fewer(self.sent.len(), most, Limited::Memories).map_err(NotPut::Refused)
     }
     /// Finds a place for the page. The partition's limit is asked before memory is made for it.
     fn place(&self, cached: &Cached, writable: bool) -> Result<Place, NotPut> {

@@ -145,6 +145,11 @@ pub(super) fn send_at_once<T: Serialize>(
     }
 }
 
+/// The most descriptors that have come and whose messages have not: that of a message that began in
+/// the bytes read before, and that of one that begins in the last ones. More came beside messages
+/// that announce none.
+const MOST_DESCRIPTORS: usize = 2;
+
 /// The bytes that come off a socket, and the descriptors beside them if they are wanted. The host
 /// closes the others.
 struct Incoming {
@@ -167,7 +172,10 @@ impl Read for Incoming {
                 descriptors.extend(fds);
             }
         }
-        Ok(got.bytes)
+        match descriptors.len() {
+            0..=MOST_DESCRIPTORS => Ok(got.bytes),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 }
 
