@@ -211,6 +211,14 @@ fn the_dirty_log_has_each_page_written_since_the_last_look() {
         assert!(g.vm.dirty_log(cx, 0).unwrap().is_empty());
         vcpu.store(cx, 3 * PAGE, 2).unwrap();
         assert_eq!(g.vm.dirty_log(cx, 0).unwrap(), [3]);
+        // The host writes on the guest's behalf.
+        let cache = g.vm.pfn_cache(7 * PAGE);
+        cache.read(cx, 0, &mut [0]).unwrap();
+        assert!(g.vm.dirty_log(cx, 0).unwrap().is_empty());
+        for byte in [1, 2] {
+            cache.write(cx, 0, &[byte]).unwrap();
+            assert_eq!(g.vm.dirty_log(cx, 0).unwrap(), [7]);
+        }
         assert_eq!(g.vm.dirty_log(cx, 5), Err(SlotError::NoLog(5)));
     });
 }

@@ -12,8 +12,8 @@ use super::{
 use crate::ctx::CallCx;
 
 impl Vm {
-    /// Returns the pages of a slot that the guest has written since the last call, ascending,
-    /// counted from the first of the slot (`KVM_GET_DIRTY_LOG`).
+    /// Returns the pages of a slot that the guest, or a [`PfnCache`](super::PfnCache), has written
+    /// since the last call, ascending, counted from the first of the slot (`KVM_GET_DIRTY_LOG`).
     ///
     /// The pages are write-protected, so the next store to one faults, and logs it again.
     ///

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     addr::{PAGE_SIZE, VpnRange},
     ctx::CallCx,
-    notifier::{Access, Cached, Retry},
+    notifier::{Access, Retry},
     sync::Ordering,
 };
 use std::sync::Arc;
@@ -74,10 +74,9 @@ impl PfnCache {
         self.usable(&self.page.0.lock()).is_some()
     }
     /// Returns the translation, if it is of the slots that the machine has now.
-    fn usable<'c>(&self, held: &'c Option<OfSlots>) -> Option<&'c Cached> {
+    fn usable<'c>(&self, held: &'c Option<OfSlots>) -> Option<&'c OfSlots> {
         let now = self.vm.generation.load(Ordering::Acquire);
-        let of = held.as_ref().filter(|of| of.generation == now)?;
-        Some(&of.cached)
+        held.as_ref().filter(|of| of.generation == now)
     }
     /// Makes the cache valid; looks the page up anew for as long as windows are in the way
     /// (`kvm_gpc_refresh`).
@@ -91,16 +90,20 @@ impl PfnCache {
         loop {
             let slots = vm.current();
             let (slot, generation) = (slots.allowing(gpa, Access::Write)?, slots.generation());
-            let of = |cached| OfSlots { cached, generation };
-            let ticket = vm
-                .gates
-                .ticket(slot.hva_of(Gfn::containing(gpa)), Access::Write);
+            let gfn = Gfn::containing(gpa);
+            let log = slot.logs().then(|| (slot.id, gfn.0 - slot.gfn.0));
+            let of = |cached| OfSlots {
+                cached,
+                generation,
+                log,
+            };
+            let ticket = vm.gates.ticket(slot.hva_of(gfn), Access::Write);
             // Outside of the cache's lock: the look-up may open a window of its own, which takes
             // that lock.
             let found = mm.resolve(cx, ticket);
             let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
             if vm.made(KvmMistake::EarlyValid) {
-                *self.page.0.lock() = Some(of(pending.vouch()));
+                *self.page.0.lock() = pending.vouch().ok().map(of);
                 return Ok(());
             }
             let mut held = self.page.0.lock();
@@ -129,7 +132,7 @@ impl PfnCache {
         check(offset, out.len());
         loop {
             let held = self.page.0.lock();
-            if let Some(cached) = self.usable(&held) {
+            if let Some(OfSlots { cached, .. }) = self.usable(&held) {
                 let at = cached.range().start();
                 let view = self.vm.gates.follow(cached, at).expect("its page");
                 view.read(offset, out);
@@ -140,7 +143,8 @@ impl PfnCache {
         }
     }
     /// Stores bytes from `offset` in the page on, with a refresh if there is no valid translation;
-    /// the frame is marked dirty.
+    /// the frame is marked dirty, and the page enters the dirty log of its slot
+    /// (`mark_page_dirty_in_slot`).
     ///
     /// # Errors
     ///
@@ -153,10 +157,15 @@ impl PfnCache {
         check(offset, bytes.len());
         loop {
             let held = self.page.0.lock();
-            if let Some(cached) = self.usable(&held) {
+            if let Some(OfSlots { cached, log, .. }) = self.usable(&held) {
                 let at = cached.range().start();
                 let view = self.vm.gates.follow_mut(cached, at);
                 view.expect("refreshed for writing").write(offset, bytes);
+                // With the cache locked: a change of the slots makes it void before that comes to
+                // the logs.
+                if let Some(place) = log {
+                    self.vm.gates.lock(cx, at).state().log.insert(*place);
+                }
                 return Ok(());
             }
             drop(held);
