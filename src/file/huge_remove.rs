@@ -5,8 +5,8 @@ use super::HugetlbFile;
 use crate::{
     addr::{PAGE_SIZE, Pfn, chunks},
     ctx::{Below, Cx, Rank, Sleepable, rank},
-    frame::FrameFlags,
-    rmap::EvenCows,
+    frame::{Frame, FrameFlags, FrameLock},
+    rmap::{EvenCows, PageKeeper},
     sync::Despite,
 };
 use std::ops::Range;
@@ -22,7 +22,13 @@ impl HugetlbFile {
         despite: &mut Despite,
     ) {
         let mut at = range.start;
-        while let Some((index, head)) = self.take_out(at..range.end) {
+        while let Some((index, first)) = self.first_page(at..range.end) {
+            // A page that moves has no mappings for a while, and gets them back (`folio_lock`).
+            let locked = self.host.mem.lock(cx, first);
+            let head = locked.pfn();
+            if !self.take_out(index, head) {
+                continue; // It moved, or left the file: look again.
+            }
             at = index + 1;
             if self.host.mem.mapcount(head) > 0 {
                 let first = index * self.huge.pages();
@@ -35,15 +41,24 @@ impl HugetlbFile {
             }
         }
     }
-    /// Takes the first page of the range out of the file, and the reservation that it used up. No
-    /// fault finds one of them without the other, and none maps the page again.
-    fn take_out(&self, range: Range<u64>) -> Option<(u64, Pfn)> {
+    /// Returns the first page of the range, and its first frame.
+    fn first_page(&self, range: Range<u64>) -> Option<(u64, Frame<'_>)> {
+        let pages = self.pages.lock();
+        let (&index, &head) = pages.range(range).next()?;
+        Some((index, self.host.mem.get(head)))
+    }
+    /// Takes a page out of the file, and the reservation that it used up. No fault finds one of
+    /// them without the other, and none maps the page again. Returns false if the file has another
+    /// page there, or none.
+    fn take_out(&self, index: u64, head: Pfn) -> bool {
         let _serial = self.serialize();
         let mut pages = self.pages.lock();
-        let (&index, &head) = pages.range(range).next()?;
+        if pages.get(&index) != Some(&head) {
+            return false;
+        }
         pages.remove(&index);
         self.reserved.remove(index..index + 1);
-        Some((index, head))
+        true
     }
     /// Makes a page the file's again, unless a fault has filled the hole.
     fn put_back(&self, index: u64, head: Pfn) -> bool {
@@ -81,5 +96,31 @@ impl HugetlbFile {
                 self.host.mem.write(self.part(head, at.0), offset, zeros);
             }
         });
+    }
+}
+
+/// A page of a file moves to another page of the pool (`hugetlbfs_migrate_folio`).
+impl PageKeeper for HugetlbFile {
+    fn replace(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
+        let mem = &self.host.mem;
+        let index = first / self.huge.pages();
+        let Some(head) = locked.first().map(FrameLock::pfn) else {
+            return false;
+        };
+        // A fault maps a page of the file under this lock.
+        let mut pages = self.pages.lock();
+        let is_free = |old: &FrameLock<'_>| mem.is_only_cached(old.pfn());
+        if pages.get(&index) != Some(&head) || !locked.iter().all(is_free) {
+            return false;
+        }
+        for i in 0..self.huge.pages() {
+            let frame = mem.get(self.part(new, i));
+            mem.set_owner(frame.pfn(), Some(self.mapping.owner(first + i)));
+            let _kept = frame.into_raw();
+        }
+        pages.insert(index, new);
+        drop(pages);
+        self.give_up(head);
+        true
     }
 }

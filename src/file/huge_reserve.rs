@@ -1,5 +1,6 @@
-//! The reservation of a private mapping of huge pages (`HPAGE_RESV_OWNER`).
+//! The reservations of a file of huge pages, and that of a private mapping (`HPAGE_RESV_OWNER`).
 
+use super::HugetlbFile;
 use crate::frame::{Claim, HugeSize, PhysMem, ResvMap};
 use std::{ops::Range, sync::Arc};
 
@@ -55,5 +56,40 @@ impl Drop for VmaReserve {
         let Range { start, end } = self.pages;
         let left = end - start - self.used.count(start..end);
         self.mem.unreserve_huge(self.huge, left);
+    }
+}
+
+impl HugetlbFile {
+    /// Reserves pages `[from, to)` for a shared mapping, those without a reservation
+    /// (`hugetlb_reserve_pages`). Returns false, and reserves nothing, if the pool is too small.
+    pub(crate) fn reserve_shared(&self, pages: Range<u64>) -> bool {
+        let _serial = self.faulting.lock();
+        let missing = pages.end - pages.start - self.reserved.count(pages.clone());
+        let done = self.host.mem.reserve_huge(self.huge, missing);
+        if done {
+            self.reserved.add(pages);
+        }
+        done
+    }
+    /// Reserves pages `[from, to)` for a private mapping; `None` if the pool is too small.
+    pub(crate) fn reserve_private(&self, pages: Range<u64>) -> Option<VmaReserve> {
+        let mem = &self.host.mem;
+        let count = pages.end - pages.start;
+        mem.reserve_huge(self.huge, count)
+            .then(|| VmaReserve::new(mem, self.huge, pages))
+    }
+    /// Ends the reservations from page `from` on that were not used up
+    /// (`hugetlb_unreserve_pages`).
+    pub(super) fn unreserve(&self, from: u64) {
+        // A fault that has taken a page by now has given it back, or to the file.
+        let _serial = self.serialize();
+        let pages = self.pages.lock();
+        let unused = self.reserved.remove(from..u64::MAX);
+        let mut stay = 0;
+        for (&index, _) in pages.range(from..) {
+            self.reserved.add(index..index + 1);
+            stay += 1;
+        }
+        self.host.mem.unreserve_huge(self.huge, unused - stay);
     }
 }

@@ -8,8 +8,8 @@
 //! The pages of a private mapping do not belong to the file, except those that it only reads.
 
 use super::{
-    FallocateMode, Host, MAX_SIZE, MemoryObject, PageRequest, VmaReserve, io::read_by_page,
-    object::check_size, sealed, size_change::SizeChange,
+    FallocateMode, Host, MAX_SIZE, MemoryObject, PageRequest, io::read_by_page, object::check_size,
+    sealed, size_change::SizeChange,
 };
 use crate::{
     addr::{PAGE_SIZE, Pfn},
@@ -19,7 +19,13 @@ use crate::{
     rmap::{EvenCows, Mapping},
     sync::{AtomicU64, Despite, Mutex, MutexGuard, Ordering},
 };
-use std::{any::Any, borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::Arc};
+use std::{
+    any::Any,
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Weak},
+};
 
 /// The name of a mapping with `MAP_HUGETLB` in `/proc/PID/maps`.
 const NAMELESS: &str = "/anon_hugepage (deleted)";
@@ -39,7 +45,7 @@ pub struct HugetlbFile {
     pub(super) reserved: Arc<ResvMap>,
     /// Serializes faults, so that none finds the pool empty because another has taken the same
     /// page (`hugetlb_fault_mutex_table`).
-    faulting: Mutex<()>,
+    pub(super) faulting: Mutex<()>,
     /// Serializes changes of the size (`inode_lock`).
     changing: Mutex<()>,
 }
@@ -87,7 +93,13 @@ impl HugetlbFile {
         if reserves && !made.reserve_shared(0..size / made.bytes()) {
             return Err(ObjectError::NoHugePage);
         }
-        Ok(Arc::new(made))
+        Ok(Self::shared(made))
+    }
+    fn shared(made: Self) -> Arc<Self> {
+        let made = Arc::new(made);
+        let keeper: Weak<Self> = Arc::downgrade(&made);
+        made.mapping.set_keeper(keeper);
+        made
     }
     /// Creates a file with a name, of whole pages.
     ///
@@ -100,7 +112,7 @@ impl HugetlbFile {
         size: u64,
         huge: HugeSize,
     ) -> Result<Arc<Self>, NoMemory> {
-        Ok(Arc::new(Self::make_new(host, name, size, huge)?))
+        Ok(Self::shared(Self::make_new(host, name, size, huge)?))
     }
     fn make_new(host: &Host, name: &str, size: u64, huge: HugeSize) -> Result<Self, NoMemory> {
         let inject = host.mem.inject();
@@ -148,38 +160,6 @@ impl HugetlbFile {
         }
     }
 
-    /// Reserves pages `[from, to)` for a shared mapping, those without a reservation
-    /// (`hugetlb_reserve_pages`). Returns false, and reserves nothing, if the pool is too small.
-    pub(crate) fn reserve_shared(&self, pages: Range<u64>) -> bool {
-        let _serial = self.faulting.lock();
-        let missing = pages.end - pages.start - self.reserved.count(pages.clone());
-        let done = self.host.mem.reserve_huge(self.huge, missing);
-        if done {
-            self.reserved.add(pages);
-        }
-        done
-    }
-    /// Reserves pages `[from, to)` for a private mapping; `None` if the pool is too small.
-    pub(crate) fn reserve_private(&self, pages: Range<u64>) -> Option<VmaReserve> {
-        let mem = &self.host.mem;
-        let count = pages.end - pages.start;
-        mem.reserve_huge(self.huge, count)
-            .then(|| VmaReserve::new(mem, self.huge, pages))
-    }
-    /// Ends the reservations from page `from` on that were not used up
-    /// (`hugetlb_unreserve_pages`).
-    fn unreserve(&self, from: u64) {
-        // A fault that has taken a page by now has given it back, or to the file.
-        let _serial = self.serialize();
-        let pages = self.pages.lock();
-        let unused = self.reserved.remove(from..u64::MAX);
-        let mut stay = 0;
-        for (&index, _) in pages.range(from..) {
-            self.reserved.add(index..index + 1);
-            stay += 1;
-        }
-        self.host.mem.unreserve_huge(self.huge, unused - stay);
-    }
     /// Makes the file as long as a writable mapping reaches.
     pub(crate) fn grow_to(&self, size: u64) {
         let _changing = self.changing.lock();

@@ -49,7 +49,7 @@
 //! | `edges` | … blocks that are zeroed in part |
 //! | `hugetlb` | [`HugetlbFile`] |
 //! | `huge_remove` | … pages that leave it |
-//! | `huge_reserve` | … the reservation of a private mapping of it |
+//! | `huge_reserve` | … the reservations of it and of its private mappings |
 //! | `short_write` | … writes whose bytes must be faulted in first |
 
 mod advice;

@@ -6,7 +6,7 @@ use super::{
     inject::AllocKind,
     large_page::Large,
     mem::PhysMem,
-    pfn::{FOLIO, HUGE, HUGE_ZERO},
+    pfn::{HUGE, HUGE_ZERO, LEAST_FOLIO},
 };
 use crate::{addr::Pfn, sync::Ordering};
 
@@ -30,13 +30,14 @@ impl PhysMem {
     pub(crate) fn alloc_huge(&self) -> Result<LargeFrame<'_>, OutOfFrames> {
         self.alloc_large(HUGE)
     }
-    /// Allocates a folio of 64 KiB that reads as zero.
+    /// Allocates a folio of so many frames, a power of two, that reads as zero.
     ///
     /// # Errors
     ///
     /// As [`alloc_huge`](Self::alloc_huge).
-    pub(crate) fn alloc_folio(&self) -> Result<LargeFrame<'_>, OutOfFrames> {
-        self.alloc_large(FOLIO)
+    pub(crate) fn alloc_folio(&self, frames: u32) -> Result<LargeFrame<'_>, OutOfFrames> {
+        debug_assert!((LEAST_FOLIO..HUGE).contains(&frames) && frames.is_power_of_two());
+        self.alloc_large(frames)
     }
     /// Allocates a large page of the size of another.
     ///

@@ -106,6 +106,9 @@ pub(super) struct InUse {
     pub(super) restores: bool,
     /// The map of the private mapping for which the page was made, and the page's index there.
     pub(super) owner: Option<(Arc<ResvMap>, u64)>,
+    /// The page leaves the pool when it is free: it came for a page that moved
+    /// (`HPageTemporary`).
+    pub(super) temporary: bool,
 }
 
 /// One pool.

@@ -1,7 +1,7 @@
 //! Large pages: frames in a row that were allocated as one and have not been split since.
 //!
-//! There are two sizes: huge pages of 2 MiB, and folios of 64 KiB of private memory, which are
-//! mapped by small entries. Each frame keeps its own counts, so a large page that is mapped in
+//! They are huge pages of 2 MiB, or smaller folios of private memory, from 16 KiB to 1 MiB, which
+//! are mapped by small entries. Each frame keeps its own counts, so a large page that is mapped in
 //! parts needs no accounts of its own; a question about the whole page asks all of its frames
 //! (docs/adr/0006-a-huge-page-is-a-marked-leaf.md).
 
@@ -9,17 +9,13 @@ use super::{
     flags::FrameFlags,
     large_page::Large,
     mem::{Frame, PhysMem},
-    pfn::FOLIO,
 };
 use crate::{addr::Pfn, sync::Ordering};
 
 impl PhysMem {
     /// Notes the size of a large page that is made of free frames.
     pub(super) fn note_large(&self, head: Pfn, frames: u32) -> Large {
-        match frames {
-            FOLIO => self.folio_bits.set(head, self.capacity()),
-            _ => self.folio_bits.clear(head, frames),
-        }
+        self.folio_orders.note(head, frames, self.capacity());
         Large::new(head, frames)
     }
     /// Returns true if the frame is part of a large page.
@@ -33,14 +29,14 @@ impl PhysMem {
         self.is_large(pfn).then(|| self.large_around(pfn))
     }
     fn large_around(&self, pfn: Pfn) -> Large {
-        match self.folio_bits.has(pfn) {
-            true => Large::new(Pfn(pfn.0 & !(FOLIO - 1)), FOLIO),
-            false => Large::huge(pfn.head()),
+        match self.folio_orders.frames(pfn) {
+            Some(frames) => Large::new(Pfn(pfn.0 & !(frames - 1)), frames),
+            None => Large::huge(pfn.head()),
         }
     }
     /// Returns true if the frame is part of a huge page.
     pub(super) fn is_huge_part(&self, pfn: Pfn) -> bool {
-        self.is_large(pfn) && !self.folio_bits.has(pfn)
+        self.is_large(pfn) && self.folio_orders.frames(pfn).is_none()
     }
     /// Returns true if there has ever been a large page, a huge one of a pool apart.
     pub(crate) fn has_large(&self) -> bool {
@@ -84,6 +80,16 @@ impl PhysMem {
     pub(crate) fn large_mappings(&self, page: Large) -> u64 {
         let counts = self.large_parts(page).map(|pfn| self.mapcount(pfn));
         counts.map(u64::from).sum()
+    }
+    /// Returns the number of entries, of all processes, that map any part of a page of which no
+    /// frame was given back.
+    pub(crate) fn mappings_of_whole(&self, page: Large) -> u64 {
+        page.all().map(|pfn| u64::from(self.mapcount(pfn))).sum()
+    }
+    /// Returns true if all that is left of the page is locked in memory (`folio_test_mlocked`).
+    pub(crate) fn is_locked_whole(&self, page: Large) -> bool {
+        let is_locked = |pfn| self.flags(pfn).contains(FrameFlags::UNEVICTABLE);
+        self.large_parts(page).all(is_locked)
     }
     /// Returns true if anything but entries and the reference `part` holds a part of the large page
     /// of `part`: it cannot be split then (`can_split_folio`).

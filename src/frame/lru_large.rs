@@ -135,7 +135,7 @@ mod tests {
         })
     }
     fn folio(mem: &PhysMem) -> LargeFrame<'_> {
-        let folio = mem.alloc_folio().unwrap();
+        let folio = mem.alloc_folio(16).unwrap();
         for pfn in folio.page().all() {
             mem.set_flags(pfn, FrameFlags::ANON | FrameFlags::SWAP_BACKED);
         }

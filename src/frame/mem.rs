@@ -14,7 +14,7 @@ use super::{
     device_frames::DeviceFrames,
     exported::Exported,
     flags::FrameFlags,
-    folio_bits::FolioBits,
+    folio_orders::FolioOrders,
     free::FreeFrames,
     huge_pool::HugePools,
     inject::Inject,
@@ -62,7 +62,7 @@ pub struct PhysMem {
     pub(super) pools: HugePools,
     /// Set since a large page was allocated for the first time.
     pub(super) has_large: AtomicBool,
-    pub(super) folio_bits: FolioBits,
+    pub(super) folio_orders: FolioOrders,
     pub(super) partly: Partly,
     pub(super) devices: DeviceFrames,
     #[cfg(all(feature = "host-mapping", target_os = "linux"))]
@@ -110,7 +110,7 @@ impl PhysMem {
             quota: Quota::default(),
             pools: HugePools::default(),
             has_large: AtomicBool::new(false),
-            folio_bits: FolioBits::default(),
+            folio_orders: FolioOrders::default(),
             partly: Partly::default(),
             devices: DeviceFrames::new(0..0),
             #[cfg(all(feature = "host-mapping", target_os = "linux"))]

@@ -42,7 +42,7 @@
 //! | `large_page` | the name of a large page |
 //! | `queue` | a queue of pages of which some may be out of date |
 //! | `partly` | large pages of which a part may have been given back |
-//! | `folio_bits` | which large pages are folios of 64 KiB |
+//! | `folio_orders` | which large pages are folios, and of which size |
 //! | `resv_map` | the pages of a mapping or file that have a reservation |
 //! | `inject` | allocations that fail on purpose |
 //! | `observer` | the trait of an oracle that watches frames |
@@ -54,7 +54,7 @@
 //! | `alloc` | allocation of one frame, or of many |
 //! | `lifetime` | references and mappings, and where a frame is given back |
 //! | `huge` | large pages allocated, and views of their frames |
-//! | `large` | large pages, of 512 or 16 frames in a row, and what is left of them |
+//! | `large` | large pages, of 4 to 512 frames in a row, and what is left of them |
 //! | `pool_pages` | huge pages taken from a pool, and given back to it |
 //! | `access_bits` | bits of removed entries, merged into flags |
 //! | `bytes` | reading and writing |
@@ -88,7 +88,7 @@ mod device_frames;
 mod export;
 mod exported;
 mod flags;
-mod folio_bits;
+mod folio_orders;
 mod free;
 mod host_page;
 mod huge;
@@ -150,7 +150,7 @@ pub use lock::FrameLock;
 pub use mem::{Frame, PhysMem};
 pub(crate) use observer::FrameWatch;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, MERGED_INDEX, Owner, OwnerId, SPARSE_INDEX};
-pub(crate) use pfn::{FOLIO, HUGE};
+pub(crate) use pfn::HUGE;
 pub(crate) use pin::HeldFrame;
 pub(crate) use pool_pages::{Claim, PoolPage};
 pub use quota::RefusedAllocations;

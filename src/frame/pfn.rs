@@ -13,8 +13,8 @@ pub(super) const ZERO: Pfn = Pfn(0);
 #[allow(clippy::cast_possible_truncation)]
 pub(crate) const HUGE: u32 = PMD_PAGES as u32;
 
-/// The number of frames in a folio of 64 KiB of private memory.
-pub(crate) const FOLIO: u32 = 16;
+/// The number of frames in the smallest folio of private memory, of 16 KiB.
+pub(super) const LEAST_FOLIO: u32 = 4;
 
 /// The first frame of the huge zero page: it has no memory, and is never counted.
 pub(super) const HUGE_ZERO: Pfn = Pfn(1 << 29);

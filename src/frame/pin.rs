@@ -41,12 +41,15 @@ impl PhysMem {
     }
     /// Returns true if reclaim leaves the page where it is, without a window, because it is pinned:
     /// private memory gets no slot of swap (`shrink_folio_list`), a huge page stays whole
-    /// (`can_split_folio`).
+    /// (`can_split_folio`). One that `MADV_FREE` has marked is neither written nor split: its
+    /// mappings are looked at.
     pub(crate) fn is_kept_by_pin(&self, pfn: Pfn) -> bool {
         let anon = FrameFlags::ANON | FrameFlags::SWAP_BACKED;
         let flags = self.flags(pfn);
         let slotless = flags & (anon | FrameFlags::SWAP_CACHE) == anon;
-        (slotless || flags.contains(FrameFlags::LARGE)) && self.is_pinned(pfn)
+        let marked = flags & anon == FrameFlags::ANON;
+        let whole = flags.contains(FrameFlags::LARGE) && !marked;
+        (slotless || whole) && self.is_pinned(pfn)
     }
     #[cold]
     #[inline(never)]

@@ -8,6 +8,7 @@ use super::{
     flags::FrameFlags,
     huge_pool::{HugePool, HugeSize, InUse, Pool, signed},
     inject::AllocKind,
+    large_page::Large,
     mem::PhysMem,
     owner::Owner,
     resv_map::ResvMap,
@@ -137,20 +138,83 @@ impl PhysMem {
             frames: size.frames(),
             restores: reserved,
             owner: claim.owner(),
+            temporary: false,
         };
+        let taken = self.taken(pool, (size, head), page, claim);
+        taken.claim.commit();
+        Some(taken)
+    }
+    /// Notes that a page is in use from now on.
+    fn taken(
+        self: &Arc<Self>,
+        mut pool: MutexGuard<'_, Pool>,
+        (size, head): (HugeSize, Pfn),
+        page: InUse,
+        claim: Claim,
+    ) -> PoolPage {
+        let reserved = page.restores;
         pool.used.insert(head.0, page);
         self.pools.used.fetch_add(1, Ordering::Relaxed);
         drop(pool);
         self.make_large(head, size.frames());
-        claim.commit();
-        Some(PoolPage {
+        PoolPage {
             mem: Arc::clone(self),
             size,
             head,
             claim,
             reserved,
             kept: false,
-        })
+        }
+    }
+    /// Takes a page to which one of this size moves: a free one that is not promised, or one from
+    /// outside of the pool, which leaves the pool with the next page that is free. There is no such
+    /// page of 1 GiB (`alloc_hugetlb_folio_nodemask`).
+    pub(crate) fn take_huge_to_move(self: &Arc<Self>, size: HugeSize) -> Option<PoolPage> {
+        self.inject().check(AllocKind::Frame).ok()?;
+        let mut pool = self.pools.of(size).lock();
+        let free = match pool.available() != 0 {
+            true => pool.free.pop().map(Pfn),
+            false => None,
+        };
+        let head = match free {
+            Some(head) => head,
+            None if size == HugeSize::Gib1 => return None,
+            None => self.free.take_block(size.frames())?,
+        };
+        let page = InUse {
+            frames: size.frames(),
+            restores: false,
+            owner: None,
+            temporary: free.is_none(),
+        };
+        Some(self.taken(pool, (size, head), page, Claim::None))
+    }
+    /// Notes that the page of a pool has moved to the one that begins with `new`: the new one is
+    /// what the old one was for the pool, and the reverse (`move_hugetlb_state`). Returns false for
+    /// a page of no pool.
+    pub(crate) fn move_in_pool(&self, page: Large, new: Pfn) -> bool {
+        let Some(size) = self.size_in_pool(page.head()) else {
+            return false;
+        };
+        let mut pool = self.pools.of(size).lock();
+        let Pool { used, .. } = &mut *pool;
+        let moved = used.remove(&page.head().0).zip(used.remove(&new.0));
+        let (old, other) = moved.expect("both pages are in use");
+        used.insert(
+            new.0,
+            InUse {
+                frames: other.frames,
+                ..old
+            },
+        );
+        used.insert(
+            page.head().0,
+            InUse {
+                frames: old.frames,
+                ..other
+            },
+        );
+        true
     }
     /// Gives the reservation of a private page back to the mapping that made it and drops it now;
     /// the pool gets it back when the page is free. Does nothing while there are surplus pages
@@ -172,16 +236,25 @@ impl PhysMem {
     /// Returns true if the frame is part of a huge page of a pool (`folio_test_hugetlb`). The
     /// caller keeps the page in use.
     pub(crate) fn is_of_pool(&self, pfn: Pfn) -> bool {
-        let of = |size: HugeSize| {
-            self.pools
-                .of(size)
-                .lock()
-                .used
-                .contains_key(&size.head(pfn).0)
+        self.size_in_pool(pfn).is_some()
+    }
+    /// Returns the size of the huge page of a pool that the frame is part of. The caller keeps the
+    /// page in use.
+    pub(crate) fn size_in_pool(&self, pfn: Pfn) -> Option<HugeSize> {
+        let is_of = |size: &HugeSize| {
+            let head = size.head(pfn);
+            self.pools.of(*size).lock().used.contains_key(&head.0)
         };
-        self.pools.used.load(Ordering::Relaxed) > 0
-            && self.is_large(pfn)
-            && HugeSize::ALL.into_iter().any(of)
+        let any = self.pools.used.load(Ordering::Relaxed) > 0 && self.is_large(pfn);
+        HugeSize::ALL.into_iter().filter(|_| any).find(is_of)
+    }
+    /// Returns the large page that the frame is part of, also one of a pool, which may be larger
+    /// than others. The caller keeps the page in use.
+    pub(crate) fn large_or_pooled(&self, pfn: Pfn) -> Option<Large> {
+        match self.size_in_pool(pfn) {
+            Some(size) => Some(Large::new(size.head(pfn), size.frames())),
+            None => self.large(pfn),
+        }
     }
     /// Counts a retired frame of a huge page of a pool; the last one frees the page
     /// (`free_huge_folio`). Returns false for a frame of no pool.
@@ -199,12 +272,12 @@ impl PhysMem {
         };
         page.frames -= 1;
         if page.frames == 0 {
-            let restores = page.restores;
+            let (restores, temporary) = (page.restores, page.temporary);
             pool.used.remove(&head.0);
             self.pools.used.fetch_sub(1, Ordering::Relaxed);
             pool.reserved += i64::from(restores);
-            if pool.surplus > 0 {
-                pool.surplus -= 1;
+            if temporary || pool.surplus > 0 {
+                pool.surplus -= u64::from(!temporary);
                 self.free.put_block(head, size.frames());
             } else {
                 pool.free.push(head.0);

@@ -94,8 +94,8 @@ pub use fault::device::Stays;
 pub use fault::follow::PinKind;
 pub use guard::{MmapReadGuard, MmapWriteGuard};
 pub use machine::{
-    DeviceLost, DevicePages, DeviceRegistration, FolioPolicy, ForkMode, HomePage, KhugepagedLimits,
-    Machine, MachineConfig, ShmGetFlags, ShmId, ShmStat,
+    DeviceLost, DevicePages, DeviceRegistration, FolioPolicies, FolioPolicy, FolioSize, ForkMode,
+    HomePage, KhugepagedLimits, Machine, MachineConfig, ShmGetFlags, ShmId, ShmStat,
 };
 #[cfg(feature = "internals")]
 pub use page_table::bench_table as raw;

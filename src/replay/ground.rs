@@ -6,7 +6,7 @@ use crate::{
     ctx::CallCx,
     error::FaultError,
     file::FileMode,
-    mm::{FolioPolicy, Mm, Segment, VmFlags},
+    mm::{FolioPolicies, FolioPolicy, FolioSize, Mm, Segment, VmFlags},
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -75,12 +75,15 @@ pub(super) fn possible_pools(profile: &str, seed: &Seed) -> Vec<PoolBefore> {
     }
 }
 
-/// Returns the folios of 64 KiB of a recording whose header does not tell it: those about them have
-/// the kernel's word for such sizes, multi-size THP, in their names.
-pub(super) fn recorded_folios(profile: &str, seed: &Seed) -> FolioPolicy {
+/// Returns the folios of a recording whose header does not tell it: those about folios of 64 KiB
+/// have the kernel's word for such sizes, multi-size THP, in their names.
+pub(super) fn recorded_folios(profile: &str, seed: &Seed) -> FolioPolicies {
+    let none = FolioPolicies::default();
     match (profile, seed) {
-        ("kind", Seed::Name(name)) if name.starts_with("mthp") => FolioPolicy::Advise,
-        _ => FolioPolicy::Never,
+        ("kind", Seed::Name(name)) if name.starts_with("mthp") => {
+            none.with(FolioSize::Kib64, FolioPolicy::Advise)
+        }
+        _ => none,
     }
 }
 

@@ -11,9 +11,9 @@ use crate::{
     ctx::CallCx,
     error::Errno,
     extmmu::{Recorded, Recorder},
-    mm::Mm,
+    mm::{Mm, Pte},
 };
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, iter, ops::Range, sync::Arc};
 
 /// The invalidations within the arena of a script.
 pub(super) struct Notices {
@@ -55,6 +55,9 @@ impl Notices {
         here.map(notice).collect()
     }
     /// Migrates page after page and returns the number of moved pages.
+    ///
+    /// The kernel moves frames. A process that is named for one may have given up its table for the
+    /// page before: then the page moves from another one, which has the frame at the same address.
     pub(super) fn migrate(
         &mut self,
         cx: &mut CallCx<'_>,
@@ -62,8 +65,21 @@ impl Notices {
         moves: &[(u32, Hex)],
     ) -> Outcome {
         let mut count = 0;
-        for &(process, Hex(addr)) in moves {
-            match processes[&process].migrate(cx, addr) {
+        let frame = |cx: &mut CallCx<'_>, mm: &Mm, Hex(addr): Hex| {
+            let pte = mm.walker(cx).pte(Vpn::containing(addr));
+            match pte {
+                Pte::Present { pfn, .. } => Some(pfn),
+                _ => None,
+            }
+        };
+        let first = moves.iter();
+        let first = first.map(|&(process, addr)| frame(cx, &processes[&process], addr));
+        let before: Vec<_> = first.collect();
+        for (&(process, addr), before) in moves.iter().zip(before) {
+            let named = &processes[&process];
+            let has = |mm: &&Arc<Mm>| before.is_some() && frame(cx, mm, addr) == before;
+            let mm = iter::once(named).chain(processes.values()).find(has);
+            match mm.unwrap_or(named).migrate(cx, addr.0) {
                 Ok(to) => count += u64::from(to.is_some()),
                 Err(_) => return failed(Errno::ENOMEM),
             }

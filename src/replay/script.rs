@@ -13,7 +13,7 @@ use crate::{
     addr::{PAGE_SIZE, TASK_SIZE},
     error::Signal,
     file::HugePolicy,
-    mm::FolioPolicy,
+    mm::FolioPolicies,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, ops::Range};
@@ -58,10 +58,10 @@ pub struct Header {
         skip_serializing_if = "super::ground::is_zero"
     )]
     promised: u64,
-    /// The private memory in which faults brought in 64 KiB at once; `None`: see
+    /// The private memory in which faults brought in folios; `None`: see
     /// [`folios`](Self::folios).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    folios: Option<FolioPolicy>,
+    pub(crate) folios: Option<FolioPolicies>,
     /// The initial state of process 0.
     #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
     pub(super) before: Box<Before>,
@@ -108,9 +108,9 @@ impl Header {
             |pages| vec![PoolBefore { pages, promised }],
         )
     }
-    /// Returns the private memory in which faults bring in 64 KiB at once. Recordings of a time
-    /// when the header did not tell it have the setting in their names.
-    pub fn folios(&self) -> FolioPolicy {
+    /// Returns the private memory in which faults bring in folios. Recordings of a time when the
+    /// header did not tell it have the setting in their names.
+    pub fn folios(&self) -> FolioPolicies {
         self.folios
             .unwrap_or_else(|| recorded_folios(&self.profile, &self.seed))
     }

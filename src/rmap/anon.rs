@@ -134,7 +134,7 @@ impl FrameOwner for AnonVma {
     fn split_large(&self, mem: &PhysMem, cx: RmapCx<'_>, page: Large, (from, to): (u64, u64)) {
         let mut split = 0;
         self.tree.walk(cx, from, to, |cx, spot, part| {
-            split += spot.space.split_large(cx, part, page);
+            split += spot.space.split_large(cx, spot, part, page);
             // Read anew for each VMA: a fork may have mapped the page once more meanwhile.
             split < mem.large_mappings(page)
         });

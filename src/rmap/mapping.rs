@@ -33,23 +33,42 @@ pub struct Mapping {
     unevictable: AtomicBool,
 }
 
-/// The cache that keeps the pages of an object, as reclaim uses it.
+/// The cache that keeps the pages of an object, as reclaim and migration use it.
+///
+/// The defaults are those of a cache whose pages stay in memory, each alone.
 pub(crate) trait PageKeeper: Send + Sync {
     /// Returns the folio of page `index`; `None` if the page is alone, or part of a huge page.
-    fn folio(&self, index: u64) -> Option<Folio>;
+    fn folio(&self, index: u64) -> Option<Folio> {
+        let _unused = index;
+        None
+    }
     /// Returns the first page in the range that the object has, in memory or in swap.
-    fn first_page(&self, pages: Range<u64>) -> Option<u64>;
+    fn first_page(&self, pages: Range<u64>) -> Option<u64> {
+        let _unused = pages;
+        None
+    }
     /// Notes that the huge page, or the folio, that page `index` is part of was split into single
     /// pages.
-    fn forget_folio(&self, index: u64);
+    fn forget_folio(&self, index: u64) {
+        let _unused = index;
+    }
     /// Gives up page `index`, whose locked frame nothing maps any more: to swap, or because the
     /// store has it. Returns false if the page stays.
-    fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool;
+    fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
+        let _unused = (locked, index);
+        false
+    }
     /// Writes page `index`, whose locked frame is dirty and nothing maps, to its store. Returns
     /// true if that succeeded.
-    fn write_back(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>, index: u64) -> bool;
+    fn write_back(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>, index: u64) -> bool {
+        let _unused = (cx, locked, index);
+        false
+    }
     /// Reads every page back that is in swap, and frees its slot.
-    fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory>;
+    fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory> {
+        let _unused = cx;
+        Ok(())
+    }
     /// Takes as many frames from `new` on for the pages from `first` on, in place of the locked
     /// frames. Returns false, and changes nothing, if one of these has other references.
     fn replace(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool;
@@ -180,7 +199,7 @@ impl FrameOwner for Mapping {
             match spot.nonlinear {
                 true => spot.space.unmap_nonlinear(cx, spot.vma, from, to),
                 false => {
-                    let _still_mapped = spot.space.split_large(cx, part, Large::huge(head));
+                    let _still_mapped = spot.space.split_large(cx, spot, part, Large::huge(head));
                 }
             }
             mem.large_mappings(Large::huge(head)) > 0

@@ -93,10 +93,11 @@ pub(crate) trait RmapTarget: Send + Sync {
     ///
     /// No memory for a table.
     fn enter_huge(&self, cx: RmapCx<'_>, page: VpnRange, first: u64) -> Result<(), NoMemory>;
-    /// Opens a window over `part` and maps by small entries the pages there of a large page; drops
-    /// them instead if the page belongs to an object. Returns the number of entries that map it in
-    /// `part` afterwards (`try_to_migrate_one`, `try_to_unmap_one` for a split).
-    fn split_large(&self, cx: RmapCx<'_>, part: VpnRange, page: Large) -> u64;
+    /// Opens a window over `part`, the part of a VMA at `spot`, and maps by small entries the pages
+    /// there of a large page; drops them instead if the page belongs to an object. Returns the
+    /// number of entries that map it in `part` afterwards (`try_to_migrate_one`, `try_to_unmap_one`
+    /// for a split).
+    fn split_large(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, page: Large) -> u64;
     /// Drops the table of the 2 MiB at `spot`, in a window over them, since the huge page that
     /// begins with `head` now holds these pages of the object. The table stays if the pages cannot
     /// be mapped as one (`retract_page_tables`).
@@ -238,7 +239,7 @@ impl RmapTarget for Nowhere {
     fn enter_huge(&self, _: RmapCx<'_>, _: VpnRange, _: u64) -> Result<(), NoMemory> {
         Ok(())
     }
-    fn split_large(&self, _: RmapCx<'_>, _: VpnRange, _: Large) -> u64 {
+    fn split_large(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Large) -> u64 {
         0
     }
     fn retract(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}

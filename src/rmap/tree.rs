@@ -355,7 +355,7 @@ mod tests {
         let mut seqs: Vec<(u64, SeqCell)> = Vec::new();
         let mut line: Vec<u64> = Vec::new();
         let mut x = 7_u64;
-        for nth in 0..if cfg!(miri) { 60 } else { 600 } {
+        for nth in 0..if cfg!(miri) { 24 } else { 600 } {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             // Some VMAs come last, most are children: of the first VMA, of the last one, of any.
             let parent = match (x >> 33) % 8 {

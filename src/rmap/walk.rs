@@ -122,10 +122,10 @@ pub(crate) fn unmap_large_page(
         if !spot.nonlinear {
             spot.space.leave_large(cx, spot, part, page);
         }
-        mem.large_mappings(page) > 0
+        mem.mappings_of_whole(page) > 0
     });
     notify(cx, ExportOrder::AfterRmaps);
-    mem.large_mappings(page) == 0
+    mem.mappings_of_whole(page) == 0
 }
 
 /// Puts the large page that begins with `new`, which may be the old one, in the place of every

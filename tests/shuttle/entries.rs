@@ -256,7 +256,7 @@ fn mprotect_against_move() {
 }
 #[test]
 fn mremap_against_move() {
-    explore(&SMALL, remapped);
+    explore(&LARGE, remapped);
 }
 #[test]
 fn discard_against_move() {

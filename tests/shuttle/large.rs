@@ -6,7 +6,7 @@ use emmu::{
     Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     ctx::CallCx,
     file::{File, FileMode, HugePolicy, Shmem},
-    mm::{Advice, FolioPolicy, MmapArgs},
+    mm::{Advice, FolioPolicies, FolioPolicy, FolioSize, MmapArgs},
 };
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn split_twice(split: fn(&Machine, &Mm, &mut CallCx<'_>, u64)) {
             swap: 32,
             ..MemConfig::default()
         },
-        folios: FolioPolicy::Always,
+        folios: FolioPolicies::default().with(FolioSize::Kib64, FolioPolicy::Always),
         ..MachineConfig::default()
     });
     let mm = Mm::new(&machine);

@@ -13,9 +13,11 @@
 //! | `device` | a page that a device has, and a processor that wants it |
 //! | `guest_memfd` | a page of a guest's own, and its file or its kind that change |
 //! | `threads` | operations against each other, without a device |
+//! | `moved_pools` | a huge page of a pool that moves, against changes of its mapping and its file |
 //! | `moves` | a mapping that moves, against each kind of walk of its reverse maps |
 //! | `exports` | a driver that has a frame by number, and one that panics, against another thread |
 //! | `pins` | pages that are pinned, against fork, munmap, discard and moves |
+//! | `endings` | an access of a device, and the end of the right by which it is made |
 //! | `userfaults` | answers of userfaultfd, and scans of written pages, against everything else |
 //! | `slices` | slices of guest memory that a device holds (feature `vm-memory`) |
 //! | `pool` | faults on huge pages of a pool against a cut of their file |
@@ -25,11 +27,13 @@
 #![cfg(shuttle)]
 
 mod device;
+mod endings;
 mod entries;
 mod exports;
 mod guest_memfd;
 mod large;
 mod loads;
+mod moved_pools;
 mod moves;
 mod pins;
 mod pool;

@@ -1,9 +1,10 @@
-//! Faults in private memory that bring in a folio of 64 KiB, where the machine is set so.
+//! Faults in private memory that bring in a folio, where the machine is set so.
 
 use crate::common::{World, at};
 use emmu::{
     MachineConfig, MemConfig, Mm, PAGE_SIZE,
-    mm::{Advice, FolioPolicy, PageState, Prot},
+    mm::{Advice, FolioPolicies, FolioPolicy, FolioSize, PageState, PinKind, Prot},
+    notifier::Access,
 };
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ fn world(folios: FolioPolicy) -> World {
             swap: 64,
             ..MemConfig::default()
         },
-        folios,
+        folios: FolioPolicies::default().with(FolioSize::Kib64, folios),
         ..MachineConfig::default()
     })
 }
@@ -239,4 +240,87 @@ fn a_folio_that_a_child_still_needs_goes_to_swap() {
     assert_eq!(child.load(&mut w.thread.cx(), at(2)), Ok(1));
     child.exit(&mut w.thread.cx());
     w.end();
+}
+
+/// `alloc_anon_folio`: the largest size that fits between the edges of the mapping and the pages
+/// that are there.
+#[test]
+fn a_fault_takes_the_largest_size_that_fits() {
+    let sizes = [FolioSize::Kib16, FolioSize::Kib64, FolioSize::Mib1];
+    let folios = sizes.iter().fold(FolioPolicies::default(), |all, &size| {
+        all.with(size, FolioPolicy::Always)
+    });
+    let mut w = World::with(MachineConfig {
+        memory: MemConfig {
+            frames: 2048,
+            ..MemConfig::default()
+        },
+        folios,
+        ..MachineConfig::default()
+    });
+    w.map(3, 600, RW);
+    for (store, from, to) in [
+        (3, 3, 4),
+        (7, 4, 8),
+        (8, 8, 12),
+        (20, 16, 32),
+        (255, 240, 256),
+        (300, 256, 512),
+        (513, 512, 528),
+        (602, 602, 603),
+    ] {
+        let before = present(&mut w, 0, 604);
+        w.put(store, 1);
+        let mut came = present(&mut w, 0, 604);
+        came.retain(|page| !before.contains(page));
+        assert_eq!(
+            came,
+            (from..to).collect::<Vec<_>>(),
+            "a store to page {store}"
+        );
+    }
+    w.end();
+}
+
+/// `try_to_map_unused_to_zeropage`: locked memory keeps frames that hold only zeros.
+#[test]
+fn a_split_leaves_locked_pages_their_frames() {
+    for locks in [false, true] {
+        let mut w = advised(FOLIO);
+        w.put(0, 1);
+        let child = w.fork();
+        w.put(0, 2);
+        w.reap(&child);
+        if locks {
+            w.mm.mlock(&mut w.thread.cx(), at(0), FOLIO * PAGE_SIZE)
+                .unwrap();
+        }
+        let cx = &mut w.thread.cx();
+        assert_eq!(w.machine.split_deferred(cx), 1, "its first page went");
+        let kept = w.pfn(5) != Some(w.machine.mem().zero_pfn());
+        assert_eq!(kept, locks);
+        w.end();
+    }
+}
+
+/// `shrink_folio_list`: of a pinned folio that `MADV_FREE` has marked the mappings are looked at.
+/// It stays, as one that is not marked does without a window.
+#[test]
+fn a_pinned_folio_stays_when_it_was_given_up() {
+    for gives_up in [false, true] {
+        let mut w = advised(FOLIO);
+        w.put(0, 7);
+        let mm = Arc::clone(&w.mm);
+        let cx = &mut w.thread.cx();
+        let pin = mm.pin(cx, at(3), 8, Access::Read, PinKind::LongTerm);
+        if gives_up {
+            w.advise(0, FOLIO, Advice::Free).unwrap();
+        }
+        w.told();
+        w.advise(0, FOLIO, Advice::PageOut).unwrap();
+        assert_eq!(w.told(), if gives_up { "W0..16" } else { "" });
+        assert_eq!(w.get(0), Ok(7));
+        drop(pin.unwrap());
+        w.end();
+    }
 }

@@ -509,14 +509,13 @@ fn the_limit_of_memory_does_not_count_a_pool() {
     w.end_with(3);
 }
 
-/// A page of a pool is neither moved to other memory, nor merged, nor split.
+/// A page of a pool is neither merged nor split.
 #[test]
 fn a_page_stays_one_of_its_pool() {
     let mut w = pool(3, 0);
     w.map_huge(0, 2);
     w.fill(0, 2);
     let cx = &mut w.thread.cx();
-    assert_eq!(w.mm.migrate(cx, at(1)), Ok(None));
     let pages = [(&*w.mm, at(2)), (&*w.mm, at(3))];
     assert_eq!(w.machine.merge_same_pages(cx, &pages), 0);
     // All of it but the pinned part is given back.

@@ -32,6 +32,7 @@ mod limit_races;
 mod limits;
 mod loading;
 mod memory;
+mod moved_pools;
 mod moving_huge;
 mod nonlinear;
 mod not_present;

@@ -1,43 +1,59 @@
-//! Faults that bring in 64 KiB of private memory at once (`alloc_anon_folio`).
+//! Faults that bring in a folio of private memory at once (`alloc_anon_folio`).
 //!
-//! The 16 pages are mapped by small entries, so an operation on one of them needs no split of a
+//! Its pages are mapped by small entries, so an operation on one of them needs no split of a
 //! mapping. Their frames share a fate where Linux decides about the folio: which writes copy, what
 //! an advice reaches, what migrates together (`large`, `reverse/migrate_huge.rs`).
 
 use super::scope::{FaultScope, map_large};
-use crate::mm::{page_table::LockedLeaf, vma::Vma};
+use crate::mm::{
+    machine::{FolioSize, FolioSizes},
+    page_table::LockedLeaf,
+    vma::Vma,
+};
 use crate::{
     addr::{Vpn, VpnRange},
     error::NoMemory,
-    frame::FOLIO,
 };
 
 impl Vma {
-    /// Returns the aligned 16 pages around `at`, if all of them lie in the VMA and may come in
-    /// together. Each page of memory that is registered with userfaultfd must fault alone.
-    fn folio_around(&self, at: Vpn) -> Option<VpnRange> {
-        let first = at.align_down(FOLIO.into());
-        let pages = VpnRange::new(first, first.plus(FOLIO.into()))?;
-        (self.range().covers(pages) && self.userfault().is_none()).then_some(pages)
+    /// Returns the aligned pages of a folio of this size around `at`, if all of them lie in the VMA
+    /// (`thp_vma_suitable_order`).
+    fn folio_around(&self, at: Vpn, size: FolioSize) -> Option<VpnRange> {
+        let first = at.align_down(size.pages().into());
+        let pages = VpnRange::new(first, first.plus(size.pages().into()))?;
+        self.range().covers(pages).then_some(pages)
     }
 }
 
 impl FaultScope<'_> {
-    /// Maps a folio of 64 KiB around `at` for writing, if the VMA may have one and none of its
-    /// pages is there yet. Returns false if a single page must be mapped instead.
+    /// Maps a folio around `at` for writing: the largest one that the VMA may have and of whose
+    /// pages none is there yet. Returns false if a single page must be mapped instead.
     pub(super) fn fault_folio(&mut self, vma: &Vma, at: Vpn) -> Result<bool, NoMemory> {
-        if !self.layout.allows_folios(vma.flags) {
+        let sizes = self.layout.folio_sizes(vma.flags);
+        // Each page of memory that is registered with userfaultfd must fault alone.
+        if sizes.is_empty() || vma.userfault().is_some() {
             return Ok(false);
         }
-        let Some(pages) = vma.folio_around(at) else {
+        self.fault_folio_of(vma, at, sizes)
+    }
+    fn fault_folio_of(&mut self, vma: &Vma, at: Vpn, sizes: FolioSizes) -> Result<bool, NoMemory> {
+        let fits = |size: FolioSize| Some((size, vma.folio_around(at, size)?));
+        let fitting = || sizes.iter().filter_map(fits);
+        let largest = self.with_leaf(at, |leaf| {
+            let free = |&(_, pages): &(FolioSize, VpnRange)| are_free(leaf, pages);
+            fitting().find(free).map(|(size, _)| size)
+        })?;
+        let Some(largest) = largest else {
             return Ok(false);
         };
-        if !self.with_leaf(at, |leaf| are_free(leaf, pages))? {
-            return Ok(false);
-        }
         let mem = self.lease.mm.machine().mem();
-        // A page alone may still find memory.
-        let Ok(folio) = mem.alloc_folio() else {
+        // Of a smaller one all pages are free as well. A page alone may still find memory.
+        let smaller = fitting().filter(|&(size, _)| size <= largest);
+        let mut made = smaller.filter_map(|(size, pages)| {
+            let folio = mem.alloc_folio(size.pages()).ok()?;
+            Some((folio, pages))
+        });
+        let Some((folio, pages)) = made.next() else {
             return Ok(false);
         };
         self.own_large(vma, pages.start(), folio.page())?;

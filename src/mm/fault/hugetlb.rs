@@ -24,7 +24,7 @@ use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
     error::{FaultError, NoMemory, ObjectError},
     file::HugetlbFile,
-    frame::{Claim, FrameFlags, HUGE, PhysMem, PoolPage},
+    frame::{Claim, FrameFlags, FrameLock, HUGE, PhysMem, PoolPage},
     notifier::Access,
 };
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(in crate::mm) fn parts(page: VpnRange) -> impl Iterator<Item = (VpnRange, u3
         .map(|(nth, start)| (VpnRange::block_of(Vpn(start)), nth))
 }
 
-impl FaultScope<'_> {
+impl<'h> FaultScope<'h> {
     /// Takes one step of a fault (`hugetlb_fault`). An access that still does not go through faults
     /// again.
     pub(super) fn fault_hugetlb(
@@ -62,13 +62,22 @@ impl FaultScope<'_> {
         let page = vma.huge_page_of(at);
         self.share_table(vma, file, at)?;
         let seen = self.look(page.start())?;
+        // A page of 1 GiB moves, and becomes writable, leaf by leaf.
+        let here = self.look(at)?;
+        if let Some(moving) = [seen, here]
+            .into_iter()
+            .find(|pte| pte.migrating().is_some())
+        {
+            self.wait_for_migration(moving);
+            return Ok(());
+        }
         if seen.is_poison() {
             return Err(FaultError::Poisoned(at.addr()));
         }
         if seen.is_vacant() {
             return self.hugetlb_no_page(vma, file, (page, access));
         }
-        if access == Access::Write && !seen.may_write() {
+        if access == Access::Write && !here.may_write() {
             if seen.is_uffd_wp() && vma.is_uffd_wp() {
                 return self.write_to_protected_hugetlb(vma, page);
             }
@@ -189,11 +198,31 @@ impl FaultScope<'_> {
         (page, seen): (VpnRange, RawPte),
         rights: Rights,
     ) -> Result<(), FaultError> {
-        // The lock of faults is free again before a window opens.
-        if let Some(work) = self.hugetlb_work(vma, file, (page, seen), rights)? {
+        // The lock of faults is free again before a window opens, and so is that of the page.
+        let work = {
+            let locked = self.lock_hugetlb((page, seen))?;
+            if locked.is_none() {
+                return Ok(()); // Another entry by now.
+            }
+            self.hugetlb_work(vma, file, (page, seen), rights)?
+        };
+        if let Some(work) = work {
             self.in_window(work);
         }
         Ok(())
+    }
+    /// Locks the page: while it moves, some of its mappings are not counted. Returns `None` if the
+    /// entry is another one by now.
+    fn lock_hugetlb(
+        &mut self,
+        (page, seen): (VpnRange, RawPte),
+    ) -> Result<Option<FrameLock<'h>>, NoMemory> {
+        let mem = self.lease.mm.machine().mem();
+        let there = self.with_leaf(page.start(), |leaf| {
+            let pfn = seen.counted().filter(|_| leaf.get(page.start()) == seen)?;
+            Some(mem.get(pfn))
+        })?;
+        Ok(there.map(|frame| mem.lock(&mut self.lease.cx, frame)))
     }
     /// Returns what is left to do in a window.
     fn hugetlb_work(
@@ -265,7 +294,10 @@ impl FaultScope<'_> {
             self.with_leaf(part.start(), |leaf| {
                 for at in part.iter() {
                     let pte = leaf.get(at);
-                    if let Some(pfn) = pte.counted().filter(|_| !shared) {
+                    let Some(pfn) = pte.counted() else {
+                        continue; // It moves: the access faults again.
+                    };
+                    if !shared {
                         mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
                     }
                     let pte = pte.with_rights(rights);

@@ -39,7 +39,7 @@
 //! | this one | the decision, the rights that a VMA gives, the patience of an access |
 //! | `access` | loads and stores of a processor, which fault until the entry allows them |
 //! | `anon` | private anonymous memory: the zero page, new frames |
-//! | `anon_folio` | … of which 64 KiB come in at once |
+//! | `anon_folio` | … of which a folio comes in at once |
 //! | `cow` | a write to a read-only page: the decision whether to copy; unsharing |
 //! | `device` | pages that go to a device and come home |
 //! | `entries` | how a fault reads an entry, makes its table, and puts a frame in |

@@ -126,7 +126,7 @@ impl FaultScope<'_> {
             }
             at = at.plus(1);
             let single = private_writable && vma.file.is_none() && vma.userfault().is_none();
-            if single && !self.layout.allows_folios(vma.flags) {
+            if single && self.layout.folio_sizes(vma.flags).is_empty() {
                 at = self.fill_leaf(vma, (at, part.end()), reached)?;
             }
         }

@@ -4,13 +4,13 @@
 //! mappings are found, even where only one process maps the page.
 
 use super::ownership::{LARGE_ANON, LARGE_OBJECT, is_part};
-use crate::mm::{page_table::zero_unused, space::Mm, window::Lease};
+use crate::mm::{entry::flags::VmFlags, page_table::zero_unused, space::Mm, window::Lease};
 use crate::{
     addr::{Pfn, VpnRange},
     ctx::{FaultCx, rank},
     frame::Large,
     notifier::Event,
-    rmap::{RmapCx, split_object_folio},
+    rmap::{MappedAt, RmapCx, split_object_folio},
 };
 
 impl Mm {
@@ -75,9 +75,18 @@ impl Mm {
         true
     }
     /// Splits the mappings of the large page in one VMA, in a window over `part`, and returns how
-    /// many entries there still map the page. The mappings of an object's page are dropped.
-    pub(in crate::mm) fn split_large_at(&self, cx: RmapCx<'_>, part: VpnRange, page: Large) -> u64 {
+    /// many entries there still map the page. The mappings of an object's page are dropped. Memory
+    /// that is locked keeps its frames, whatever they hold (`try_to_map_unused_to_zeropage`).
+    pub(in crate::mm) fn split_large_at(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        page: Large,
+    ) -> u64 {
         let mem = self.machine().mem();
+        let is_locked = VmFlags::from_bits_retain(spot.flags).contains(VmFlags::LOCKED)
+            || mem.is_locked_whole(page);
         // The first frame may have left a private large page and be in other use by now, but not as
         // part of a huge page. So a part that is not private belongs to an object.
         if mem.flags(page.head()).intersection(LARGE_ANON) == LARGE_OBJECT {
@@ -94,7 +103,7 @@ impl Mm {
                 let (leaf, flusher) = txn.parts();
                 if is_part(mem, leaf, at, page) {
                     let flush = || flusher.into_flushed(true, at.into());
-                    found += u64::from(!zero_unused(mem, leaf, at, flush));
+                    found += u64::from(is_locked || !zero_unused(mem, leaf, at, flush));
                 }
             }
         });

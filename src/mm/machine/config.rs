@@ -1,6 +1,6 @@
 //! Settings of a machine, with Linux's defaults.
 
-use super::forks::ForkMode;
+use super::{folios::FolioPolicies, forks::ForkMode};
 use crate::{
     addr::PMD_PAGES,
     frame::{HugePoolConfig, HugeSize, MemConfig, Overcommit},
@@ -43,8 +43,8 @@ pub struct MachineConfig {
     pub page_tables: Option<u64>,
     /// How [`khugepaged`](super::Machine::khugepaged) chooses memory.
     pub khugepaged: KhugepagedLimits,
-    /// The private memory in which faults bring in folios of 64 KiB.
-    pub folios: FolioPolicy,
+    /// The private memory in which faults bring in folios, for each size.
+    pub folios: FolioPolicies,
     /// The pool of huge pages of 2 MiB. A machine without so many blocks of free memory has a
     /// smaller one.
     pub huge_pages: HugePoolConfig,
@@ -82,28 +82,6 @@ impl MachineConfig {
     pub(in crate::mm) fn fault_around_pages(&self) -> u64 {
         1 << self.fault_around.clamp(1, PMD_PAGES).ilog2()
     }
-}
-
-/// The private memory in which a fault brings in a folio of 64 KiB, 16 pages in a row, if none of
-/// them is there (`/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(
-    any(feature = "serde", feature = "replay"),
-    derive(serde::Serialize, serde::Deserialize)
-)]
-#[cfg_attr(
-    any(feature = "serde", feature = "replay"),
-    serde(rename_all = "lowercase")
-)]
-pub enum FolioPolicy {
-    /// None.
-    #[default]
-    Never,
-    /// Memory for which `MADV_HUGEPAGE` was called (`madvise`, and `inherit` where huge pages are
-    /// so).
-    Advise,
-    /// All that is not advised against.
-    Always,
 }
 
 /// The most pages of each kind in 2 MiB of which [`khugepaged`](super::Machine::khugepaged) makes a
@@ -148,7 +126,7 @@ impl Default for MachineConfig {
             fork: ForkMode::default(),
             page_tables: None,
             khugepaged: KhugepagedLimits::default(),
-            folios: FolioPolicy::default(),
+            folios: FolioPolicies::default(),
             huge_pages: HugePoolConfig::default(),
             huge_pages_1g: HugePoolConfig::default(),
             commit_total: None,

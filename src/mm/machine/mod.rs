@@ -10,6 +10,7 @@
 //! | this one | [`Machine`]: memory, commit account, registry of reverse maps, epoch |
 //! | `config` | [`MachineConfig`]: the settings |
 //! | `segments` | segments of System V |
+//! | `folios` | [`FolioPolicies`]: where faults bring in folios of private memory |
 //! | `forks` | [`ForkMode`], and the registry of address spaces that share page tables |
 //! | `spaces` | all address spaces |
 //! | `merged_pages` | the merged pages, and where they are mapped |
@@ -21,6 +22,7 @@
 
 mod config;
 mod devices;
+mod folios;
 mod forks;
 pub(in crate::mm) mod hand_over;
 mod large_mappers;
@@ -30,8 +32,10 @@ mod segments;
 mod shared_tables;
 mod spaces;
 
-pub use config::{FolioPolicy, KhugepagedLimits, MachineConfig};
+pub use config::{KhugepagedLimits, MachineConfig};
 pub use devices::{DeviceLost, DevicePages, DeviceRegistration, HomePage};
+pub(in crate::mm) use folios::FolioSizes;
+pub use folios::{FolioPolicies, FolioPolicy, FolioSize};
 pub use forks::ForkMode;
 pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
 pub(in crate::mm) use large_mappers::{LargeMappers, Mapped, SpaceAt};

@@ -32,13 +32,17 @@ impl Mm {
     /// pages move, but for those that hold only zeros: these become the zero page.
     ///
     /// Returns `None` if no page is there, or if a reference beside the mappings is held, as by a
-    /// driver. Nothing changed then, but windows were opened. A huge page of a pool stays, without
-    /// a window, as one of a size that the kernel does not move (`hugepage_migration_supported`).
+    /// driver. Nothing changed then, but windows were opened.
+    ///
+    /// A huge page of a pool moves as a whole or not at all, to a page of the pool that is free and
+    /// not promised, or else to memory outside of the pool, which gets the old page in exchange. A
+    /// page of 1 GiB moves only inside of the pool. A table that its address space shares with
+    /// others is given up, as for every change of an entry in it; the last one's entry moves.
     ///
     /// # Errors
     ///
-    /// [`NoMemory::Frame`]; nothing changed, but a huge page may have been split and parts of it
-    /// moved.
+    /// [`NoMemory::Frame`]; nothing changed, but a huge page of no pool may have been split and
+    /// parts of it moved.
     ///
     /// # Examples
     ///
@@ -66,12 +70,13 @@ impl Mm {
         let Some(frame) = self.mapped_at(cx, at) else {
             return Ok(None);
         };
-        if mem.is_of_pool(frame.pfn()) || mem.is_device(frame.pfn()) {
+        if mem.is_device(frame.pfn()) {
             return Ok(None);
         }
-        match mem.large(frame.pfn()) {
-            Some(page) => self.migrate_large(cx, frame, page),
-            None => self.migrate_small(cx, frame),
+        match (mem.size_in_pool(frame.pfn()), mem.large(frame.pfn())) {
+            (Some(size), _) => self.migrate_pooled(cx, frame, size),
+            (None, Some(page)) => self.migrate_large(cx, frame, page),
+            (None, None) => self.migrate_small(cx, frame),
         }
     }
     /// Moves a page that is not part of a huge page.

@@ -7,17 +7,17 @@
 use super::migrate::arrive;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    large::ownership::is_part,
     machine::{Machine, hand_over::OF_THE_PAGE},
     page_table::LockedLeaf,
     space::Mm,
+    vma::hugetlb::with_shared_tables,
     window::{AsOne, Lease, leave},
 };
 use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
     ctx::{CallCx, FolioCx},
     error::NoMemory,
-    frame::{Frame, FrameFlags, FrameLock, HUGE, Large, LargeFrame, PhysMem},
+    frame::{Frame, FrameFlags, FrameLock, HUGE, HugeSize, Large, PhysMem},
     notifier::Event,
     rmap::{MappedAt, RmapCx, UnmapRefused, restore_large_page, unmap_large_page},
 };
@@ -37,10 +37,33 @@ impl Mm {
         if let Some(parts) = lock_whole(mem, cx, page)
             && let Ok(new) = mem.alloc_like(page)
         {
-            let moved = move_whole(machine, cx.descend(), (&parts, page), &new);
+            let moved = move_whole(machine, cx.descend(), (&parts, page), new.head());
             return Ok(moved.then(|| new.head().nth(page.place(pfn))));
         }
         self.migrate_split(cx, (pfn, page))
+    }
+    /// Moves the huge page of a pool that `part` belongs to. Returns the new frame of `part`, if
+    /// the page moved (`unmap_and_move_huge_page`).
+    pub(super) fn migrate_pooled(
+        &self,
+        cx: &mut CallCx<'_>,
+        part: Frame<'_>,
+        size: HugeSize,
+    ) -> Result<Option<Pfn>, NoMemory> {
+        let machine = self.machine();
+        let mem = machine.mem();
+        let pfn = part.pfn();
+        let page = mem.large_or_pooled(pfn);
+        drop(part); // One more reference would keep the page from moving.
+        let new = mem.take_huge_to_move(size).ok_or(NoMemory::Frame)?;
+        let Some(page) = page else {
+            return Ok(None); // Cannot be: the page was in use.
+        };
+        let Some(parts) = lock_whole(mem, cx, page) else {
+            return Ok(None);
+        };
+        let moved = move_whole(machine, cx.descend(), (&parts, page), new.head());
+        Ok(moved.then(|| new.head().nth(page.place(pfn))))
     }
     /// Splits the large page that frame `pfn` is part of and moves its pages, the first one last,
     /// as the kernel's list has them (`try_split_folio`).
@@ -82,17 +105,28 @@ impl Mm {
     ) {
         let mem = self.machine().mem();
         let flags = VmFlags::from_bits_retain(spot.flags);
-        let mut window = Lease { mm: self, cx }.into_window(part, Event::Clear);
+        let wide = with_shared_tables(spot.vma, flags, part);
+        let mut window = Lease { mm: self, cx }.into_window(wide, Event::Clear);
+        if flags.contains(VmFlags::HUGETLB) {
+            window.unshare_tables(part);
+        }
         // A page that is pinned stays, and so will the others.
         let _pinned = window.leaves_in(part, |txn| {
             let size = match txn.leaf().is_huge() {
                 true => AsOne::Yes,
                 false => AsOne::No,
             };
+            if size == AsOne::Yes
+                && txn
+                    .range()
+                    .iter()
+                    .any(|at| is_kept(mem, txn.leaf().get(at)))
+            {
+                return Err(UnmapRefused::Needed);
+            }
             for at in txn.range().iter() {
-                if is_part(mem, txn.leaf(), at, page)
-                    && let Some(slot) = txn.entry(at)
-                    && let Some(pfn) = slot.raw().counted()
+                if let Some(slot) = txn.entry(at)
+                    && let Some(pfn) = slot.raw().counted().filter(|&pfn| page.contains(pfn))
                 {
                     leave(slot, pfn, flags, size)?;
                 }
@@ -110,9 +144,12 @@ impl Mm {
         (old, new): (Large, Pfn),
     ) {
         let mem = self.machine().mem();
-        let flags = VmFlags::from_bits_retain(spot.flags);
+        let mut flags = VmFlags::from_bits_retain(spot.flags);
+        if flags.contains(VmFlags::HUGETLB) {
+            flags -= VmFlags::LOCK_MASK; // Pages of a pool are on no list of reclaim.
+        }
         self.for_each_locked_leaf(&mut cx, part, |part, leaf| {
-            let as_one = are_one(leaf, part, old.head()) && mem.is_large(new);
+            let as_one = are_one(leaf, part, old) && mem.is_large(new);
             for at in part.iter() {
                 let from = leaf.get(at).migrating();
                 if let Some(from) = from.filter(|&from| old.contains(from)) {
@@ -126,9 +163,24 @@ impl Mm {
     }
 }
 
-/// Returns true if `part` is a whole leaf of marks of the huge page that begins with `old`, which
-/// was mapped as one, and all are alike: none was dropped meanwhile, or changed without the others.
-fn are_one(leaf: &LockedLeaf<'_>, part: VpnRange, old: Pfn) -> bool {
+/// Returns true if the entry maps an exclusive page that is pinned: with it, all pages that are
+/// mapped as one stay.
+fn is_kept(mem: &PhysMem, pte: RawPte) -> bool {
+    let own = |pfn| mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
+    pte.counted()
+        .is_some_and(|pfn| own(pfn) && mem.is_pinned(pfn))
+}
+
+/// Returns true if `part` is a whole leaf of marks of the large page `old`, which was mapped as
+/// one, and all are alike: none was dropped meanwhile, or changed without the others.
+fn are_one(leaf: &LockedLeaf<'_>, part: VpnRange, old: Large) -> bool {
+    let Some(first_frame) = leaf
+        .get(part.start())
+        .migrating()
+        .filter(|&pfn| old.contains(pfn))
+    else {
+        return false;
+    };
     let kind = |mark: RawPte| {
         let (write, exclusive) = (mark.was_writable(), mark.is_swap_exclusive());
         (write, exclusive, mark.is_uffd_wp())
@@ -136,7 +188,7 @@ fn are_one(leaf: &LockedLeaf<'_>, part: VpnRange, old: Pfn) -> bool {
     let first = kind(leaf.get(part.start()));
     let is_same = |(i, at): (u32, Vpn)| {
         let mark = leaf.get(at);
-        mark.was_huge() && mark.migrating() == Some(old.nth(i)) && kind(mark) == first
+        mark.was_huge() && mark.migrating() == Some(first_frame.nth(i)) && kind(mark) == first
     };
     part.pages() == PMD_PAGES && (0..HUGE).zip(part.iter()).all(is_same)
 }
@@ -149,7 +201,7 @@ fn lock_whole<'m>(
 ) -> Option<Vec<FrameLock<'m>>> {
     let lock = |pfn| {
         let locked = mem.lock(cx, mem.try_get(pfn)?);
-        (mem.large(pfn) == Some(page)).then_some(locked)
+        (mem.large_or_pooled(pfn) == Some(page)).then_some(locked)
     };
     page.all().map(lock).collect()
 }
@@ -160,14 +212,14 @@ fn move_whole(
     machine: &Machine,
     cx: FolioCx<'_>,
     (parts, page): (&[FrameLock<'_>], Large),
-    new: &LargeFrame<'_>,
+    new: Pfn,
 ) -> bool {
     let mem = machine.mem();
     let old = &parts[0];
-    if mem.large_mappings(page) == 0 {
+    if mem.mappings_of_whole(page) == 0 {
         return false; // Its last mapping went during the wait for the locks.
     }
-    let Ok(to) = mem.try_lock(mem.get(new.head())) else {
+    let Ok(to) = mem.try_lock(mem.get(new)) else {
         return false; // Cannot be: no other thread knows the new frames.
     };
     let mut marks = LargeMarks {
@@ -178,7 +230,7 @@ fn move_whole(
         before: parts.iter().map(|part| mem.flags(part.pfn())).collect(),
     };
     let gone = unmap_large_page(machine.registry(), mem, &mut marks.cx, (old, page));
-    let moved = gone && hand_over(machine, (parts, page), new.head());
+    let moved = gone && hand_over(machine, (parts, page), new);
     if moved {
         marks.to = &to;
     }
@@ -215,7 +267,8 @@ fn hand_over(machine: &Machine, (parts, page): (&[FrameLock<'_>], Large), new: P
             mem.set_owner(new.nth(i), part.owner());
         }
     }
-    if done {
+    // Before the marks become mappings, whose end asks the pool.
+    if done && !mem.move_in_pool(page, new) {
         mem.forget_large(page);
     }
     done
@@ -237,6 +290,9 @@ impl Drop for LargeMarks<'_> {
     fn drop(&mut self) {
         let (mem, old) = (self.machine.mem(), self.page);
         restore_large_page(self.machine.registry(), &mut self.cx, old, self.to);
+        if mem.is_of_pool(self.to.pfn()) {
+            return; // On no list.
+        }
         // To the heads of their lists, as `MigrationEntries` does.
         let moved = self.to.pfn() != old.head();
         let listed = FrameFlags::LRU | FrameFlags::UNEVICTABLE;

@@ -103,8 +103,8 @@ impl RmapTarget for Mm {
     fn enter_huge(&self, cx: RmapCx<'_>, page: VpnRange, first: u64) -> Result<(), NoMemory> {
         self.enter_huge_at(cx, page, RawPte(first))
     }
-    fn split_large(&self, cx: RmapCx<'_>, part: VpnRange, page: Large) -> u64 {
-        self.split_large_at(cx, part, page)
+    fn split_large(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, page: Large) -> u64 {
+        self.split_large_at(cx, spot, part, page)
     }
     fn retract(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, head: Pfn) {
         self.retract_at(cx, spot, head);

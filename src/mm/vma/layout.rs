@@ -5,7 +5,7 @@ use super::{Vma, tree::VmaTree};
 use crate::mm::{
     entry::flags::{RemapMode, ThpDisable, VmFlags},
     lock::Ranges,
-    machine::{FolioPolicy, Machine},
+    machine::{FolioSizes, Machine},
 };
 use crate::{
     addr::{PAGE_SHIFT, TASK_SIZE, Vpn, VpnRange},
@@ -159,14 +159,15 @@ impl Layout {
                 ThpDisable::Completely => false,
             }
     }
-    /// Returns true if a fault in private memory with these flags may bring in 64 KiB at once.
-    pub(in crate::mm) fn allows_folios(&self, flags: VmFlags) -> bool {
-        let wanted = match self.machine.config().folios {
-            FolioPolicy::Never => false,
-            FolioPolicy::Advise => flags.contains(VmFlags::HUGEPAGE),
-            FolioPolicy::Always => true,
-        };
-        wanted && self.allows_huge(flags, false)
+    /// Returns the sizes of folios that a fault in private memory with these flags may bring in
+    /// (`thp_vma_allowable_orders`).
+    pub(in crate::mm) fn folio_sizes(&self, flags: VmFlags) -> FolioSizes {
+        let folios = self.machine.config().folios;
+        let sizes = folios.sizes(flags.contains(VmFlags::HUGEPAGE));
+        match sizes.is_empty() || self.allows_huge(flags, false) {
+            true => sizes,
+            false => FolioSizes::NONE,
+        }
     }
     /// Returns true if `pages` more may be locked (`mlock_future_ok`).
     #[inline]

@@ -152,7 +152,7 @@ impl<C: Context> InvalidationWindow<'_, C> {
     }
     /// Gives up the tables in `range` that mappings of other address spaces share, with all of
     /// their entries (`huge_pmd_unshare`). The window covers these tables altogether.
-    fn unshare_tables(&mut self, range: VpnRange) {
+    pub(in crate::mm) fn unshare_tables(&mut self, range: VpnRange) {
         let mm = self.mm;
         let left = mm.machine().shared_tables.leave(mm.number(), range);
         self.zap_tables(left);

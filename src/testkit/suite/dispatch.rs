@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     addr::PAGE_SIZE,
-    mm::{Advice, MapFlags},
+    mm::{Advice, FolioPolicies, FolioPolicy, FolioSize, MapFlags},
     replay::{FileKind, FileSpec, Header, OURS, Op, OpenMode, PoolBefore},
 };
 use std::collections::BTreeMap;
@@ -43,6 +43,7 @@ pub(super) fn header(profile: Profile) -> Header {
         let direct = (format!("f{nth}"), OpenMode::Direct);
         header.opens.insert(format!("d{nth}"), direct);
     }
+    header.folios = folios(profile);
     match profile {
         Profile::Pool => header.with_pool(PoolBefore {
             pages: pool::POOL,
@@ -50,6 +51,18 @@ pub(super) fn header(profile: Profile) -> Header {
         }),
         _ => header,
     }
+}
+
+/// Returns the folios of a profile of private memory: small ones where few pages are mapped.
+fn folios(profile: Profile) -> Option<FolioPolicies> {
+    let sizes: &[FolioSize] = match profile {
+        Profile::Swap | Profile::Holds => &[FolioSize::Kib16],
+        Profile::Huge => &[FolioSize::Kib32, FolioSize::Kib512],
+        _ => return None,
+    };
+    let none = FolioPolicies::default();
+    let each = sizes.iter();
+    Some(each.fold(none, |all, &size| all.with(size, FolioPolicy::Always)))
 }
 
 /// Returns the operations at the beginning of every script of a profile.

@@ -1,5 +1,5 @@
-//! The profile of huge pages of a pool: private, shared, and of a file; forked, protected, moved
-//! and given back as whole pages. A call on a part of one is refused.
+//! The profile of huge pages of a pool: private, shared, and of a file; forked, protected, moved,
+//! migrated and given back as whole pages. A call on a part of one is refused.
 
 use super::{
     arena::{On, RW, any, at, remap, weighed},
@@ -37,6 +37,7 @@ const OPERATIONS: &[(u32, On)] = &[
     (4, On::Punch),
     (3, On::Truncate),
     (2, On::Reclaim),
+    (5, On::Migrate),
     (3, On::Fork),
     (2, On::Exit),
 ];
@@ -118,6 +119,7 @@ pub(super) fn op(d: Draw) -> Option<Op> {
             len: d.other % (FILE_PAGES + 1) * BYTES,
         },
         On::Reclaim => Op::Reclaim {},
+        On::Migrate => Op::Migrate { addr },
         On::Fork => Op::Fork { child: 0 },
         On::Exit => Op::Exit {},
         _ => return None,
