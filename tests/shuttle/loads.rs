@@ -51,8 +51,8 @@ impl Kind {
 enum Uses {
     /// A processor of a virtual machine.
     Vcpu(Vcpu),
-    /// A machine's gfn-to-pfn cache of the first page.
-    Cache(PfnCache),
+    /// A machine's gfn-to-pfn cache of the first page, and a processor for loads from others.
+    Cache(PfnCache, Vcpu),
     Gru(GruContext),
     Importer(Attachment),
     Engine(Engine),
@@ -98,7 +98,7 @@ impl Device {
                 let vm = machine(cx, mm, pages);
                 let uses = match kind {
                     Kind::Vcpu => Uses::Vcpu(vm.vcpu(cx)),
-                    _ => Uses::Cache(vm.pfn_cache(0)),
+                    _ => Uses::Cache(vm.pfn_cache(0), vm.vcpu(cx)),
                 };
                 (uses, Some(vm))
             }
@@ -157,8 +157,8 @@ impl Device {
     pub(crate) fn load(&self, cx: &mut CallCx<'_>, page: u64) -> Option<u8> {
         let (mut byte, at) = ([0], page * PAGE);
         let done = match &self.uses {
-            Uses::Vcpu(vcpu) => vcpu.read(cx, at, &mut byte).is_ok(),
-            Uses::Cache(cache) => cache.read(cx, 0, &mut byte).is_ok(),
+            Uses::Cache(cache, _) if page == 0 => cache.read(cx, 0, &mut byte).is_ok(),
+            Uses::Vcpu(vcpu) | Uses::Cache(_, vcpu) => vcpu.read(cx, at, &mut byte).is_ok(),
             Uses::Gru(context) => context.read(cx, BASE + at, &mut byte).is_ok(),
             Uses::Importer(importer) => importer.read(cx, at, &mut byte).is_ok(),
             Uses::Engine(engine) => engine.read(cx, BASE + at, &mut byte).is_ok(),
@@ -175,7 +175,7 @@ impl Device {
         let (byte, at) = ([byte], page * PAGE);
         let _refused = match &self.uses {
             Uses::Vcpu(vcpu) => vcpu.write(cx, at, &byte).is_ok(),
-            Uses::Cache(cache) => cache.write(cx, 0, &byte).is_ok(),
+            Uses::Cache(cache, _) => cache.write(cx, 0, &byte).is_ok(),
             Uses::Gru(context) => context.write(cx, BASE + at, &byte).is_ok(),
             Uses::Importer(importer) => importer.write(cx, at, &byte).is_ok(),
             Uses::Engine(engine) => engine.write(cx, BASE + at, &byte).is_ok(),

@@ -65,7 +65,8 @@ fn map(mm: &Arc<Mm>, cx: &mut CallCx<'_>) {
     mm.mmap(cx, &MmapArgs::anonymous(PAGE).fixed(BASE)).unwrap();
 }
 
-/// A page that holds 1, and a device on it that an oracle watches.
+/// A page that holds 1, and a device on it and the page behind it that an oracle watches. The device
+/// has been used, so it knows that every window that opens from now on calls it.
 fn world(kind: Kind, swap: u32) -> (Arc<Machine>, Arc<Mm>, Arc<Oracle>, Device) {
     let (machine, mm) = one_page(MachineConfig {
         memory: MemConfig {
@@ -79,7 +80,9 @@ fn world(kind: Kind, swap: u32) -> (Arc<Machine>, Arc<Mm>, Arc<Oracle>, Device) 
     // How long a window takes is the machine's matter.
     oracle.set_deadline(std::time::Duration::MAX);
     let mut thread = machine.enter().unwrap();
-    let device = Device::attach(kind, &mut thread.cx(), (&mm, &oracle), 1);
+    let mut cx = thread.cx();
+    let device = Device::attach(kind, &mut cx, (&mm, &oracle), 2);
+    assert_eq!(device.load(&mut cx, 1), None, "not mapped");
     drop(thread);
     (machine, mm, oracle, device)
 }

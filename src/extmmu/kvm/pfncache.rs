@@ -102,12 +102,13 @@ impl PfnCache {
             // that lock.
             let found = mm.resolve(cx, ticket);
             let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
-            if vm.made(KvmMistake::EarlyValid) {
-                *self.page.0.lock() = pending.vouch().ok().map(of);
-                return Ok(());
-            }
+            let early = vm.made(KvmMistake::EarlyValid);
             let mut held = self.page.0.lock();
-            match pending.validate() {
+            let checked = match early {
+                true => pending.vouch(),
+                false => pending.validate(),
+            };
+            match checked {
                 Ok(cached) => {
                     *held = Some(of(cached));
                     return Ok(());
