@@ -1,7 +1,7 @@
 //! Two threads on disjoint memory against one: `cargo bench --bench scaling`, and `-- NAME` for
 //! those whose name holds it. What is printed is how many times as much two threads get done, by
-//! the clock and by processor time, as the median of the rounds with what eight in ten of them lie
-//! between.
+//! the clock and by processor time, and what they would if they shared nothing, as the median of the
+//! rounds with what eight in ten of them lie between.
 
 mod duel;
 
@@ -295,7 +295,7 @@ fn main() {
     let only = std::env::args().nth(1).unwrap_or_default();
     let only = if only.starts_with("--") { "" } else { &only };
     println!(
-        "{:<44} by the clock         by processor time",
+        "{:<44} by the clock         by processor time    nothing shared",
         "two threads against one"
     );
     for (place, two) in [("one space", false), ("two spaces", true)] {
