@@ -105,35 +105,37 @@ fn protected() {
     });
 }
 /// The mapping comes back to where it was cut off, so that a walk of the reverse map meets the
-/// place where the page goes before the one where it is. Few schedules have the page on its way
-/// between the two visits of that walk, so it is moved some times.
+/// place where the page goes before the one where it is; and between the two those of children, so
+/// that there is time for the whole move.
 fn remapped() {
-    const TIMES: usize = 4;
+    const CHILDREN: usize = 3;
     let (machine, mm) = world(0);
     let (home, away) = (BASE + PAGE, BASE + 64 * PAGE);
-    {
+    let children: Vec<_> = {
         let mut thread = machine.enter().unwrap();
         let mut cx = thread.cx();
         let two = MmapArgs::anonymous(2 * PAGE).fixed(BASE);
         mm.mmap(&mut cx, &two).unwrap();
         mm.store(&mut cx, BASE, 1).unwrap();
         mm.store(&mut cx, home, 1).unwrap();
+        let children = (0..CHILDREN).map(|_| mm.fork(&mut cx).unwrap()).collect();
         remap(&mm, &mut cx, home, away);
-    }
+        children
+    };
     let remaps = task(&mm, move |mm, cx| remap(mm, cx, away, home));
     let moves = task(&mm, move |mm, cx| {
-        for at in [away, home].repeat(TIMES / 2) {
-            let _moved_or_not = mm.migrate(cx, at);
-        }
+        let _moved_or_not = mm.migrate(cx, away).unwrap();
     });
     race(&machine, vec![moves, remaps], |cx| {
-        let now = entry(&mm, cx, home);
-        assert!(
-            matches!(now, Pte::Present { .. }),
-            "lost on its way: {now:?}"
-        );
-        assert_eq!((mm.load(cx, home), mm.map_count(cx)), (Ok(1), 1));
-        mm.exit(cx);
+        for mm in children.iter().chain([&mm]) {
+            let now = entry(mm, cx, home);
+            assert!(
+                matches!(now, Pte::Present { .. }),
+                "lost on its way: {now:?}"
+            );
+            assert_eq!((mm.load(cx, home), mm.map_count(cx)), (Ok(1), 1));
+            mm.exit(cx);
+        }
     });
 }
 fn discarded() {
