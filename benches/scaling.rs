@@ -1,7 +1,7 @@
 //! Two threads on disjoint memory against one: `cargo bench --bench scaling`, and `-- NAME` for
 //! those whose name holds it. What is printed is how many times as much two threads get done, by
-//! the clock and by processor time, and what they would if they shared nothing, as the median of the
-//! rounds with what eight in ten of them lie between.
+//! the clock and by processor time, and what they would if they shared nothing, as the median of
+//! the rounds with what eight in ten of them lie between.
 
 mod duel;
 

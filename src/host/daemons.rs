@@ -2,6 +2,7 @@
 //! alone, and leaves their settings as they were.
 
 use super::{
+    alone::Alone,
     family::{Family, failed},
     plan::{Plan, Unavailable},
 };
@@ -9,12 +10,7 @@ use crate::{
     mm::Advice,
     replay::{Hex, Op, Outcome},
 };
-use std::{
-    fs, io,
-    sync::{Mutex, MutexGuard, PoisonError},
-    thread::sleep,
-    time::Duration,
-};
+use std::{fs, io, thread::sleep, time::Duration};
 
 /// The settings of a daemon, in this folder.
 struct Daemon {
@@ -57,16 +53,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LAST_PAGE: Duration = Duration::from_millis(20);
 const A_WHILE: Duration = Duration::from_millis(5);
 
-/// One recording of this process sets daemons to work at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// The daemons during a recording.
 pub(super) struct Daemons {
     /// The settings from before, in the order of setting them again.
     before: Vec<(String, String)>,
     /// The names of those that work for the plan.
     pub(super) names: Vec<&'static str>,
-    _alone: MutexGuard<'static, ()>,
+    alone: Vec<Alone>,
 }
 
 impl Daemons {
@@ -86,7 +79,7 @@ impl Daemons {
         let mut daemons = Self {
             before: Vec::new(),
             names: needed.iter().map(|daemon| daemon.name).collect(),
-            _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner),
+            alone: Vec::new(),
         };
         for daemon in needed {
             daemons.begin(daemon).map_err(Unavailable::Daemon)?;
@@ -95,6 +88,7 @@ impl Daemons {
     }
     /// Notes the settings of a daemon, and has it rest.
     fn begin(&mut self, daemon: &Daemon) -> io::Result<()> {
+        self.alone.push(Alone::with(daemon.folder)?);
         for (name, _) in daemon.work.iter().rev() {
             let path = format!("{}/{name}", daemon.folder);
             let value = fs::read_to_string(&path)?;

@@ -32,12 +32,12 @@
 //!
 //! A plan that maps huge pages has the pool of the machine alone, with as many free pages of 2 MiB
 //! as [`Plan::huge_pages`] asks for; the pool is as before afterwards. It takes root, and a pool
-//! that nothing else uses. Every step that makes secret memory, a segment of System V or a
-//! userfaultfd makes a new one; the recorder is the handler of all userfaultfds, and answers a
-//! fault as the plan says. A jump runs one instruction, whatever it is. Daemons of the kernel work
-//! for one recording at a time; their settings are as before afterwards. A heap begins where the
-//! plan says. A file that a plan opens by its path is read only, but for `/dev/zero` and
-//! `/dev/null`.
+//! that nothing else uses; other recordings wait, also those of other processes. Every step that
+//! makes secret memory, a segment of System V or a userfaultfd makes a new one; the recorder is the
+//! handler of all userfaultfds, and answers a fault as the plan says. A jump runs one instruction,
+//! whatever it is. Daemons of the kernel work for one recording of the machine at a time; their
+//! settings are as before afterwards. A heap begins where the plan says. A file that a plan opens
+//! by its path is read only, but for `/dev/zero` and `/dev/null`.
 //!
 //! The visible parts depend on rights, and [`Recording::parts`] names them: outcomes always, with
 //! the contents that loads returned; layouts and the flags of VMAs always; page tables where
@@ -63,6 +63,7 @@
 //! | `own_calls` | calls with structures in the process's own memory |
 //! | `others`, `limits` | operations on other processes, and limits |
 //! | `daemons` | `ksmd` and `khugepaged` at work |
+//! | `alone` | settings of the machine, for one recording at a time |
 //! | `special` | secret memory, and segments of System V |
 //! | `userfaults` | userfaultfds, and scans of pagemaps |
 //! | `raw` | system calls without a safe wrapper |
@@ -70,6 +71,7 @@
 //! | `trace` | the invalidations of a real MMU notifier |
 
 mod access;
+mod alone;
 mod call;
 mod daemons;
 mod executor;

@@ -1,21 +1,18 @@
 //! The pool of huge pages of this machine: a recording that uses huge pages has it alone, and
 //! leaves it as it was.
 
-use super::plan::{Plan, Unavailable};
+use super::{
+    alone::Alone,
+    plan::{Plan, Unavailable},
+};
 use crate::{
     mm::{MapFlags, ShmGetFlags},
     replay::{FileKind, Op, PoolBefore, Shmget},
 };
-use std::{
-    fs, io,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fs, io, time::Duration};
 
 /// The folder with the counters of pages of 2 MiB.
 const FOLDER: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
-/// One recording of this process uses the pool at a time.
-static ALONE: Mutex<()> = Mutex::new(());
 
 /// The counters of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +60,7 @@ pub(super) struct Pool {
     /// Pages that the pool had for good, if the recording changed them.
     before: Option<u64>,
     about: PoolBefore,
-    _alone: MutexGuard<'static, ()>,
+    _alone: Alone,
 }
 
 impl Pool {
@@ -73,7 +70,7 @@ impl Pool {
         if !uses_huge_pages(plan) {
             return Ok(None);
         }
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = Alone::with(FOLDER)?;
         let found = Counters::settled()?;
         if found.free != found.total || counter("nr_overcommit_hugepages")? != 0 {
             return Err(Unavailable::Pool("others use it, or it may grow"));

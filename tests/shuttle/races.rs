@@ -65,8 +65,8 @@ fn map(mm: &Arc<Mm>, cx: &mut CallCx<'_>) {
     mm.mmap(cx, &MmapArgs::anonymous(PAGE).fixed(BASE)).unwrap();
 }
 
-/// A page that holds 1, and a device on it and the page behind it that an oracle watches. The device
-/// has been used, so it knows that every window that opens from now on calls it.
+/// A page that holds 1, and a device on it and the page behind it that an oracle watches. The
+/// device has been used, so it knows that every window that opens from now on calls it.
 fn world(kind: Kind, swap: u32) -> (Arc<Machine>, Arc<Mm>, Arc<Oracle>, Device) {
     let (machine, mm) = one_page(MachineConfig {
         memory: MemConfig {
