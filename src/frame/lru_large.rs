@@ -36,7 +36,7 @@ impl PhysMem {
             .for_each(|part| self.set_flags(part, flags));
     }
     /// Clears flags of a frame, and of all others of its large page of private memory.
-    pub(super) fn clear_flags_of_page(&self, pfn: Pfn, flags: FrameFlags) {
+    pub(crate) fn clear_flags_of_page(&self, pfn: Pfn, flags: FrameFlags) {
         self.clear_flags(pfn, flags);
         self.private_parts(pfn)
             .for_each(|part| self.clear_flags(part, flags));
@@ -101,9 +101,11 @@ impl PhysMem {
         };
         let kept = self.flags(first.pfn()) & OF_LISTS;
         lists.set_pages(first.pfn().0, 1);
+        let mut last = None;
         for part in others {
             let pfn = part.pfn();
             self.set_flags(pfn, kept);
+            // Locked memory has no place. Parts differ in this while another thread locks them.
             if self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
                 continue;
             }
@@ -111,8 +113,8 @@ impl PhysMem {
                 lists.push(LruList::of(self.flags(pfn)) as u8, pfn.0, 1);
             }
             self.set_flags(pfn, FrameFlags::LRU);
+            last.get_or_insert(pfn);
         }
-        let last = others.first().map(Frame::pfn);
         if let Some(last) = last.filter(|_| first.pfn() != page.head())
             && lists.remove(first.pfn().0)
         {

@@ -220,7 +220,9 @@ fn a_folio_that_is_freed_lazily_goes_as_a_whole() {
     let (mut w, child) = freed_folio(true);
     w.machine.reclaim_all(&mut w.thread.cx());
     assert_eq!(w.told(), format!("{} W0..16", aged(0..16)));
-    assert!(present(&mut w, 0, FOLIO).is_empty());
+    let all = w.mm.pagemap(&mut w.thread.cx(), World::pages(1, FOLIO));
+    let is_out = |(_, state): &(_, PageState)| matches!(state, PageState::Swap);
+    assert!(all.iter().all(is_out), "{all:?}");
     assert_eq!(child.load(&mut w.thread.cx(), at(0)), Ok(0));
     child.exit(&mut w.thread.cx());
     w.end();
@@ -233,7 +235,9 @@ fn a_folio_that_a_child_still_needs_goes_to_swap() {
     let (mut w, child) = freed_folio(false);
     w.machine.reclaim_all(&mut w.thread.cx());
     assert_eq!(w.told(), format!("{} W0..16", aged(0..16)));
-    assert!(present(&mut w, 0, FOLIO).is_empty());
+    let all = w.mm.pagemap(&mut w.thread.cx(), World::pages(1, FOLIO));
+    let is_out = |(_, state): &(_, PageState)| matches!(state, PageState::Swap);
+    assert!(all.iter().all(is_out), "{all:?}");
     advise(&mut w, &child, Advice::PageOut);
     // The parent's mapping might have them still.
     assert_eq!(w.told(), "W0..16 W0..1 W2..3 W1..2");
@@ -323,4 +327,26 @@ fn a_pinned_folio_stays_when_it_was_given_up() {
         drop(pin.unwrap());
         w.end();
     }
+}
+
+/// A part of a folio that is locked does not lock the folio, and does not so either when it comes
+/// back from a move: its pages have places on the lists of reclaim, whichever of them is split off.
+#[test]
+fn a_locked_part_locks_no_folio_that_moves() {
+    let mut w = advised(FOLIO);
+    (0..FOLIO).for_each(|n| w.put(n, 1));
+    w.lock(2, FOLIO - 2).unwrap();
+    let moved = w.mm.migrate(&mut w.thread.cx(), at(0)).unwrap();
+    assert!(moved.is_some(), "as a whole");
+    // Without its first page it moves page by page.
+    w.munmap(0, 1).unwrap();
+    let moved = w.mm.migrate(&mut w.thread.cx(), at(1)).unwrap();
+    assert!(moved.is_some());
+    assert!((1..FOLIO).all(|n| w.get(n) == Ok(1)));
+    w.unlock(2, FOLIO - 2).unwrap();
+    w.advise(1, FOLIO - 1, Advice::PageOut).unwrap();
+    let all = w.mm.pagemap(&mut w.thread.cx(), World::pages(1, FOLIO));
+    let is_out = |(_, state): &(_, PageState)| matches!(state, PageState::Swap);
+    assert!(all.iter().all(is_out), "{all:?}");
+    w.end();
 }

@@ -40,9 +40,11 @@ pub(in crate::mm) fn leave(
     };
     // The accessed state goes to the migration entry, not to the frame.
     RemovedPte::give_up_locked(slot.take(pte.mkold(), mark));
-    if flags.contains(VmFlags::LOCKED) && !mem.is_merged(pfn) {
-        // The mappings that come back lock it again, if they are locked then.
-        mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
+    let unlocks = flags.contains(VmFlags::LOCKED) && !mem.is_merged(pfn);
+    if unlocks && mem.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
+        // The mappings that come back lock it again, if they are locked then. A part of a large
+        // page unlocks all of it.
+        mem.clear_flags_of_page(pfn, FrameFlags::UNEVICTABLE);
     }
     Ok(())
 }
