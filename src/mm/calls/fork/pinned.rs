@@ -74,15 +74,22 @@ impl InvalidationWindow<'_, Sleepable> {
             }
             let new = file.take(Claim::None).map_err(|_| NoMemory::Frame)?;
             new.own(NEW, node.owner(vma.pgoff_at(page.start())));
+            let mut is_there = true;
             self.for_each_leaf_in(page, |txn| {
                 let part = txn.range();
                 for (nth, at) in (part.start().0 - page.start().0..).zip(part.iter()) {
                     let nth = u32::try_from(nth).expect("a page has less frames");
-                    let from = txn.leaf().get(at).pfn();
-                    txn.mem().copy(from, new.head().nth(nth));
+                    // Its pin may have ended: it moves then, or a cut of its file has removed it.
+                    let pte = txn.leaf().get(at);
+                    match pte.counted().or(pte.migrating()) {
+                        Some(from) => txn.mem().copy(from, new.head().nth(nth)),
+                        None => is_there = false,
+                    }
                 }
             });
-            copies.insert(page.start(), new);
+            if is_there {
+                copies.insert(page.start(), new);
+            }
         }
         Ok(copies)
     }
@@ -90,14 +97,15 @@ impl InvalidationWindow<'_, Sleepable> {
 
 /// Maps the part of a huge page's copy that belongs in this leaf of the child. `old` is the
 /// parent's entry, whose mark of userfaultfd's protection a registered child takes over
-/// (`hugetlb_install_folio`). Returns false if the page is not among the copies.
+/// (`hugetlb_install_folio`). Returns false if the page is not among the copies, or if a cut of the
+/// file has removed it from the parent since.
 pub(super) fn map_copy(
     mem: &PhysMem,
     (copies, child): (&PoolCopies, &Vma),
     (to, old): (&LockedLeaf<'_>, RawPte),
     part: VpnRange,
 ) -> bool {
-    if copies.is_empty() {
+    if copies.is_empty() || old.is_vacant() {
         return false;
     }
     let page = child.huge_page_of(part.start());
