@@ -278,6 +278,8 @@ impl PhysMem {
             pool.reserved += i64::from(restores);
             if temporary || pool.surplus > 0 {
                 pool.surplus -= u64::from(!temporary);
+                // A change of the pool's size has counted a temporary page as any other.
+                pool.surplus = pool.surplus.min(pool.total());
                 self.free.put_block(head, size.frames());
             } else {
                 pool.free.push(head.0);

@@ -373,3 +373,25 @@ fn a_page_of_a_gib_moves_inside_of_its_pool() {
     assert_eq!(w.machine.mem().set_huge_pages(gib, 0), 0);
     w.end();
 }
+
+/// A page from outside counts while it is there, and is a surplus page of a pool that becomes
+/// smaller; but a pool has no more of these than pages.
+#[test]
+fn a_pool_that_is_resized_while_a_page_moves_has_its_counts() {
+    for (comes, there) in [(Comes::Through, 2), (Comes::ToNothing, 3)] {
+        for size in 0..=there {
+            let mut w = world(1);
+            w.map_private(0, 1);
+            w.put(0, 1);
+            let resizes = |w: &mut World| w.machine.mem().set_huge_pages(SIZE, size);
+            assert_eq!(w.while_moving(0, comes, resizes), size);
+            let surplus = (there - size).min(1);
+            assert_eq!(w.counts(), (1, 0, 0, surplus), "{comes:?} {size}");
+            assert_eq!(w.get(0), Ok(1));
+            assert_eq!(w.machine.mem().set_huge_pages(SIZE, 0), 0);
+            assert_eq!(w.counts(), (1, 0, 0, 1));
+            assert_eq!(w.machine.mem().set_huge_pages(SIZE, 1), 1);
+            w.ends(1);
+        }
+    }
+}
