@@ -228,3 +228,44 @@ fn a_partition_takes_no_more_pieces_of_memory_than_it_has_descriptors_for() {
     let sent = taken((0..3_000).map(memory));
     assert!((512..3_000).contains(&sent), "{sent}");
 }
+
+/// An owner that reads nothing any more, but guesses what it is asked, and answers. What it sends
+/// is not waited for by the thread that hears: nobody will use it.
+#[test]
+fn an_owner_that_hears_no_question_and_answers_it_is_left() {
+    let (mut mine, partition) = welcomed();
+    send_memory(&mine);
+    let (done, ends) = channel();
+    std::thread::spawn(move || {
+        let attach = || partition.attach(SegId::from_number(1), 0, PAGES);
+        let attached = attach().unwrap();
+        done.send(None).unwrap();
+        // The owner's end is closed for reading now.
+        let mut came_of_it = vec![attached.read(0, &mut [0]).unwrap_err()];
+        // More questions than may be open, all of which fail.
+        came_of_it.extend((0..9).map(|_| attach().unwrap_err()));
+        done.send(Some(came_of_it)).unwrap();
+        drop(partition);
+        done.send(None).unwrap();
+    });
+    let mut question = Vec::new();
+    let mut asked = BufReader::new(&mine);
+    asked.read_until(0, &mut question).unwrap();
+    mine.shutdown(std::net::Shutdown::Read).unwrap();
+    let reply = |token, reply| encoded(&ToRemote::Reply { token, reply });
+    mine.write_all(&reply(0, attached(FIRST, PAGES))).unwrap();
+    ends.recv_timeout(LONG).unwrap();
+    let came_of_it = ends.recv_timeout(LONG).expect("no question waits for ever");
+    let closed = |why: &RemoteError| matches!(why, RemoteError::Closed);
+    assert!(came_of_it.unwrap().iter().all(closed));
+    // Token 1 was that of the page.
+    let _left = mine.write_all(&reply(1, page(FIRST, true)));
+    let recall = ToRemote::Recall {
+        serial: 0,
+        start: 0,
+        end: u64::MAX,
+    };
+    let _left = mine.write_all(&encoded(&recall));
+    let dropped = ends.recv_timeout(LONG);
+    dropped.expect("the partition can be dropped");
+}

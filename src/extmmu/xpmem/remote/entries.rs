@@ -109,6 +109,7 @@ impl Connection {
         state.asked.insert(token, question);
         drop(state);
         if self.send(&ToOwner::Ask { token, request }).is_err() {
+            self.leave(token);
             return Err(RemoteError::Closed);
         }
         let mut state = self.state.lock();
@@ -124,6 +125,16 @@ impl Connection {
             }
             self.replied.wait(&mut state);
         }
+    }
+    /// Ends the connection, since a question could not be sent: no thread waits for its answer, or
+    /// uses a page that an owner sends all the same.
+    fn leave(&self, token: u64) {
+        let _closed_already = self.stream.shutdown(Shutdown::Both);
+        let mut state = self.state.lock();
+        state.asked.remove(&token);
+        state.unused.remove(&token);
+        drop(state);
+        self.replied.notify_all();
     }
     /// Hears messages of the owner until the connection ends.
     pub(super) fn hear(&self, mut messages: Messages) {
