@@ -232,13 +232,18 @@ impl Pool {
             self.next = first + size;
             return Some(first);
         }
-        let mut count = std::collections::BTreeMap::new();
-        for pfn in &self.stack {
-            *count.entry(pfn / size).or_insert(0) += 1;
+        if self.stack.len() < size as usize {
+            return None;
         }
-        let block = count.into_iter().find(|&(_, n)| n == size)?.0;
-        self.stack.retain(|pfn| pfn / size != block);
-        Some(block * size)
+        // Sizes are powers of two. All free frames are looked at, and each costs an addition.
+        let shift = size.trailing_zeros();
+        let mut count = vec![0_u32; (frames >> shift) as usize + 1];
+        for pfn in &self.stack {
+            count[(pfn >> shift) as usize] += 1;
+        }
+        let block = (0..).zip(count).find(|&(_, n)| n == size)?.0;
+        self.stack.retain(|pfn| pfn >> shift != block);
+        Some(block << shift)
     }
 }
 
