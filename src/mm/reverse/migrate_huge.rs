@@ -144,8 +144,8 @@ impl Mm {
         (old, new): (Large, Pfn),
     ) {
         let mem = self.machine().mem();
-        // A large page is locked by `mlock` or by reclaim, which see all of its mappings, and not by
-        // one that comes back (`__folio_add_rmap`). One of a pool is on no list of reclaim.
+        // A large page is locked by `mlock` or by reclaim, which see all of its mappings, and not
+        // by one that comes back (`__folio_add_rmap`). One of a pool is on no list of reclaim.
         let flags = VmFlags::from_bits_retain(spot.flags) - VmFlags::LOCK_MASK;
         self.for_each_locked_leaf(&mut cx, part, |part, leaf| {
             let as_one = are_one(leaf, part, old) && mem.is_large(new);
